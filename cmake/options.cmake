@@ -1,0 +1,12 @@
+# Compiler settings for every target of the project.
+if(NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE Release)
+endif()
+include_directories("${CMAKE_SOURCE_DIR}")
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow)
+add_compile_definitions(_GLIBCXX_ASSERTIONS)
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+    set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+    set(CMAKE_C_COMPILER_LAUNCHER "${CCACHE_PROGRAM}")
+endif()

@@ -1,0 +1,44 @@
+#pragma once
+// What the policy says of a statement: the decision and the words for the client. Values only.
+
+#include "policy/facts.h"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pgchaperone::policy {
+
+enum class Action : std::uint8_t { allow, block, supervise, hold };
+
+// What a client is told of a refusal: the fields of an ErrorResponse, UTF-8, without the severity.
+struct Refusal {
+    std::string sqlstate = "42501";  // insufficient_privilege
+    std::string message;
+    std::string detail;
+    std::string hint;
+};
+
+struct Decision {
+    Action action = Action::allow;
+    std::string rule;         // name of the rule that decided; empty: the policy's default
+    bool observed = false;    // `mode: observe`: the action is logged but not taken; treat as allow
+    bool audit = false;       // leave a record even though it is allowed
+    bool depends_on_moment = false;  // may come out otherwise at another time or in another state: judge again
+    Refusal refusal;          // filled for block (and, as what to say when nobody approves, for hold)
+};
+
+// The answer for one Query or Parse text.
+struct Judgement {
+    AnalysisPtr analysis;
+    std::uint64_t policy_version = 0;
+    // One per statement of the analysis, in order. Empty: every statement is plainly allowed, at any moment
+    // and without a record: the fast path.
+    std::vector<Decision> decisions;
+
+    bool plainly_allowed() const { return decisions.empty(); }
+};
+
+}  // namespace pgchaperone::policy

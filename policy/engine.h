@@ -1,0 +1,53 @@
+#pragma once
+// The policy as the session's host uses it: bytes of a statement in, a judgement out. It joins the analyzer,
+// the cache and the rules in force. Knows no wire and no socket.
+//
+// One Engine per thread that judges (its cache has no lock); all of them share one RuleBook, whose rules are
+// swapped as a whole on reload. A statement larger than `off_thread_bytes` should be judged on a thread with
+// a large stack (see policy/parser_thread.h) rather than on an I/O thread.
+
+#include "policy/decision.h"
+#include "policy/session_facts.h"
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+namespace pgchaperone::policy {
+
+class RuleBook;  // policy/rule_book.h: the rules in force, atomically replaceable
+
+class Engine {
+public:
+    static constexpr std::size_t off_thread_bytes = 64 * 1024;
+
+    explicit Engine(std::shared_ptr<const RuleBook> rules);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    // Judges a whole Query or Parse text, without its terminating NUL. Never throws: what cannot be read is
+    // one statement with `unparsable` set, judged by the rules.
+    Judgement judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
+                    const Moment& moment) noexcept;
+
+    // Judges what was analysed before, at another moment (an Execute of a prepared statement).
+    Judgement judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
+                          const Moment& moment) noexcept;
+
+    // Judges what has no text: a fast-path FunctionCall of the function with this object id.
+    Judgement judge_function_call(std::uint32_t function_oid, const SessionFacts& session,
+                                  const Moment& moment) noexcept;
+
+    // Judges an Execute of a portal or statement that the session never saw being made: opaque.
+    Judgement judge_unknown_statement(const SessionFacts& session, const Moment& moment) noexcept;
+
+    // The version of the rules in force: a judgement with an older one must be made again.
+    std::uint64_t policy_version() const noexcept;
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgchaperone::policy

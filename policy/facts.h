@@ -1,0 +1,72 @@
+#pragma once
+// What a statement is: the facts that the analyzer reads out of the parse tree. Values only; knows no wire,
+// no session and no rule. Names follow PostgreSQL's and pgaudit's terms.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace pgchaperone::policy {
+
+// pgaudit's classes.
+enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc };
+
+// A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case; quoted: as it
+// stands). `schema` and `catalog` are empty where the text does not give them.
+struct RelationName {
+    std::string catalog;
+    std::string schema;
+    std::string name;
+    bool operator==(const RelationName&) const = default;
+};
+
+struct FunctionName {
+    std::string schema;
+    std::string name;
+    bool operator==(const FunctionName&) const = default;
+};
+
+// Why a flag is set: `set` with a reason for people to read, e.g. "no WHERE", "WHERE is always true".
+struct Flag {
+    bool set = false;
+    std::string reason;
+    explicit operator bool() const { return set; }
+    bool operator==(const Flag&) const = default;
+};
+
+// The facts of one statement of a Query string (or of the only one of a Parse). Everything inside it (CTEs,
+// subqueries, the statement under EXPLAIN ANALYZE, PREPARE, COPY, DO ...) is folded in: `commands` lists the
+// outer command first and then every inner one that the statement can run.
+struct StatementFacts {
+    // Where the statement stands in the analysed text, in bytes, without surrounding white space.
+    std::uint32_t location = 0;
+    std::uint32_t length = 0;
+
+    std::string command;                 // the command tag, as in CommandComplete, without counts: "DROP TABLE"
+    std::vector<std::string> commands;   // `command` and the tags of all inner statements, no duplicates
+    std::vector<StatementClass> classes; // classes of all of them, no duplicates, the outer one's first
+
+    std::vector<RelationName> read;
+    std::vector<RelationName> written;   // targets of DML, DDL and TRUNCATE
+    std::vector<FunctionName> functions;
+
+    Flag unbounded;
+    Flag opaque;
+    Flag unparsable;
+    bool runs_in_transaction = true;     // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
+    bool controls_transaction = false;   // BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION ...
+    bool may_change_lexical_settings = false;  // SET client_encoding, ROLLBACK after one, an opaque call ...
+    bool changes_search_path = false;
+};
+
+// The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be read has
+// exactly one statement, with `unparsable` set and spanning the whole text.
+struct Analysis {
+    std::vector<StatementFacts> statements;
+    std::uint64_t fingerprint = 0;  // of the parse tree without constants; 0 where there is none
+};
+
+using AnalysisPtr = std::shared_ptr<const Analysis>;
+
+}  // namespace pgchaperone::policy
