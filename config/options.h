@@ -1,0 +1,58 @@
+#pragma once
+// Everything that a configuration file and the command line can say, as typed values with their defaults.
+// Only main and cli read it; they hand each part what it needs. See docs/configuration.md for the keys.
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace pgchaperone::config {
+
+// libpq's and PgBouncer's words. For the listener `allow` and `prefer` mean the same: TLS where the client
+// asks for it. For the upstream `allow` is not offered: it would try in clear first.
+enum class TlsMode : std::uint8_t { disable, allow, prefer, require, verify_ca, verify_full };
+enum class TlsNegotiation : std::uint8_t { postgres, direct };
+enum class AuthenticationMode : std::uint8_t { passthrough, password };
+
+// host:port, [v6]:port, or the directory of a Unix-domain socket with a port: /var/run/postgresql:5432.
+struct Endpoint {
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 5432;
+    bool unix_socket() const { return !host.empty() && host.front() == '/'; }
+    std::string text() const;  // as people write it
+    bool operator==(const Endpoint&) const = default;
+};
+
+struct Tls {
+    TlsMode mode = TlsMode::disable;
+    TlsNegotiation negotiation = TlsNegotiation::postgres;  // upstream only
+    std::filesystem::path certificate;  // PEM chain
+    std::filesystem::path key;
+    std::filesystem::path ca;           // PEM bundle; verify_* need it
+};
+
+struct Audit {
+    std::filesystem::path file = "pgchaperone-audit.jsonl";
+};
+
+struct Log {
+    std::string level = "info";
+    std::filesystem::path file;  // empty: standard error
+};
+
+struct Options {
+    Endpoint listen{"127.0.0.1", 6432};
+    Endpoint upstream{"127.0.0.1", 5432};
+    unsigned threads = 0;  // 0: one per core
+    std::chrono::milliseconds login_timeout{60'000};
+    std::chrono::milliseconds connect_timeout{10'000};
+    AuthenticationMode authentication = AuthenticationMode::passthrough;
+    Tls client_tls;
+    Tls upstream_tls;
+    Audit audit;
+    Log log;
+};
+
+}  // namespace pgchaperone::config
