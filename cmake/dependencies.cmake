@@ -1,4 +1,6 @@
-# Where the libraries come from.
+# Where the libraries come from: the distribution, and libpg_query as cmake/pg_query.cmake says.
+# `tools/deps build` installs all of them on Debian and its relatives.
+
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(OpenSSL 3 REQUIRED)
@@ -7,3 +9,4 @@ find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(simdjson REQUIRED)
 find_package(date REQUIRED)
+include(pg_query)
