@@ -1,0 +1,18 @@
+#pragma once
+// The system calls by which the audit log reaches the disk, so that a test can make each of them fail.
+
+#include <cstddef>
+#include <sys/types.h>
+
+namespace pgchaperone::audit {
+
+// All as the calls of the same name: -1 and errno on failure.
+class Disk {
+public:
+    virtual ~Disk() = default;
+    virtual ssize_t write(int file, const char* bytes, std::size_t size);
+    virtual int fdatasync(int file);
+    virtual int ftruncate(int file, off_t size);
+};
+
+}  // namespace pgchaperone::audit
