@@ -54,6 +54,13 @@ struct StatementFacts {
     Flag unbounded;
     Flag opaque;
     Flag unparsable;
+    // Takes away, for good, something that was there before: DROP, TRUNCATE, a column dropped or retyped, a
+    // partition detached, a constraint, trigger or policy dropped or disabled ... Objects that are certainly
+    // temporary do not count. The reason names what is lost: "drops column meta of orders".
+    Flag destructive;
+    // Reaches beyond the rows of tables: privileges and roles, system catalogs, other sessions, the server's
+    // files, programs and settings, locks that stop others, code that runs for others.
+    Flag dangerous;
     bool runs_in_transaction = true;     // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;   // BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION ...
     bool may_change_lexical_settings = false;  // SET client_encoding, ROLLBACK after one, an opaque call ...
@@ -63,6 +70,7 @@ struct StatementFacts {
 // The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be read has
 // exactly one statement, with `unparsable` set and spanning the whole text.
 struct Analysis {
+    std::string text;  // the bytes that were analysed, as sent
     std::vector<StatementFacts> statements;
     std::uint64_t fingerprint = 0;  // of the parse tree without constants; 0 where there is none
 };
