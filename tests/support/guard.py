@@ -1,0 +1,122 @@
+"""The program under test as a test sees it: started with options, waited for, watched, stopped, its log kept.
+
+$PGCHAPERONE_BIN names the program. With PGCHAPERONE_E2E=direct no program is started and every address is that of
+the server itself: so the tests of invisibility are proved against the real thing before they judge the guard.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from support import processes
+
+ALLOW_EVERYTHING = "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n"
+BUILT_IN_POLICY = ""
+_SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed")
+
+
+def direct() -> bool:
+    return os.environ.get("PGCHAPERONE_E2E") == "direct"
+
+
+def binary() -> str:
+    path = os.environ.get("PGCHAPERONE_BIN")
+    if not path:
+        raise RuntimeError("set PGCHAPERONE_BIN to the program, or PGCHAPERONE_E2E=direct")
+    return os.path.abspath(path)
+
+
+class Guard:
+    host = "127.0.0.1"
+
+    def __init__(self, upstream, *options, configuration: str = ALLOW_EVERYTHING, start: bool = True,
+                 upstream_port: int = 0):
+        """`upstream` is a Cluster or anything with host and port. `configuration` is the text of a configuration
+        file; empty: none, so that the built-in policy is in force."""
+        self.upstream = upstream
+        self.options = [str(o) for o in options]
+        self.configuration = configuration
+        self.directory = Path(tempfile.mkdtemp(prefix="pgchaperone-test-guard-"))
+        self.log = self.directory / "guard.log"
+        self.audit = self.directory / "audit.jsonl"
+        self.configuration_file = self.directory / "pgchaperone.yaml"
+        self.process = None
+        self.port = upstream.port
+        if start:
+            self.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def command(self) -> list:
+        self.port = processes.free_port()
+        command = [binary(), "serve", "--listen", f"127.0.0.1:{self.port}",
+                   "--upstream", f"{self.upstream.host}:{self.upstream.port}", "--audit", self.audit,
+                   *self.options]
+        if self.configuration:
+            self.configuration_file.write_text(self.configuration)
+            command += ["-c", self.configuration_file]
+        return command
+
+    def start(self) -> None:
+        if direct():
+            return
+        with open(self.log, "a") as log:
+            self.process = processes.start(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                           cwd=self.directory)
+        processes.wait_until(self._listens, 20, "the guard to listen")
+
+    def _listens(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the guard ended with status {self.process.returncode}: {self.log_text()}")
+        try:
+            socket.create_connection((self.host, self.port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def audit_records(self) -> list:
+        if not self.audit.exists():
+            return []
+        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+
+    def alive(self) -> bool:
+        return direct() or self.process.poll() is None
+
+    def hang_up(self) -> None:
+        """Sends SIGHUP: load certificates and policy again."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """Stops the guard and raises AssertionError where it died before or leaves a sanitizer's report."""
+        if direct() or self.process is None:
+            return
+        process, self.process = self.process, None
+        before = process.poll()
+        in_time = processes.stop(process, signal.SIGTERM, 10)
+        log = self.log_text()
+        if before is not None:
+            raise AssertionError(f"the guard ended by itself with status {before}:\n{log[-6000:]}")
+        if _SANITIZER_REPORT.search(log):
+            raise AssertionError(f"the guard's log has a report:\n{log[-12000:]}")
+        if not in_time:
+            raise AssertionError(f"the guard did not end within 10 s of SIGTERM:\n{log[-3000:]}")
+        if process.returncode not in (0, -signal.SIGTERM):
+            raise AssertionError(f"the guard ended with status {process.returncode}:\n{log[-6000:]}")
+
+    def erase(self) -> None:
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
