@@ -61,6 +61,9 @@ struct StatementFacts {
     // Reaches beyond the rows of tables: privileges and roles, system catalogs, other sessions, the server's
     // files, programs and settings, locks that stop others, code that runs for others.
     Flag dangerous;
+    // Names that give the session something to keep track of, folded as PostgreSQL folds them.
+    std::vector<RelationName> temporary_created;  // CREATE TEMP TABLE, SELECT INTO TEMP ...
+    std::string prepared_statement;  // of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL
     bool runs_in_transaction = true;     // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;   // BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION ...
     bool may_change_lexical_settings = false;  // SET client_encoding, ROLLBACK after one, an opaque call ...
