@@ -24,11 +24,11 @@ struct Verification {
         unreadable,  // the file can't be opened or read: `problem` says why
     };
     Outcome outcome = Outcome::intact;
-    std::uint64_t line = 0;    // of the file, from 1; where it is broken
-    std::string problem;       // a sentence
-    std::uint64_t lines = 0;   // that are in order
-    ChainPoint begin;          // what the first line says stood before it
-    ChainPoint head;           // the last line in order
+    std::uint64_t line = 0;          // of the file, from 1; where it is broken
+    std::string problem;             // a sentence
+    std::uint64_t lines = 0;         // that are in order
+    ChainPoint begin;                // what the first line says stood before it
+    ChainPoint head;                 // the last line in order
     bool contains_expected = false;  // the line that `expected` names is there, unchanged
 };
 

@@ -31,7 +31,8 @@ class Disk;
 // What became of a record.
 struct Completion {
     std::uint64_t token = 0;  // as given to submit()
-    std::string problem;      // empty: on the disk. Else why not: "cannot write audit.jsonl: No space left on device"
+    std::string
+        problem;  // empty: on the disk. Else why not: "cannot write audit.jsonl: No space left on device"
     bool stored() const noexcept { return problem.empty(); }
 };
 
@@ -39,7 +40,8 @@ struct Completion {
 struct OpenError {
     std::string text;
 };
-[[noreturn]] void throw_exception_from_error(const OpenError& error, const boost::source_location& where);
+[[noreturn]] void throw_exception_from_error(const OpenError& error,
+                                             const boost::source_location& where);
 
 struct WriterOptions {
     std::filesystem::path file;

@@ -30,7 +30,8 @@ struct ScramError {
 template <class T>
 using ScramResult = boost::system::result<T, ScramError>;
 
-[[noreturn]] void throw_exception_from_error(const ScramError& error, const boost::source_location& where);
+[[noreturn]] void throw_exception_from_error(const ScramError& error,
+                                             const boost::source_location& where);
 
 // The SASL mechanisms of an AuthenticationSASL that we know.
 struct MechanismOffer {
