@@ -89,4 +89,7 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+// The same hash for a certificate given as DER.
+std::optional<std::string> tls_server_end_point_of(std::string_view certificate_der);
+
 }  // namespace pgchaperone::net

@@ -21,16 +21,16 @@ namespace pgchaperone::net {
 
 // Why TLS did not come about or broke off, so that the host can choose a SQLSTATE and a log level.
 enum class TlsFailure : std::uint8_t {
-    configuration,     // a file is missing, unreadable or wrong
-    not_tls,           // the peer sent something else: plain text, HTTP
-    no_shared_version, // the peer is too old (or too new)
+    configuration,      // a file is missing, unreadable or wrong
+    not_tls,            // the peer sent something else: plain text, HTTP
+    no_shared_version,  // the peer is too old (or too new)
     no_shared_cipher,
-    no_shared_alpn,    // the peer speaks another protocol over TLS, or left ALPN out where it is mandatory
-    certificate,       // the peer's certificate is missing or did not pass
-    refused_by_peer,   // the peer sent an alert: it does not like what we showed
-    truncated,         // the connection ended without close_notify
-    overload,          // the peer makes us answer without reading the answers
-    protocol,          // anything else that violates TLS
+    no_shared_alpn,  // the peer speaks another protocol over TLS, or left ALPN out where it is mandatory
+    certificate,      // the peer's certificate is missing or did not pass
+    refused_by_peer,  // the peer sent an alert: it does not like what we showed
+    truncated,        // the connection ended without close_notify
+    overload,         // the peer makes us answer without reading the answers
+    protocol,         // anything else that violates TLS
 };
 
 // A failure with a text for people: what happened and, where we know it, what to do. ASCII, no line breaks.
@@ -43,7 +43,8 @@ template <class T>
 using TlsResult = boost::system::result<T, TlsError>;
 
 // Makes result<T, TlsError>::value() throw std::runtime_error; for use while starting up only.
-[[noreturn]] void throw_exception_from_error(const TlsError& error, const boost::source_location& where);
+[[noreturn]] void throw_exception_from_error(const TlsError& error,
+                                             const boost::source_location& where);
 
 // For a server the words mean what PgBouncer's client_tls_sslmode says, for a client what libpq's sslmode says.
 enum class TlsMode : std::uint8_t { disable, allow, prefer, require, verify_ca, verify_full };
