@@ -1,5 +1,6 @@
 #pragma once
-// The system calls by which the audit log reaches the disk, so that a test can make each of them fail.
+// The system calls by which the audit log reaches the disk, so that a test can make each of them
+// fail.
 
 #include <cstddef>
 #include <sys/types.h>

@@ -1,7 +1,8 @@
 #pragma once
-// Reads an audit log back and checks its chain: each line's `seq` follows the one before, each line's `prev` is the
-// SHA-256 of the line before. It finds a line that was edited, removed, inserted or moved, and a torn last line.
-// It cannot find lines that were cut off at the end: for that compare `head` with a head that was noted elsewhere.
+// Reads an audit log back and checks its chain: each line's `seq` follows the one before, each
+// line's `prev` is the SHA-256 of the line before. It finds a line that was edited, removed,
+// inserted or moved, and a torn last line. It cannot find lines that were cut off at the end: for
+// that compare `head` with a head that was noted elsewhere.
 
 #include <cstdint>
 #include <filesystem>
@@ -10,7 +11,8 @@
 
 namespace pgchaperone::audit {
 
-// A point in the chain: a line's number and its SHA-256 in hexadecimal digits. Before the first line: 0 and zeros.
+// A point in the chain: a line's number and its SHA-256 in hexadecimal digits. Before the first
+// line: 0 and zeros.
 struct ChainPoint {
     std::uint64_t seq = 0;
     std::string hash = std::string(64, '0');
@@ -32,8 +34,9 @@ struct Verification {
     bool contains_expected = false;  // the line that `expected` names is there, unchanged
 };
 
-// `after`: the head of the file before (rotation): the first line must follow it. Without it the first line may
-// start anywhere in the chain. `expected`: a head that was noted earlier; look for it.
+// `after`: the head of the file before (rotation): the first line must follow it. Without it the
+// first line may start anywhere in the chain. `expected`: a head that was noted earlier; look for
+// it.
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after = {},
                     const std::optional<ChainPoint>& expected = {});
 

@@ -1,13 +1,13 @@
 #pragma once
-// The audit log as a file of JSON Lines, written by a thread of its own. Any thread submits records; the writer
-// writes what has come together, flushes it to the disk once, and then says so for each. Knows no session and no
-// policy.
+// The audit log as a file of JSON Lines, written by a thread of its own. Any thread submits
+// records; the writer writes what has come together, flushes it to the disk once, and then says so
+// for each. Knows no session and no policy.
 //
 // Invariants:
 // - a record that was reported as stored is on the disk, whole;
 // - a record that was reported as refused left nothing behind in the file, not even half a line;
-// - `seq` rises by one from line to line and `prev` is the SHA-256 of the line before, also across restarts and
-//   rotation: audit/verify.h sees a gap or an edit;
+// - `seq` rises by one from line to line and `prev` is the SHA-256 of the line before, also across
+//   restarts and rotation: audit/verify.h sees a gap or an edit;
 // - one process writes a file (flock).
 
 #include "audit/record.h"
@@ -31,8 +31,8 @@ class Disk;
 // What became of a record.
 struct Completion {
     std::uint64_t token = 0;  // as given to submit()
-    std::string
-        problem;  // empty: on the disk. Else why not: "cannot write audit.jsonl: No space left on device"
+    // Empty: on the disk. Else why not: "cannot write audit.jsonl: No space left on device".
+    std::string problem;
     bool stored() const noexcept { return problem.empty(); }
 };
 
@@ -45,14 +45,16 @@ struct OpenError {
 
 struct WriterOptions {
     std::filesystem::path file;
-    // Called on the writer's thread, once for each batch. Must not block and must not call the writer's destructor.
+    // Called on the writer's thread, once for each batch. Must not block and must not call the
+    // writer's destructor.
     std::function<void(std::span<const Completion>)> on_completion;
-    // Sentences for the operator: trouble begins, trouble is over, a torn line was set aside. Called on the writer's
-    // thread, and by open() on the caller's. May be empty.
+    // Sentences for the operator: trouble begins, trouble is over, a torn line was set aside.
+    // Called on the writer's thread, and by open() on the caller's. May be empty.
     std::function<void(std::string_view)> on_notice;
     // Longer statements are cut; their length and SHA-256 are then told.
     std::size_t statement_limit_bytes = 64 * 1024;
-    // What may wait for the disk. A record that does not fit is not taken (but one always is when nothing waits).
+    // What may wait for the disk. A record that does not fit is not taken (but one always is when
+    // nothing waits).
     std::size_t queue_limit_records = 65'536;
     std::size_t queue_limit_bytes = 64 * 1024 * 1024;
     // For the time of the writer's own lines. Empty: the system's clock.
@@ -69,7 +71,8 @@ enum class Submitted : std::uint8_t {
 
 class Writer {
 public:
-    // Opens (or makes, mode 0600) the file, takes its lock, continues its chain and starts the thread.
+    // Opens (or makes, mode 0600) the file, takes its lock, continues its chain and starts the
+    // thread.
     static boost::system::result<std::unique_ptr<Writer>, OpenError> open(WriterOptions options);
 
     // Closes.
@@ -80,8 +83,9 @@ public:
     // From any thread; does not wait for the disk.
     Submitted submit(Record record, std::uint64_t token);
 
-    // After the file was renamed (rotation) or on SIGHUP: the next record goes to a file of the configured name,
-    // and the chain goes on in it. Where that can't be opened the old file stays in use and on_notice says why.
+    // After the file was renamed (rotation) or on SIGHUP: the next record goes to a file of the
+    // configured name, and the chain goes on in it. Where that can't be opened the old file stays
+    // in use and on_notice says why.
     void reopen();
 
     // Writes what waits, reports it, and ends the thread. Nothing is taken from then on.

@@ -17,7 +17,8 @@ namespace {
 
 using CertificatePtr = std::unique_ptr<X509, decltype(&X509_free)>;
 
-// What a channel keeps between two bursts of traffic; more than that is given back when it is drained.
+// What a channel keeps between two bursts of traffic; more than that is given back when it is
+// drained.
 constexpr std::size_t kept_capacity_bytes = 1024;
 
 // Bytes that come in at the end and go out at the front.
@@ -66,9 +67,10 @@ bool has_address_name(X509* certificate) {
     return false;
 }
 
-// libpq's rules: a host name is looked for among the certificate's DNS names, or in the common name where it has
-// none; `*` stands for one whole leftmost label. An address is looked for among its addresses; where it has none
-// the DNS names and the common name are compared as text, as certificates of older days need it.
+// libpq's rules: a host name is looked for among the certificate's DNS names, or in the common name
+// where it has none; `*` stands for one whole leftmost label. An address is looked for among its
+// addresses; where it has none the DNS names and the common name are compared as text, as
+// certificates of older days need it.
 bool made_out_to(X509* certificate, const std::string& host) {
     if (host.empty() || host.front() == '.') return false;
     if (!is_address(host))
@@ -133,8 +135,8 @@ struct TlsChannel::Impl {
     std::optional<TlsError> failure;
 };
 
-// OpenSSL talks to the two queues through a BIO of our own: unlike a memory BIO it gives its memory back, and
-// outgoing() needs no copy.
+// OpenSSL talks to the two queues through a BIO of our own: unlike a memory BIO it gives its memory
+// back, and outgoing() needs no copy.
 const BIO_METHOD* TlsChannel::Impl::bio_method() {
     static const BIO_METHOD* const method = [] {
         BIO_METHOD* made =
@@ -249,7 +251,8 @@ TlsResult<TlsStatus> TlsChannel::Impl::shake_hands() {
     return TlsStatus::established;
 }
 
-// What OpenSSL does not check by itself. Nothing was sent to the peer, or taken from it, over TLS yet.
+// What OpenSSL does not check by itself. Nothing was sent to the peer, or taken from it, over TLS
+// yet.
 TlsResult<void> TlsChannel::Impl::check_established() {
     if (options.direct) {
         const unsigned char* alpn = nullptr;

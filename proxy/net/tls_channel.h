@@ -1,19 +1,20 @@
 #pragma once
-// TLS without I/O: ciphertext from the peer goes in by feed(), plaintext comes out by read(), plaintext goes in by
-// write(), and what is to be sent to the peer waits in outgoing(). The host keeps its sockets, its buffers and its
-// way of waiting. Knows nothing of the PostgreSQL protocol but the name of its ALPN.
+// TLS without I/O: ciphertext from the peer goes in by feed(), plaintext comes out by read(),
+// plaintext goes in by write(), and what is to be sent to the peer waits in outgoing(). The host
+// keeps its sockets, its buffers and its way of waiting. Knows nothing of the PostgreSQL protocol
+// but the name of its ALPN.
 //
 // How to drive it:
 //   start()                       once; a client's hello then waits in outgoing()
 //   feed(bytes) ... read() ...    for all that the socket gives: read() until it says want_read
 //   end_of_input()                when the socket says end of file
-//   outgoing(), consume_outgoing  after *every* call, errors included: an alert may wait there that tells the
-//                                 peer why; close the socket after it was sent
+//   outgoing(), consume_outgoing  after *every* call, errors included: an alert may wait there that
+//                                 tells the peer why; close the socket after it was sent
 // After an error the channel is dead: every further call returns the same error, except outgoing().
 //
-// Memory: an idle channel keeps no record buffers. Input is bounded by what the host feeds before it reads;
-// output that the peer provokes (key updates) is bounded by `provoked_output_limit_bytes`; output by write() is the
-// host's, who watches outgoing().size().
+// Memory: an idle channel keeps no record buffers. Input is bounded by what the host feeds before
+// it reads; output that the peer provokes (key updates) is bounded by
+// `provoked_output_limit_bytes`; output by write() is the host's, who watches outgoing().size().
 
 #include "proxy/net/tls_context.h"
 
@@ -26,7 +27,8 @@
 namespace pgchaperone::net {
 
 struct TlsChannelOptions {
-    // Client: the host as the configuration names it, for SNI (not sent for an address) and verify_full.
+    // Client: the host as the configuration names it, for SNI (not sent for an address) and
+    // verify_full.
     std::string server_name;
     // TLS from the first byte, without SSLRequest: then ALPN is mandatory on both sides.
     bool direct = false;
@@ -79,9 +81,10 @@ public:
     std::string peer_certificate_der() const;
     // The subject's common name as UTF-8; empty also where it hides a NUL.
     std::string peer_common_name() const;
-    // RFC 5929's tls-server-end-point as PostgreSQL computes it: the hash of the *server's* certificate (our own
-    // where we are the server) by its signature's hash function, SHA-256 in place of MD5 and SHA-1. Nothing where
-    // the signature has no hash function of its own (Ed25519): PostgreSQL cannot bind to such a certificate.
+    // RFC 5929's tls-server-end-point as PostgreSQL computes it: the hash of the *server's*
+    // certificate (our own where we are the server) by its signature's hash function, SHA-256 in
+    // place of MD5 and SHA-1. Nothing where the signature has no hash function of its own
+    // (Ed25519): PostgreSQL cannot bind to such a certificate.
     std::optional<std::string> tls_server_end_point() const;
 
 private:

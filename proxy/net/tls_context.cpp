@@ -202,7 +202,8 @@ TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings) {
                                           : "a client key is configured without its certificate");
     const bool system_ca = settings.ca == "system";
     if (system_ca && settings.mode != TlsMode::verify_full)
-        // Anybody can have a certificate from a public authority; only the name makes it the right one.
+        // Anybody can have a certificate from a public authority; only the name makes it the right
+        // one.
         return wrong(
             "the certificate authorities of the system can only be used with mode verify-full");
 

@@ -1,10 +1,10 @@
 #pragma once
-// One TLS configuration, loaded and checked: certificate, key, certificate authorities, rules of verification.
-// A listener or an upstream has one; a reload makes a new one and leaves the old one to the channels that were
-// made with it. Knows no socket, no message and no configuration file.
+// One TLS configuration, loaded and checked: certificate, key, certificate authorities, rules of
+// verification. A listener or an upstream has one; a reload makes a new one and leaves the old one
+// to the channels that were made with it. Knows no socket, no message and no configuration file.
 //
-// What always holds: TLS 1.2 or newer, no compression, no renegotiation, no session tickets (nothing to resume
-// from, so that a certificate is checked every time), ALPN `postgresql`.
+// What always holds: TLS 1.2 or newer, no compression, no renegotiation, no session tickets
+// (nothing to resume from, so that a certificate is checked every time), ALPN `postgresql`.
 
 #include <boost/system/result.hpp>
 
@@ -25,7 +25,7 @@ enum class TlsFailure : std::uint8_t {
     not_tls,            // the peer sent something else: plain text, HTTP
     no_shared_version,  // the peer is too old (or too new)
     no_shared_cipher,
-    no_shared_alpn,  // the peer speaks another protocol over TLS, or left ALPN out where it is mandatory
+    no_shared_alpn,  // the peer speaks something else over TLS, or left ALPN out where it must be
     certificate,      // the peer's certificate is missing or did not pass
     refused_by_peer,  // the peer sent an alert: it does not like what we showed
     truncated,        // the connection ended without close_notify
@@ -33,7 +33,8 @@ enum class TlsFailure : std::uint8_t {
     protocol,         // anything else that violates TLS
 };
 
-// A failure with a text for people: what happened and, where we know it, what to do. ASCII, no line breaks.
+// A failure with a text for people: what happened and, where we know it, what to do. ASCII, no line
+// breaks.
 struct TlsError {
     TlsFailure failure = TlsFailure::protocol;
     std::string text;
@@ -46,14 +47,16 @@ using TlsResult = boost::system::result<T, TlsError>;
 [[noreturn]] void throw_exception_from_error(const TlsError& error,
                                              const boost::source_location& where);
 
-// For a server the words mean what PgBouncer's client_tls_sslmode says, for a client what libpq's sslmode says.
+// For a server the words mean what PgBouncer's client_tls_sslmode says, for a client what libpq's
+// sslmode says.
 enum class TlsMode : std::uint8_t { disable, allow, prefer, require, verify_ca, verify_full };
 
 struct TlsSettings {
     TlsMode mode = TlsMode::disable;
     std::filesystem::path certificate;  // PEM, leaf first, then its chain
     std::filesystem::path key;          // PEM, not protected by a passphrase
-    // PEM bundle. For a client the word "system" stands for the certificate authorities of the system.
+    // PEM bundle. For a client the word "system" stands for the certificate authorities of the
+    // system.
     std::filesystem::path ca;
 };
 
@@ -71,7 +74,8 @@ public:
     TlsMode mode() const noexcept { return mode_; }
     bool verifies_host_name() const noexcept;
 
-    // What the operator should know although it works: a key that others may read. Complete sentences.
+    // What the operator should know although it works: a key that others may read. Complete
+    // sentences.
     const std::vector<std::string>& warnings() const noexcept { return warnings_; }
 
     ssl_ctx_st* native() const noexcept { return context_; }
@@ -85,18 +89,20 @@ private:
 
 using TlsContextPtr = std::shared_ptr<const TlsContext>;
 
-// For a listener. `allow`, `prefer` and `require` ask for no client certificate; `verify_ca` and `verify_full`
-// demand one that the CA file vouches for (both mean the same here, as in PgBouncer). `disable` is an error of the
-// caller: there is nothing to load. The error's text names the file and what is wrong with it.
+// For a listener. `allow`, `prefer` and `require` ask for no client certificate; `verify_ca` and
+// `verify_full` demand one that the CA file vouches for (both mean the same here, as in PgBouncer).
+// `disable` is an error of the caller: there is nothing to load. The error's text names the file
+// and what is wrong with it.
 TlsResult<TlsContextPtr> make_server_context(const TlsSettings& settings);
 
-// For an upstream, with libpq's rules: with a CA file the server's certificate is checked in every mode (so that
-// `require` with one is `verify_ca`), `verify_ca` and `verify_full` need one, and `verify_full` also compares the
-// name. A certificate and a key are shown to a server that asks. `disable` is an error of the caller.
+// For an upstream, with libpq's rules: with a CA file the server's certificate is checked in every
+// mode (so that `require` with one is `verify_ca`), `verify_ca` and `verify_full` need one, and
+// `verify_full` also compares the name. A certificate and a key are shown to a server that asks.
+// `disable` is an error of the caller.
 TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings);
 
-// PostgreSQL's rule for private keys: a regular file, 0600 or less where it is ours, 0640 or less where it is
-// root's. Returns an empty text or a sentence that says what to change.
+// PostgreSQL's rule for private keys: a regular file, 0600 or less where it is ours, 0640 or less
+// where it is root's. Returns an empty text or a sentence that says what to change.
 std::string check_key_permissions(const std::filesystem::path& key);
 
 }  // namespace pgchaperone::net

@@ -107,7 +107,7 @@ TlsError from_reason(TlsRole us, int reason, const char* words) {
             return {TlsFailure::refused_by_peer, peer + " does not accept our certificate"};
         case SSL_R_SSLV3_ALERT_NO_CERTIFICATE:
             return {TlsFailure::refused_by_peer, peer + " has no certificate to show"};
-        default:  // OpenSSL's reasons are many: an alert of the peer is told apart, the rest keeps OpenSSL's words
+        default:  // OpenSSL's reasons are many: alerts are told apart, the rest keeps its words
             break;
     }
     if (reason >= SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256)
@@ -149,7 +149,8 @@ std::string printable_name(const X509_NAME* name) {
     if (!name) return {};
     const BioPtr out(BIO_new(BIO_s_mem()), &BIO_free_all);
     if (!out) return {};
-    // Without UTF8_CONVERT every byte outside ASCII comes out escaped: it goes into logs and terminals.
+    // Without UTF8_CONVERT every byte outside ASCII comes out escaped: it goes into logs and
+    // terminals.
     X509_NAME_print_ex(out.get(), name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_UTF8_CONVERT);
     const char* bytes = nullptr;
     const long size = BIO_get_mem_data(out.get(), &bytes);

@@ -1,6 +1,6 @@
 #pragma once
-// Bytes that must not stay behind in memory: a password and what is derived from it. Wiped when it goes away,
-// when it is moved from, and on wipe().
+// Bytes that must not stay behind in memory: a password and what is derived from it. Wiped when it
+// goes away, when it is moved from, and on wipe().
 
 #include <string>
 #include <string_view>
