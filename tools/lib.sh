@@ -10,11 +10,8 @@ die() {
     exit 1
 }
 
-# The value of an option that needs one: `value_of --rounds "$@"` with "$@" standing at the option.
-value_of() {
-    [ $# -ge 3 ] || die "$1 needs a value; see --help."
-    printf '%s' "$3"
-}
+# Dies unless the option at "$1" has a value behind it: `need_value "$@"`.
+need_value() { [ $# -ge 2 ] || die "$1 needs a value; see --help."; }
 
 # True when something listens at 127.0.0.1:$1.
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -96,7 +93,8 @@ throwaway_postgres() {
 stop_throwaway_postgres() {
     local dir=$1 bin
     if [ -f "$dir/data/postmaster.pid" ]; then
-        bin=$(pg_bindir) && as_postgres "$bin/pg_ctl" -s -w -m immediate -D "$dir/data" stop >/dev/null 2>&1 || true
+        bin=$(pg_bindir)
+        as_postgres "$bin/pg_ctl" -s -w -m immediate -D "$dir/data" stop >/dev/null 2>&1 || true
     fi
 }
 
