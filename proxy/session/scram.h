@@ -23,8 +23,17 @@
 
 namespace pgchaperone::session {
 
-// What went wrong, as a text for people that never holds the password.
+enum class ScramFailure : std::uint8_t {
+    unsupported,  // no mechanism in common, or channel binding is required and can't be had
+    malformed,    // the server's message is not what RFC 5802 says
+    refused,      // the server refuses us: a wrong password, most of the time
+    impostor,     // the server does not know the password
+    library,      // OpenSSL cannot compute it (FIPS and MD5)
+};
+
+// What went wrong, with a text for people that never holds the password.
 struct ScramError {
+    ScramFailure failure = ScramFailure::malformed;
     std::string text;
 };
 
