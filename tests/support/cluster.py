@@ -62,7 +62,7 @@ SETTINGS = {
     "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off",
     "wal_level": "logical", "max_wal_senders": "8", "max_replication_slots": "8",
     "max_prepared_transactions": "4", "max_connections": "60", "shared_buffers": "32MB",
-    "jit": "off", "log_min_messages": "warning", "log_line_prefix": "%m [%p] %q%u@%d ",
+    "jit": "off", "synchronize_seqscans": "off", "log_min_messages": "warning", "log_line_prefix": "%m [%p] %q%u@%d ",
     "timezone": "UTC", "lc_messages": "C", "track_functions": "all",
 }
 
@@ -166,6 +166,14 @@ class Cluster:
             return True
         except psycopg.OperationalError:
             return False
+
+    def starts(self) -> int:
+        """How often the server became ready, also after the crash of a backend."""
+        return self.log.read_text(errors="replace").count("database system is ready to accept connections")
+
+    def wait_for_restart(self, starts_before: int) -> None:
+        """Waits until a server whose backend was killed has started all of them again."""
+        processes.wait_until(lambda: self.starts() > starts_before and self._answers(), 30, "the server to recover")
 
     def connect(self, **options) -> psycopg.Connection:
         """A connection for the test's own bookkeeping, past the guard."""
