@@ -3,15 +3,19 @@
 
 #include "policy/facts.h"
 
-#include <chrono>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pgchaperone::policy {
 
 enum class Action : std::uint8_t { allow, block, supervise, hold };
+std::string_view action_name(Action action);  // "allow", as in the policy and the audit log
+
+struct SuperviseLimits;  // policy/rule.h
+struct HoldTerms;        // policy/rule.h
 
 // What a client is told of a refusal: the fields of an ErrorResponse, UTF-8, without the severity.
 struct Refusal {
@@ -28,6 +32,8 @@ struct Decision {
     bool audit = false;       // leave a record even though it is allowed
     bool depends_on_moment = false;  // may come out otherwise at another time or in another state: judge again
     Refusal refusal;          // filled for block (and, as what to say when nobody approves, for hold)
+    std::shared_ptr<const SuperviseLimits> supervise;  // the terms of `supervise`; lives on after a reload
+    std::shared_ptr<const HoldTerms> hold;             // the terms of `hold`
 };
 
 // The answer for one Query or Parse text.

@@ -17,11 +17,20 @@ namespace pgchaperone::policy {
 
 class RuleBook;  // policy/rule_book.h: the rules in force, atomically replaceable
 
+// What the host can carry out of what a policy can ask for. What it can't is judged as close to the policy
+// as is safe: an action `supervise` becomes "allow, with a record", `hold` becomes a refusal that says why.
+struct Capabilities {
+    bool supervise = false;
+    bool hold = false;
+};
+
 class Engine {
 public:
     static constexpr std::size_t off_thread_bytes = 64 * 1024;
+    static constexpr std::size_t cache_bytes = 8 * 1024 * 1024;  // per engine, an estimate
+    static constexpr std::size_t cached_text_bytes = 64 * 1024;  // a longer text is not remembered
 
-    explicit Engine(std::shared_ptr<const RuleBook> rules);
+    explicit Engine(std::shared_ptr<const RuleBook> rules, Capabilities capabilities = {});
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -41,6 +50,13 @@ public:
 
     // Judges an Execute of a portal or statement that the session never saw being made: opaque.
     Judgement judge_unknown_statement(const SessionFacts& session, const Moment& moment) noexcept;
+
+    // For tests and benchmarks.
+    struct CacheSize {
+        std::size_t texts = 0;
+        std::size_t bytes = 0;
+    };
+    CacheSize cache_size() const noexcept;
 
     // The version of the rules in force: a judgement with an older one must be made again.
     std::uint64_t policy_version() const noexcept;

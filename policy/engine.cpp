@@ -1,0 +1,392 @@
+#include "policy/engine.h"
+
+#include "policy/analyzer.h"
+#include "policy/rule_book.h"
+#include "policy/rule_match.h"
+#include "policy/rule_refusal.h"
+
+#include <array>
+#include <exception>
+#include <list>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::policy {
+namespace {
+
+// Sessions for which a policy's session conditions come out alike share their answers, and so their
+// decisions: a profile. Profiles are numbered in the order of their appearance.
+using ProfileNumber = std::uint32_t;
+
+// What is remembered of a text's judgement for one profile. Only outcomes that no moment can change.
+struct Remembered {
+    ProfileNumber profile;
+    bool plain;                     // allowed, without a record
+    std::vector<Outcome> outcomes;  // one per statement, unless plain
+};
+
+struct Key {
+    std::string_view text;  // points into the entry or its analysis
+    const LexicalSettings* lexical;
+    bool replication;
+    bool operator==(const Key& other) const {
+        return text == other.text && replication == other.replication && *lexical == *other.lexical;
+    }
+};
+struct KeyHash {
+    std::size_t operator()(const Key& key) const noexcept { return std::hash<std::string_view>()(key.text); }
+};
+
+struct Entry {
+    std::string own_text;  // only where the analysis does not hold the same
+    LexicalSettings lexical;
+    bool replication = false;
+    AnalysisPtr analysis;
+    std::size_t bytes = 0;
+    std::vector<Remembered> remembered;  // of the edition in force
+
+    Key key() const { return {own_text.empty() ? analysis->text : own_text, &lexical, replication}; }
+};
+
+std::size_t estimate(const Analysis& analysis) {
+    std::size_t bytes = sizeof(Entry) + sizeof(Analysis) + analysis.text.capacity() + 256;
+    for (const StatementFacts& facts : analysis.statements) {
+        bytes += sizeof(StatementFacts);
+        for (const auto& command : facts.commands) bytes += sizeof(std::string) + command.capacity();
+        bytes += facts.classes.capacity();
+        bytes += (facts.read.capacity() + facts.written.capacity()) * (sizeof(RelationName) + 32);
+        bytes += facts.functions.capacity() * (sizeof(FunctionName) + 32);
+        for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable, &facts.destructive, &facts.dangerous}) {
+            bytes += flag->reason.capacity();
+        }
+    }
+    return bytes;
+}
+
+// Large-object functions that libpq's lo_... calls reach by the fast path. Their object ids are fixed: they
+// are part of PostgreSQL's initial catalogue (src/include/catalog/pg_proc.dat).
+struct LargeObjectFunction {
+    std::uint32_t oid;
+    const char* name;
+    StatementClass statement_class;
+};
+constexpr std::array large_object_functions = {
+    LargeObjectFunction{952, "lo_open", StatementClass::read},
+    LargeObjectFunction{953, "lo_close", StatementClass::read},
+    LargeObjectFunction{954, "loread", StatementClass::read},
+    LargeObjectFunction{955, "lowrite", StatementClass::write},
+    LargeObjectFunction{956, "lo_lseek", StatementClass::read},
+    LargeObjectFunction{957, "lo_creat", StatementClass::write},
+    LargeObjectFunction{958, "lo_tell", StatementClass::read},
+    LargeObjectFunction{964, "lo_unlink", StatementClass::write},
+    LargeObjectFunction{715, "lo_create", StatementClass::write},
+    LargeObjectFunction{1004, "lo_truncate", StatementClass::write},
+    LargeObjectFunction{3170, "lo_lseek64", StatementClass::read},
+    LargeObjectFunction{3171, "lo_tell64", StatementClass::read},
+    LargeObjectFunction{3172, "lo_truncate64", StatementClass::write},
+};
+
+AnalysisPtr facts_of_function_call(std::uint32_t oid) {
+    auto analysis = std::make_shared<Analysis>();
+    StatementFacts facts;
+    facts.command = "FUNCTION CALL";
+    facts.commands = {facts.command};
+    for (const LargeObjectFunction& function : large_object_functions) {
+        if (function.oid != oid) continue;
+        facts.classes = {function.statement_class};
+        facts.functions = {{"pg_catalog", function.name}};
+    }
+    if (facts.functions.empty()) {
+        facts.classes = {StatementClass::function};
+        facts.opaque = {true, "a fast-path call of the function with object id " + std::to_string(oid)};
+        facts.may_change_lexical_settings = true;
+    }
+    analysis->text = "function call " + (facts.functions.empty() ? std::to_string(oid) : facts.functions.front().name);
+    facts.length = static_cast<std::uint32_t>(analysis->text.size());
+    analysis->statements.push_back(std::move(facts));
+    return analysis;
+}
+
+AnalysisPtr facts_of_unknown_statement() {
+    auto analysis = std::make_shared<Analysis>();
+    StatementFacts facts;
+    facts.command = "EXECUTE";
+    facts.commands = {facts.command};
+    facts.classes = {StatementClass::misc};
+    facts.opaque = {true, "it runs a statement that was not seen being prepared"};
+    facts.may_change_lexical_settings = true;
+    analysis->statements.push_back(std::move(facts));
+    return analysis;
+}
+
+AnalysisPtr unreadable(std::string_view sql) {
+    auto analysis = std::make_shared<Analysis>();
+    StatementFacts facts;
+    facts.length = static_cast<std::uint32_t>(sql.size());
+    facts.unparsable = {true, "there was no memory to read it"};
+    analysis->statements.push_back(std::move(facts));
+    return analysis;
+}
+
+}  // namespace
+
+struct Engine::Impl {
+    Impl(std::shared_ptr<const RuleBook> book, Capabilities can)
+        : rules(std::move(book)), capabilities(can), edition(rules->current()) {
+        new_edition();
+    }
+
+    // --- the edition in force ---
+
+    void follow_edition() {
+        if (rules->version() == edition->version) return;
+        edition = rules->current();
+        new_edition();
+    }
+
+    void new_edition() {
+        for (auto& entry : entries) entry.remembered.clear();
+        profiles.clear();
+        profile_numbers.clear();
+        known_sessions.fill({});
+        times.assign(edition->policy.time_conditions.size(), {});
+    }
+
+    // --- profiles ---
+
+    struct KnownSession {
+        std::uint64_t id = 0;
+        std::uint32_t revision = 0;
+        ProfileNumber profile = 0;
+    };
+
+    ProfileNumber profile_of(const SessionFacts& session) {
+        KnownSession& known = known_sessions[session.id % known_sessions.size()];
+        if (session.id != 0 && known.id == session.id && known.revision == session.revision) return known.profile;
+        // Bounded: there are only as many profiles as the policy's conditions can tell apart, but those may be
+        // many; then all is forgotten.
+        if (profiles.size() >= 4096) new_edition();
+        auto answers = answer_session_conditions(edition->policy, session);
+        auto [at, added] = profile_numbers.try_emplace(answers, static_cast<ProfileNumber>(profiles.size()));
+        if (added) profiles.push_back(std::move(answers));
+        known = {session.id, session.revision, at->second};
+        return at->second;
+    }
+
+    // --- the cache of texts: least recently used first out ---
+
+    Entry* find(std::string_view sql, const LexicalSettings& lexical, bool replication) {
+        const auto at = index.find(Key{sql, &lexical, replication});
+        if (at == index.end()) return nullptr;
+        if (at->second != entries.begin()) entries.splice(entries.begin(), entries, at->second);
+        return &*at->second;
+    }
+
+    Entry* remember(std::string_view sql, const LexicalSettings& lexical, bool replication, AnalysisPtr analysis) {
+        const std::size_t bytes = estimate(*analysis) + (analysis->text == sql ? 0 : sql.size());
+        if (sql.size() > cached_text_bytes || bytes > cache_bytes / 8) return nullptr;
+        while (!entries.empty() && bytes_used + bytes > cache_bytes) forget_oldest();
+        const bool same = analysis->text == sql;
+        entries.push_front({same ? "" : std::string(sql), lexical, replication, std::move(analysis), bytes, {}});
+        Entry& entry = entries.front();
+        index.emplace(entry.key(), entries.begin());
+        by_analysis.emplace(entry.analysis.get(), entries.begin());
+        bytes_used += bytes;
+        return &entry;
+    }
+
+    void forget_oldest() {
+        const Entry& entry = entries.back();
+        index.erase(entry.key());
+        by_analysis.erase(entry.analysis.get());
+        bytes_used -= entry.bytes;
+        entries.pop_back();
+    }
+
+    // --- judging ---
+
+    Judgement judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
+                    const Moment& moment) {
+        follow_edition();
+        Entry* entry = find(sql, lexical, session.replication);
+        if (entry == nullptr) {
+            AnalysisPtr analysis = analyzer.analyze(sql, lexical, session.replication);
+            entry = remember(sql, lexical, session.replication, analysis);
+            if (entry == nullptr) return decide(analysis, session, moment, nullptr);
+        }
+        return decide(entry->analysis, session, moment, entry);
+    }
+
+    Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment, Entry* entry) {
+        const ProfileNumber profile = profile_of(session);
+        if (entry != nullptr) {
+            for (const Remembered& remembered : entry->remembered) {
+                if (remembered.profile != profile) continue;
+                if (remembered.plain) return {analysis, edition->version, {}};
+                return put_into_words(analysis, remembered.outcomes, session, moment);
+            }
+        }
+        std::vector<Outcome> outcomes;
+        outcomes.reserve(analysis->statements.size());
+        bool plain = true, lasting = true;
+        for (const StatementFacts& facts : analysis->statements) {
+            const Subject subject{facts, text_of(*analysis, facts), session, moment};
+            outcomes.push_back(evaluate(edition->policy, subject, profiles[profile], &times));
+            plain = plain && is_plain(outcomes.back());
+            lasting = lasting && !outcomes.back().depends_on_moment;
+        }
+        if (lasting && entry != nullptr) {
+            if (entry->remembered.size() >= 64) entry->remembered.clear();
+            entry->remembered.push_back({profile, plain, plain ? std::vector<Outcome>() : outcomes});
+        }
+        if (plain) return {analysis, edition->version, {}};
+        return put_into_words(analysis, outcomes, session, moment);
+    }
+
+    bool is_plain(const Outcome& outcome) const {
+        const bool audited = outcome.rule >= 0 && edition->policy.rules[static_cast<std::size_t>(outcome.rule)].audit;
+        return outcome.action(edition->policy).action == Action::allow && !audited && outcome.observed < 0 &&
+               !outcome.depends_on_moment;
+    }
+
+    Judgement put_into_words(const AnalysisPtr& analysis, const std::vector<Outcome>& outcomes,
+                             const SessionFacts& session, const Moment& moment) const {
+        Judgement judgement{analysis, edition->version, {}};
+        judgement.decisions.reserve(outcomes.size());
+        for (std::size_t i = 0; i < outcomes.size(); ++i) {
+            const StatementFacts& facts = analysis->statements[i];
+            const Subject subject{facts, text_of(*analysis, facts), session, moment};
+            judgement.decisions.push_back(decision(outcomes[i], subject, {i + 1, outcomes.size()}));
+        }
+        return judgement;
+    }
+
+    Decision decision(const Outcome& outcome, const Subject& subject, Position position) const {
+        const Policy& policy = edition->policy;
+        const RuleAction* action = &outcome.action(policy);
+        Decision result;
+        result.depends_on_moment = outcome.depends_on_moment;
+        const Rule* rule = outcome.rule >= 0 ? &policy.rules[static_cast<std::size_t>(outcome.rule)] : nullptr;
+        Outcome told = outcome;
+        if (action->action == Action::allow && outcome.observed >= 0) {
+            rule = &policy.rules[static_cast<std::size_t>(outcome.observed)];
+            action = &rule->action;
+            told.rule = outcome.observed;
+            result.observed = true;
+        }
+        if (policy.observe && action->action != Action::allow) result.observed = true;
+        result.action = action->action;
+        if (rule != nullptr) result.rule = rule->name;
+        result.audit = rule != nullptr && rule->audit;
+        result.supervise = action->supervise;
+        result.hold = action->hold;
+        if (result.action == Action::block || result.action == Action::hold) {
+            result.refusal = refusal(policy, told, subject, position);
+        } else if (result.action == Action::supervise || result.observed || result.audit) {
+            result.refusal.message = reason(policy, told, subject);
+        }
+        apply_capabilities(result);
+        return result;
+    }
+
+    // The one place where what the host can't do yet is made into what it can.
+    void apply_capabilities(Decision& decision) const {
+        if (decision.observed) return;
+        if (decision.action == Action::supervise && !capabilities.supervise) {
+            decision.action = Action::allow;
+            decision.audit = true;
+        }
+        if (decision.action == Action::hold && !capabilities.hold) {
+            decision.action = Action::block;
+            say_that_holding_is_not_available(decision.refusal);
+        }
+    }
+
+    static std::string_view text_of(const Analysis& analysis, const StatementFacts& facts) {
+        const std::string_view text = analysis.text;
+        if (facts.location > text.size()) return text;
+        return text.substr(facts.location, facts.length);
+    }
+
+    // A bug of ours or no memory: nothing gets through.
+    Judgement refuse_all(std::string_view sql, std::string_view why) const {
+        Judgement judgement;
+        judgement.analysis = unreadable(sql);
+        judgement.policy_version = edition->version;
+        Decision decision;
+        decision.action = Action::block;
+        decision.refusal.message = "pgchaperone: this statement could not be judged, so it is refused";
+        decision.refusal.detail = std::string(why);
+        decision.refusal.hint = "This is a defect of pgchaperone or a lack of memory: tell whoever runs it.";
+        judgement.decisions.push_back(std::move(decision));
+        return judgement;
+    }
+
+    std::shared_ptr<const RuleBook> rules;
+    Capabilities capabilities;
+    std::shared_ptr<const RuleBook::Edition> edition;
+    Analyzer analyzer;
+
+    std::list<Entry> entries;
+    std::unordered_map<Key, std::list<Entry>::iterator, KeyHash> index;
+    std::unordered_map<const Analysis*, std::list<Entry>::iterator> by_analysis;
+    std::size_t bytes_used = 0;
+
+    std::vector<SessionAnswers> profiles;
+    std::unordered_map<SessionAnswers, ProfileNumber> profile_numbers;
+    std::array<KnownSession, 1024> known_sessions{};
+    TimeAnswers times;
+};
+
+Engine::Engine(std::shared_ptr<const RuleBook> rules, Capabilities capabilities)
+    : impl_(std::make_unique<Impl>(std::move(rules), capabilities)) {}
+
+Engine::~Engine() = default;
+
+Judgement Engine::judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
+                        const Moment& moment) noexcept {
+    try {
+        return impl_->judge(sql, lexical, session, moment);
+    } catch (const std::exception& e) {
+        return impl_->refuse_all(sql, e.what());
+    }
+}
+
+Judgement Engine::judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
+                              const Moment& moment) noexcept {
+    try {
+        impl_->follow_edition();
+        // The entry of the same analysis, if it is still there, may know the outcome.
+        const auto at = impl_->by_analysis.find(analysis.get());
+        return impl_->decide(analysis, session, moment, at == impl_->by_analysis.end() ? nullptr : &*at->second);
+    } catch (const std::exception& e) {
+        return impl_->refuse_all({}, e.what());
+    }
+}
+
+Judgement Engine::judge_function_call(std::uint32_t function_oid, const SessionFacts& session,
+                                      const Moment& moment) noexcept {
+    try {
+        impl_->follow_edition();
+        return impl_->decide(facts_of_function_call(function_oid), session, moment, nullptr);
+    } catch (const std::exception& e) {
+        return impl_->refuse_all({}, e.what());
+    }
+}
+
+Judgement Engine::judge_unknown_statement(const SessionFacts& session, const Moment& moment) noexcept {
+    try {
+        impl_->follow_edition();
+        return impl_->decide(facts_of_unknown_statement(), session, moment, nullptr);
+    } catch (const std::exception& e) {
+        return impl_->refuse_all({}, e.what());
+    }
+}
+
+Engine::CacheSize Engine::cache_size() const noexcept { return {impl_->entries.size(), impl_->bytes_used}; }
+
+std::uint64_t Engine::policy_version() const noexcept { return impl_->rules->version(); }
+
+}  // namespace pgchaperone::policy

@@ -1,0 +1,189 @@
+#include "policy/rule.h"
+
+#include <algorithm>
+#include <array>
+
+namespace pgchaperone::policy {
+namespace {
+
+using K = ConditionKind;
+using D = DependsOn;
+using V = ValueShape;
+
+constexpr std::array types = {
+    ConditionType{K::all, "all", D::nothing, V::condition_list, "Every one of the listed conditions holds.",
+                  "all: [ { class: WRITE }, { not: { user: app } } ]"},
+    ConditionType{K::any, "any", D::nothing, V::condition_list, "At least one of the listed conditions holds.",
+                  "any: [ { class: WRITE }, { opaque: true } ]"},
+    ConditionType{K::negation, "not", D::nothing, V::conditions, "The conditions below it do not all hold.",
+                  "not: { user: [dba_*] }"},
+    ConditionType{K::command, "command", D::statement, V::globs,
+                  "The command tag, of the statement itself or of one inside it, in either case.",
+                  "command: [UPDATE, DELETE, \"DROP *\"]"},
+    ConditionType{K::statement_class, "class", D::statement, V::classes,
+                  "pgaudit's class: READ, WRITE, FUNCTION, ROLE, DDL or MISC.", "class: [WRITE, DDL]"},
+    ConditionType{K::relation, "relation", D::statement, V::names,
+                  "A relation that the statement reads or writes.", "relation: [public.orders, \"audit.*\"]"},
+    ConditionType{K::reads, "reads", D::statement, V::names, "A relation that the statement reads.",
+                  "reads: \"hr.*\""},
+    ConditionType{K::writes, "writes", D::statement, V::names,
+                  "A relation that the statement changes, defines or removes.", "writes: [\"billing.*\"]"},
+    ConditionType{K::function, "function", D::statement, V::names, "A function that the statement calls.",
+                  "function: [\"pg_terminate_backend\", \"dblink*\"]"},
+    ConditionType{K::unbounded, "unbounded", D::statement, V::flag,
+                  "A write that can reach every row of its target.", "unbounded: true"},
+    ConditionType{K::destructive, "destructive", D::statement, V::flag,
+                  "Takes away, for good, something that was there: DROP, TRUNCATE, a dropped column and the like.",
+                  "destructive: true"},
+    ConditionType{K::dangerous, "dangerous", D::statement, V::flag,
+                  "Reaches beyond the rows of tables: privileges, system catalogs, other sessions, files, programs, "
+                  "settings of the server, locks that stop others.",
+                  "dangerous: true"},
+    ConditionType{K::opaque, "opaque", D::statement, V::flag,
+                  "The text does not show what the statement does: an unknown function, CALL, dynamic SQL.",
+                  "opaque: true"},
+    ConditionType{K::unparsable, "unparsable", D::statement, V::flag,
+                  "The statement could not be read the way the server will read it.", "unparsable: true"},
+    ConditionType{K::runs_in_transaction, "runs_in_transaction", D::statement, V::flag,
+                  "The command can run inside a transaction block (VACUUM and CREATE DATABASE can't).",
+                  "runs_in_transaction: false"},
+    ConditionType{K::controls_transaction, "controls_transaction", D::statement, V::flag,
+                  "BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION and the like.",
+                  "controls_transaction: true"},
+    ConditionType{K::user, "user", D::session, V::globs, "The role that logged in.", "user: [clerk, \"dba_*\"]"},
+    ConditionType{K::database, "database", D::session, V::globs, "The database of the session.",
+                  "database: shop"},
+    ConditionType{K::client, "client", D::session, V::networks,
+                  "Where the client comes from: networks, addresses, or local for a Unix-domain socket.",
+                  "client: [10.0.0.0/8, \"fd00::/8\", local]"},
+    ConditionType{K::application_name, "application_name", D::session, V::globs,
+                  "The name that the client gave itself. A label, not an identity: anybody can set any.",
+                  "application_name: \"DBeaver*\""},
+    ConditionType{K::tls, "tls", D::session, V::flag, "The client's connection is encrypted.", "tls: false"},
+    ConditionType{K::replication, "replication", D::session, V::flag,
+                  "The session is a replication connection.", "replication: true"},
+    ConditionType{K::in_transaction, "in_transaction", D::moment, V::flag,
+                  "The statement runs inside a transaction block that the client opened.", "in_transaction: false"},
+    ConditionType{K::time, "time", D::moment, V::window, "The time is inside (or outside) of the given spans.",
+                  "time: { outside: \"Mon-Fri 08:00-18:00\", zone: Europe/Berlin }"},
+    ConditionType{K::text, "text", D::statement, V::regex,
+                  "A regular expression is found in the statement's text. A last resort: SQL can be spelled in "
+                  "many ways.",
+                  "text: \"(?i)/\\\\* no-proxy \\\\*/\""},
+};
+
+template <class Items>
+std::string list(const Items& items) {
+    std::string out;
+    for (const auto& item : items) {
+        if (!out.empty()) out += ", ";
+        out += item.text();
+    }
+    return items.size() == 1 ? out : "[" + out + "]";
+}
+
+DependsOn strongest(const Condition& condition) {
+    DependsOn result = condition_type(condition.kind).depends_on;
+    for (const Condition& child : condition.children) result = std::max(result, strongest(child));
+    return result;
+}
+
+// Statement before session before moment: cheap and rememberable first. The order of conditions in a rule
+// has no meaning, so the answer stays the same.
+void order(Condition& condition) {
+    for (Condition& child : condition.children) order(child);
+    std::stable_sort(condition.children.begin(), condition.children.end(),
+                     [](const Condition& a, const Condition& b) { return strongest(a) < strongest(b); });
+}
+
+void number(Condition& condition, Policy& policy) {
+    if (condition.kind == K::time) {
+        condition.number = static_cast<std::uint32_t>(policy.time_conditions.size());
+        policy.time_conditions.push_back(&condition);
+    } else if (condition_type(condition.kind).depends_on == D::session) {
+        condition.number = static_cast<std::uint32_t>(policy.session_conditions.size());
+        policy.session_conditions.push_back(&condition);
+    }
+    for (Condition& child : condition.children) number(child, policy);
+}
+
+constexpr std::array<std::string_view, 9> placeholders = {"command", "relations", "functions", "reason", "statement",
+                                                          "user",    "database",  "client",    "rule"};
+
+}  // namespace
+
+std::string_view action_name(Action action) {
+    switch (action) {
+        case Action::allow: return "allow";
+        case Action::block: return "block";
+        case Action::supervise: return "supervise";
+        case Action::hold: return "hold";
+    }
+    return "";
+}
+
+std::string_view class_name(StatementClass statement_class) {
+    switch (statement_class) {
+        case StatementClass::read: return "READ";
+        case StatementClass::write: return "WRITE";
+        case StatementClass::function: return "FUNCTION";
+        case StatementClass::role: return "ROLE";
+        case StatementClass::ddl: return "DDL";
+        case StatementClass::misc: return "MISC";
+    }
+    return "";
+}
+
+std::string Place::text() const {
+    if (line == 0) return file;
+    return file + ":" + std::to_string(line) + ":" + std::to_string(column);
+}
+
+std::span<const ConditionType> condition_types() { return types; }
+
+const ConditionType& condition_type(ConditionKind kind) {
+    // The table stands in the order of the enumeration; a unit test holds it to that.
+    return types[static_cast<std::size_t>(kind)];
+}
+
+std::span<const std::string_view> message_placeholders() { return placeholders; }
+
+std::string Condition::summary() const {
+    const std::string key(condition_type(kind).key);
+    switch (condition_type(kind).shape) {
+        case V::conditions:
+        case V::condition_list: {
+            std::string out;
+            for (const Condition& child : children) out += (out.empty() ? "" : ", ") + child.summary();
+            return key + ": { " + out + " }";
+        }
+        case V::globs: return key + ": " + list(globs);
+        case V::names: return key + ": " + list(names);
+        case V::networks: return key + ": " + list(networks);
+        case V::flag: return key + ": " + (expected ? "true" : "false");
+        case V::window: return key + (outside ? ": outside " : ": inside ") + window->text();
+        case V::regex: return key + ": /" + regex->text() + "/";
+        case V::classes: {
+            std::string out;
+            for (int bit = 0; bit < 6; ++bit) {
+                if (classes & (1U << bit)) {
+                    out += (out.empty() ? "" : ", ") + std::string(class_name(static_cast<StatementClass>(bit)));
+                }
+            }
+            return key + ": " + (out.find(',') == std::string::npos ? out : "[" + out + "]");
+        }
+    }
+    return key;
+}
+
+void Policy::seal() {
+    session_conditions.clear();
+    time_conditions.clear();
+    for (Rule& rule : rules) {
+        order(rule.match);
+        rule.depends_on = strongest(rule.match);
+        number(rule.match, *this);
+    }
+}
+
+}  // namespace pgchaperone::policy
