@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Runs golden files: commands with the output that they must print.
 
-    # A line with a hash is a comment.
+    # Lines with a hash are comments.
+
     $ pgchaperone explain "DELETE FROM orders"
     block by rule "no-unbounded-writes"
     [1]
 
 A command is a line of shell that begins with "$ ", continued on lines that begin with "> ". What follows, up
-to the next command, an empty line before one, or a comment, is what it prints, standard error included, and
-at last, in brackets, its exit status where that is not 0. An empty line of output stands as "\\" alone. A line
-of expected output that ends in " (re)" is a regular expression for the whole line; " (any)" alone stands for
-any number of lines.
+to an empty line or the next command, is what it prints, standard error included, and at last, in brackets,
+its exit status where that is not 0. An empty line of output stands as "\\" alone. A line of expected output
+that ends in " (re)" is a regular expression for the whole line; " (any)" alone stands for any number of lines.
+Comments stand behind an empty line.
 
 Commands run in the golden file's folder, with pgchaperone in the PATH, TMP naming a folder that is removed
 afterwards, and TZ=UTC.
@@ -55,7 +56,7 @@ def parse(text):
             pending = []
         elif line.startswith("> ") and steps and not pending and not steps[-1].expected:
             steps[-1].command_lines.append(line)
-        elif not line or line.startswith("#") or not steps or pending:
+        elif not line or not steps or pending:
             pending.append(line)
         else:
             steps[-1].expected.append(line)
