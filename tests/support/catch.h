@@ -1,6 +1,6 @@
 #pragma once
-// Catch2 under one name, whichever major version the system has. Where the two spell a thing differently,
-// tests use the spelling of version 3, and version 2 is taught it here.
+// Catch2 under one name, whichever major version the system has. Where the two spell a thing
+// differently, tests use the spelling of version 3, and version 2 is taught it here.
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
