@@ -14,6 +14,7 @@
 #include <cassert>
 #include <charconv>
 #include <optional>
+#include <ostream>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -191,6 +192,10 @@ std::optional<std::string> md5_hexadecimal(std::string_view bytes) {
 
 void throw_exception_from_error(const ScramError& problem, const boost::source_location&) {
     throw std::runtime_error(problem.text);
+}
+
+std::ostream& operator<<(std::ostream& out, const ScramError& problem) {
+    return out << problem.text;
 }
 
 ScramResult<MechanismOffer> read_mechanisms(std::string_view body) {

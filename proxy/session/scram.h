@@ -18,6 +18,7 @@
 #include <boost/system/result.hpp>
 
 #include <cstdint>
+#include <iosfwd>
 #include <string>
 #include <string_view>
 
@@ -36,6 +37,7 @@ struct ScramError {
     ScramFailure failure = ScramFailure::malformed;
     std::string text;
 };
+std::ostream& operator<<(std::ostream& out, const ScramError& error);  // the text
 
 template <class T>
 using ScramResult = boost::system::result<T, ScramError>;

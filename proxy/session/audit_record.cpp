@@ -1,0 +1,88 @@
+#include "proxy/session/audit_record.h"
+
+#include "policy/rule.h"
+
+namespace pgchaperone::session {
+
+namespace {
+
+std::string_view protocol_name(StatementKind kind) {
+    switch (kind) {
+    case StatementKind::query:
+        return "simple";
+    case StatementKind::parse:
+    case StatementKind::execute:
+        return "extended";
+    case StatementKind::function_call:
+        return "function call";
+    }
+    return {};
+}
+
+std::string qualified(const policy::RelationName& relation) {
+    std::string out;
+    for (const std::string* part : {&relation.catalog, &relation.schema}) {
+        if (!part->empty()) out += *part + '.';
+    }
+    return out + relation.name;
+}
+
+std::string reason_of(const policy::Decision& decision, const policy::StatementFacts* facts) {
+    if (!decision.refusal.message.empty()) return decision.refusal.message;
+    if (facts == nullptr) return {};
+    for (const policy::Flag* flag : {&facts->unparsable, &facts->unbounded, &facts->destructive,
+                                     &facts->dangerous, &facts->opaque}) {
+        if (flag->set) return flag->reason;
+    }
+    return {};
+}
+
+}  // namespace
+
+bool refuses(const policy::Decision& decision) {
+    if (decision.observed) return false;
+    return decision.action == policy::Action::block || decision.action == policy::Action::hold;
+}
+
+bool needs_record(const policy::Decision& decision) {
+    return decision.action != policy::Action::allow || decision.observed || decision.audit;
+}
+
+audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
+                          StatementKind kind, const std::string& text, const policy::Judgement& judgement,
+                          std::size_t index) {
+    const policy::Decision& decision = judgement.decisions[index];
+    audit::Record record;
+    record.session = session.id;
+    record.user = session.user;
+    record.database = session.database;
+    record.client = session.client.text;
+    record.application = application;
+    record.protocol = protocol_name(kind);
+    record.statement = text;
+    record.decision = policy::action_name(decision.action);
+    record.observed = decision.observed;
+    record.rule = decision.rule;
+    const policy::StatementFacts* facts = nullptr;
+    if (judgement.analysis) {
+        if (record.statement.empty()) record.statement = judgement.analysis->text;
+        record.fingerprint = judgement.analysis->fingerprint;
+        if (index < judgement.analysis->statements.size()) facts = &judgement.analysis->statements[index];
+    }
+    if (facts != nullptr) {
+        record.command = facts->command;
+        for (const policy::StatementClass one : facts->classes) {
+            record.classes.emplace_back(policy::class_name(one));
+        }
+        for (const policy::RelationName& relation : facts->written) {
+            record.relations.push_back(qualified(relation));
+        }
+        for (const policy::RelationName& relation : facts->read) {
+            record.relations.push_back(qualified(relation));
+        }
+    }
+    record.reason = reason_of(decision, facts);
+    return record;
+}
+
+}  // namespace pgchaperone::session

@@ -1,0 +1,25 @@
+#pragma once
+// A decision of the policy as a record for the audit log: which need one, and what it says. Pure.
+
+#include "audit/record.h"
+#include "policy/decision.h"
+#include "policy/session_facts.h"
+#include "proxy/session/command.h"
+
+#include <cstddef>
+#include <string>
+
+namespace pgchaperone::session {
+
+// Whether the client is refused. What is only observed is let through.
+bool refuses(const policy::Decision& decision);
+
+// Everything that was not simply allowed leaves a record.
+bool needs_record(const policy::Decision& decision);
+
+// The record of the decision on statement `index` of the judgement. `text`: the whole Query or Parse text.
+audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
+                          StatementKind kind, const std::string& text, const policy::Judgement& judgement,
+                          std::size_t index);
+
+}  // namespace pgchaperone::session

@@ -1,0 +1,448 @@
+// What a client sends, message by message. Heads are looked at and bodies streamed; only Query and Parse are
+// needed whole, since they are judged.
+//
+//   Query, Parse, unknown Execute, FunctionCall
+//     -> Judge -> Verdict -> [StoreAudit -> AuditStored ->] let_through() or refuse()
+//   everything else -> let through as it comes
+
+#include "proxy/session/audit_record.h"
+#include "proxy/session/refusal.h"
+#include "proxy/session/session.h"
+
+#include "protocol/codec.h"
+#include "protocol/head.h"
+#include "protocol/peek.h"
+
+#include <boost/assert.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace pgchaperone::session {
+
+namespace {
+
+using protocol::FrontendTag;
+using protocol::Side;
+
+// As much of a Bind as is looked at for its two names.
+constexpr std::size_t bind_head_bytes_max = 16 * 1024;
+// As much of a text that is too long to be judged as its audit record shows.
+constexpr std::size_t oversized_prefix_bytes = 8 * 1024;
+
+bool may_change_settings(const policy::Analysis* analysis) {
+    if (analysis == nullptr) return true;
+    return std::any_of(analysis->statements.begin(), analysis->statements.end(),
+                       [](const policy::StatementFacts& facts) { return facts.may_change_lexical_settings; });
+}
+
+// The text of a Query or Parse up to its terminator. What follows it is for the server to complain about: it
+// refuses such a message before it looks at the SQL.
+std::string_view up_to_zero(std::string_view bytes) {
+    return bytes.substr(0, bytes.find('\0'));
+}
+
+}  // namespace
+
+void Session::read_client() {
+    while (waiting_ == Waiting::nothing) {
+        if (client_pass_bytes_ > 0) {
+            const std::size_t count = std::min<std::uint64_t>(from_client_.available(), client_pass_bytes_);
+            if (count == 0) break;
+            if (client_pass_ == Fate::forward) {
+                from_client_.forward(count);
+            } else {
+                from_client_.discard(count);
+            }
+            client_pass_bytes_ -= count;
+            continue;
+        }
+        bool progress = false;
+        switch (phase_) {
+        case Phase::startup:
+            progress = read_startup();
+            break;
+        case Phase::login:
+            progress = login_from_client();
+            break;
+        case Phase::relay:
+            progress = !ledger_.full() && client_message();
+            break;
+        case Phase::client_tls:
+        case Phase::connecting:
+        case Phase::cancel:
+        case Phase::closed:
+            break;
+        }
+        if (!progress) break;
+    }
+    if (client_closed_ && waiting_ == Waiting::nothing && phase_ == Phase::relay && !half_closed_ &&
+        !ledger_.full()) {
+        half_close();
+    }
+}
+
+// Deals with the message at the front. False: more bytes are needed, or nothing can be done now.
+bool Session::client_message() {
+    if (client_poisoned_ || client_terminated_) {
+        from_client_.discard_all();
+        return false;
+    }
+    const auto first = from_client_.peek(1);
+    if (!first) return false;
+    if (protocol::find_kind(Side::frontend, (*first)[0]) == nullptr ||
+        (*first)[0] == static_cast<char>(FrontendTag::PasswordMessage)) {
+        client_gone_wrong(1, "sent a message of an unknown type");
+        return false;
+    }
+    const auto bytes = from_client_.peek(protocol::head_size);
+    if (!bytes) return false;
+    const auto head = protocol::read_head(*bytes, Side::frontend);
+    if (head.has_error()) {
+        client_gone_wrong(protocol::head_size, "sent a message of an impossible length");
+        return false;
+    }
+    const std::size_t total = head->total();
+    const auto tag = static_cast<FrontendTag>(head->tag);
+    if (ledger_.skipping() && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) {
+        // The server would throw it away.
+        pass(total, Fate::discard);
+        return true;
+    }
+    switch (tag) {
+    case FrontendTag::Query:
+        return client_statement(StatementKind::query, total);
+    case FrontendTag::Parse:
+        return client_statement(StatementKind::parse, total);
+    case FrontendTag::Bind:
+        return client_bind(total);
+    case FrontendTag::Execute:
+        return client_execute(total);
+    case FrontendTag::Describe:
+        return client_describe(total);
+    case FrontendTag::Close:
+        return client_close(total);
+    case FrontendTag::FunctionCall:
+        return client_function_call(total);
+    case FrontendTag::Sync:
+        return client_sync(total);
+    case FrontendTag::CopyDone:
+    case FrontendTag::CopyFail:
+        ledger_.sent(Owed::copy_end);
+        pass(total, Fate::forward);
+        return true;
+    case FrontendTag::CopyData:
+    case FrontendTag::Flush:
+        pass(total, Fate::forward);
+        return true;
+    case FrontendTag::Terminate:
+        client_terminated_ = true;
+        from_client_.forward(std::min(total, from_client_.available()));
+        return false;
+    case FrontendTag::PasswordMessage:
+        break;
+    }
+    return false;
+}
+
+// The message at the front goes its way, as much of it as is there and the rest as it comes.
+void Session::pass(std::size_t total, Fate fate) {
+    client_pass_ = fate;
+    client_pass_bytes_ = total;
+}
+
+// The client's bytes can't be told apart any more. The server gets what it needs to see that too: it ends the
+// connection with an error of its own.
+void Session::client_gone_wrong(std::size_t bytes_seen, std::string why) {
+    from_client_.forward(bytes_seen);
+    from_client_.discard_all();
+    client_poisoned_ = true;
+    say(Log{LogLevel::warning, "the client " + std::move(why)});
+}
+
+bool Session::client_sync(std::size_t total) {
+    ledger_.sent(Owed::sync);
+    pipeline_open_ = false;
+    pass(total, Fate::forward);
+    return true;
+}
+
+bool Session::client_bind(std::size_t total) {
+    const std::size_t count = std::min({total, from_client_.available(), bind_head_bytes_max});
+    const auto bytes = from_client_.peek(count);
+    const auto names = protocol::peek_bind(bytes->substr(protocol::head_size));
+    if (names.has_error() && count < total) {
+        if (count < bind_head_bytes_max) return false;
+        client_gone_wrong(0, "sent a Bind whose names are too long");
+        fatal({"08P01", "pgchaperone: the names in a Bind are longer than " +
+                            std::to_string(bind_head_bytes_max) + " bytes", "", ""},
+              "names in a Bind too long");
+        return false;
+    }
+    std::unique_ptr<Extra> extra;
+    if (names && !names->portal.empty()) {
+        extra = std::make_unique<Extra>();
+        extra->name = names->portal;
+        extra->names_portal = true;
+    }
+    const std::uint64_t sequence = ledger_.sent(Owed::bind, Disposition::forward, std::move(extra));
+    if (names) names_.set_portal(names->portal, names_.statement(names->statement), sequence);
+    pass(total, Fate::forward);
+    return true;
+}
+
+bool Session::client_describe(std::size_t total) {
+    const auto bytes = from_client_.peek(total);
+    if (!bytes) return false;
+    const bool portal = total > protocol::head_size && (*bytes)[protocol::head_size] == 'P';
+    ledger_.sent(portal ? Owed::describe_portal : Owed::describe_statement);
+    pass(total, Fate::forward);
+    return true;
+}
+
+bool Session::client_close(std::size_t total) {
+    const auto bytes = from_client_.peek(total);
+    if (!bytes) return false;
+    const auto message = protocol::decode<protocol::Close>(bytes->substr(protocol::head_size));
+    std::unique_ptr<Extra> extra;
+    if (message && message->kind == 'P') {
+        names_.set_portal(message->name, nullptr, 0);
+    } else if (message && message->kind == 'S') {
+        extra = std::make_unique<Extra>();
+        extra->name = message->name;
+        extra->previous = names_.set_statement(message->name, nullptr);
+    }
+    ledger_.sent(Owed::close, Disposition::forward, std::move(extra));
+    pass(total, Fate::forward);
+    return true;
+}
+
+bool Session::client_statement(StatementKind kind, std::size_t total) {
+    Judge question;
+    question.kind = kind;
+    std::string_view body;
+    if (total <= text_bytes_max) {
+        const auto bytes = from_client_.peek(total);
+        if (!bytes) return false;
+        body = bytes->substr(protocol::head_size);
+    } else {
+        const auto bytes = from_client_.peek(protocol::head_size + oversized_prefix_bytes);
+        if (!bytes) return false;
+        body = bytes->substr(protocol::head_size);
+        question.oversized_bytes = total - protocol::head_size;
+    }
+    std::string_view name;
+    if (kind == StatementKind::parse) {
+        name = up_to_zero(body);
+        body.remove_prefix(std::min(name.size() + 1, body.size()));
+    }
+    question.sql = up_to_zero(body);
+    pending_ = {};
+    pending_.kind = kind;
+    pending_.name = name;
+    ask(std::move(question), total);
+    return true;
+}
+
+bool Session::client_execute(std::size_t total) {
+    const auto bytes = from_client_.peek(total);
+    if (!bytes) return false;
+    const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
+    const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
+    if (handle && handle->judgement.plainly_allowed() &&
+        handle->judgement.policy_version == policy_version_) {
+        const std::uint64_t sequence = ledger_.sent(Owed::execute);
+        pipeline_open_ = true;
+        if (may_change_settings(handle->judgement.analysis.get())) settings_.may_change(sequence);
+        pass(total, Fate::forward);
+        return true;
+    }
+    Judge question;
+    question.kind = StatementKind::execute;
+    if (handle) question.analysis = handle->judgement.analysis;
+    pending_ = {};
+    pending_.kind = StatementKind::execute;
+    ask(std::move(question), total);
+    return true;
+}
+
+bool Session::client_function_call(std::size_t total) {
+    const auto bytes = from_client_.peek(std::min(total, protocol::head_size + 4));
+    if (!bytes) return false;
+    Judge question;
+    question.kind = StatementKind::function_call;
+    const auto oid = protocol::peek_function_oid(bytes->substr(protocol::head_size));
+    if (oid) question.function_oid = static_cast<std::uint32_t>(*oid);
+    pending_ = {};
+    pending_.kind = StatementKind::function_call;
+    ask(std::move(question), total);
+    return true;
+}
+
+void Session::ask(Judge question, std::size_t total) {
+    pending_.total = total;
+    question.lexical = settings_.lexical();
+    question.in_transaction = transaction_status_ != 'I';
+    question.in_implicit_block = pipeline_open_;
+    waiting_ = Waiting::verdict;
+    commands_.push_back(std::move(question));
+}
+
+void Session::handle(const Verdict& event) {
+    if (waiting_ != Waiting::verdict) return;
+    judged(event.judgement);
+    read_client();
+}
+
+void Session::judged(policy::Judgement judgement) {
+    pending_.judgement = std::move(judgement);
+    if (pending_.judgement.plainly_allowed()) return carry_out();
+    StoreAudit store;
+    const std::vector<policy::Decision>& decisions = pending_.judgement.decisions;
+    for (std::size_t i = 0; i < decisions.size(); ++i) {
+        const policy::Decision& decision = decisions[i];
+        if (refuses(decision) && !pending_.refusal) {
+            pending_.refusal = decision.refusal;
+            pending_.rule = decision.rule;
+        }
+        if (needs_record(decision)) {
+            store.records.push_back(
+                make_record(facts_, settings_.application_name(), pending_.kind, pending_text(),
+                            pending_.judgement, i));
+        }
+    }
+    if (store.records.empty()) return carry_out();
+    waiting_ = Waiting::audit;
+    say(std::move(store));
+}
+
+void Session::handle(const AuditStored& event) {
+    if (waiting_ != Waiting::audit) return;
+    if (!event.ok && !pending_.refusal) {
+        pending_.rule = "audit";
+        pending_.refusal = policy::Refusal{
+            "58030", "pgchaperone: this statement needs a record in the audit log, which can't be written",
+            event.error, "Ask the operator of pgchaperone to look at the audit log's disk."};
+    }
+    carry_out();
+    read_client();
+}
+
+void Session::carry_out() {
+    waiting_ = Waiting::nothing;
+    if (ledger_.skipping()) {
+        // An error came while this waited: the server ignores it now, refused or not.
+        pass(pending_.total, Fate::discard);
+    } else if (pending_.refusal) {
+        refuse(std::move(*pending_.refusal));
+    } else {
+        let_through();
+    }
+    pending_ = {};
+}
+
+void Session::let_through() {
+    const policy::Analysis* const analysis = pending_.judgement.analysis.get();
+    std::uint64_t sequence = 0;
+    bool runs = true;
+    switch (pending_.kind) {
+    case StatementKind::query:
+        // The server forgets the unnamed statement before it reads the text, and its portal with it.
+        names_.set_statement({}, nullptr);
+        names_.set_portal({}, nullptr, 0);
+        sequence = ledger_.sent(Owed::query);
+        break;
+    case StatementKind::parse: {
+        auto handle = std::make_shared<PreparedStatement>();
+        handle->judgement = pending_.judgement;
+        StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
+        std::unique_ptr<Extra> extra;
+        if (!pending_.name.empty()) {
+            extra = std::make_unique<Extra>();
+            extra->name = std::move(pending_.name);
+            extra->previous = std::move(previous);
+        }
+        sequence = ledger_.sent(Owed::parse, Disposition::forward, std::move(extra));
+        runs = false;
+        break;
+    }
+    case StatementKind::execute:
+        sequence = ledger_.sent(Owed::execute);
+        pipeline_open_ = true;
+        break;
+    case StatementKind::function_call:
+        sequence = ledger_.sent(Owed::function_call);
+        break;
+    }
+    if (runs && may_change_settings(analysis)) settings_.may_change(sequence);
+    pass(pending_.total, Fate::forward);
+}
+
+void Session::refuse(policy::Refusal refusal) {
+    auto extra = std::make_unique<Extra>();
+    extra->refusal = std::move(refusal);
+    switch (pending_.kind) {
+    case StatementKind::query:
+        names_.set_statement({}, nullptr);
+        names_.set_portal({}, nullptr, 0);
+        send_to_server(substitute_query(pending_.rule));
+        ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
+        break;
+    case StatementKind::function_call:
+        names_.set_statement({}, nullptr);
+        send_to_server(substitute_query(pending_.rule));
+        ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
+        break;
+    case StatementKind::parse:
+        if (pending_.name.empty()) names_.set_statement({}, nullptr);
+        send_to_server(substitute_parse(pending_.name, pending_.rule));
+        ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
+        break;
+    case StatementKind::execute:
+        send_to_server(substitute_parse(refused_execute_name, pending_.rule));
+        ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
+        break;
+    }
+    pass(pending_.total, Fate::discard);
+}
+
+// The text of the statement that waits, for its audit record.
+std::string Session::pending_text() {
+    if (pending_.kind == StatementKind::execute || pending_.kind == StatementKind::function_call) return {};
+    const auto bytes = from_client_.peek(std::min(pending_.total, from_client_.available()));
+    std::string_view body = bytes->substr(protocol::head_size);
+    if (pending_.kind == StatementKind::parse) {
+        body.remove_prefix(std::min(up_to_zero(body).size() + 1, body.size()));
+    }
+    return std::string(up_to_zero(body));
+}
+
+// What a skipped or failed message was to do to the names is undone. A portal of an aborted transaction can't be
+// run; its name counts as unknown.
+void Session::undo(Entry& entry) {
+    switch (entry.owed) {
+    case Owed::bind:
+        names_.set_portal(entry.extra ? std::string_view(entry.extra->name) : std::string_view(), nullptr, 0);
+        break;
+    case Owed::parse:
+        if (!entry.extra) {
+            names_.set_statement({}, nullptr);
+        } else if (entry.disposition == Disposition::forward) {
+            names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
+        }
+        break;
+    case Owed::close:
+        if (entry.extra) names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
+        break;
+    case Owed::query:
+    case Owed::function_call:
+    case Owed::describe_statement:
+    case Owed::describe_portal:
+    case Owed::execute:
+    case Owed::sync:
+    case Owed::copy_end:
+        break;
+    }
+}
+
+}  // namespace pgchaperone::session

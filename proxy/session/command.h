@@ -1,0 +1,89 @@
+#pragma once
+// What the session core wants its host to do. The core has no socket, clock, thread or file: everything that
+// reaches the world is one of these values, taken with Session::next() in order, and carried out before the session is called again.
+
+#include "audit/record.h"
+#include "policy/session_facts.h"
+#include "proxy/session/event.h"
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace pgchaperone::session {
+
+// Bytes for one side. Either `owned` holds them, or `view` points into the chunk that the host gave with the
+// last event of that direction, and is valid until the session is called again.
+struct Bytes {
+    std::string owned;
+    std::string_view view;
+    std::string_view bytes() const { return owned.empty() ? view : std::string_view(owned); }
+};
+
+struct SendToClient {
+    Bytes data;
+};
+struct SendToServer {
+    Bytes data;
+};
+
+// Open the connection to the upstream, TLS included where it is configured. Answered by Event Connected.
+struct Connect {};
+
+// Start TLS with the client as its server. `direct`: the client's first byte was a TLS handshake's, so ALPN
+// is mandatory, and the bytes received so far are given back as `received`. Otherwise nothing may have
+// been received yet. Everything sent before this command goes out in clear. Answered by ClientTlsReady.
+struct StartTls {
+    bool direct = false;
+    std::string received;
+};
+
+enum class StatementKind : std::uint8_t { query, parse, execute, function_call };
+
+// Ask the policy. Answered by Verdict, at once or later; meanwhile no further client message is looked at.
+// `sql` is valid until the session's next event: a host that answers later copies it.
+struct Judge {
+    StatementKind kind = StatementKind::query;
+    std::string_view sql;                 // query, parse: the text, without its terminating NUL
+    std::size_t oversized_bytes = 0;      // not 0: the text is longer than the core keeps, `sql` its beginning
+    policy::AnalysisPtr analysis;         // execute: what was analysed at Parse; null: not known
+    std::uint32_t function_oid = 0;       // function_call
+    policy::LexicalSettings lexical;
+    bool in_transaction = false;
+    bool in_implicit_block = false;       // an extended-protocol pipeline has run something before this
+};
+
+// Put these on disk, then answer with AuditStored. The host fills `time`.
+struct StoreAudit {
+    std::vector<audit::Record> records;
+};
+
+// Answer with Event Deadline when this much time has passed. One of each kind at a time; a new one replaces it.
+struct SetDeadline {
+    DeadlineKind kind = DeadlineKind::login;
+};
+struct ClearDeadline {
+    DeadlineKind kind = DeadlineKind::login;
+};
+
+// The client will send nothing more: tell the server so (half-close) once everything is sent.
+struct ShutdownServer {};
+
+// Send what is waiting for the client and the server, then close both connections. Nothing comes after it.
+struct Close {
+    std::string reason;  // for the log
+};
+
+// A session's milestones and troubles, for the host's log; no statement text.
+enum class LogLevel : std::uint8_t { debug, info, warning };
+struct Log {
+    LogLevel level = LogLevel::info;
+    std::string text;
+};
+
+using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit, SetDeadline,
+                             ClearDeadline, ShutdownServer, Close, Log>;
+
+}  // namespace pgchaperone::session

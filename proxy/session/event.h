@@ -1,0 +1,61 @@
+#pragma once
+// What the host tells the session core. See Session::handle.
+
+#include "policy/decision.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace pgchaperone::session {
+
+// Bytes received. They must stay where they are until next() has returned nothing. Not empty.
+struct ClientBytes {
+    std::string_view bytes;
+};
+struct ServerBytes {
+    std::string_view bytes;
+};
+
+// The upstream connection stands, or not: then `error` says which address failed and why, for the client.
+struct Connected {
+    bool ok = false;
+    std::string error;
+    bool tls = false;
+    std::string peer_endpoint_hash;  // RFC 5929 tls-server-end-point of the server's certificate
+};
+
+// The handshake that StartTls asked for is done (its failure closes the connection without the core).
+struct ClientTlsReady {
+    std::string own_endpoint_hash;  // tls-server-end-point of our certificate, as the client computes it
+    std::string peer_common_name;   // of the client's certificate, if it sent one
+};
+
+struct Verdict {
+    policy::Judgement judgement;
+};
+
+struct AuditStored {
+    bool ok = false;
+    std::string error;  // why not, for people
+};
+
+// The other side sent end-of-file, or its connection broke.
+struct ClientClosed {
+    bool broken = false;
+};
+struct ServerClosed {
+    bool broken = false;
+};
+
+// Time is the host's: it is told what to measure (SetDeadline) and says when it has passed.
+enum class DeadlineKind : std::uint8_t {
+    login,   // from the connection to the first ReadyForQuery
+    linger,  // the other side should have closed the connection by now
+};
+struct Deadline {
+    DeadlineKind kind = DeadlineKind::login;
+};
+
+}  // namespace pgchaperone::session

@@ -1,0 +1,66 @@
+#pragma once
+// What the session's prepared statements and portals stand for, as they will be when everything already sent to
+// the server has succeeded. A message that the server skipped or failed is undone through its ledger entry.
+// Statements and portals are separate name spaces, as in PostgreSQL; names are compared in their first 63
+// bytes, as the server does (NAMEDATALEN - 1).
+//
+// An unknown name is not an error: it may have been made by SQL (PREPARE, DECLARE). It is judged as unknown.
+
+#include "policy/decision.h"
+
+#include <boost/unordered/unordered_flat_map.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace pgchaperone::session {
+
+// A statement as it was judged at Parse.
+struct PreparedStatement {
+    policy::Judgement judgement;
+};
+using StatementHandle = std::shared_ptr<const PreparedStatement>;
+
+class Names {
+public:
+    // Null: not known.
+    StatementHandle statement(std::string_view name) const;
+    StatementHandle portal(std::string_view name) const;
+
+    // Null forgets the name. Returns what stood there before.
+    StatementHandle set_statement(std::string_view name, StatementHandle handle);
+    // `sequence`: of the Bind; see transaction_ended.
+    void set_portal(std::string_view name, StatementHandle handle, std::uint64_t sequence);
+
+    // A transaction ended with the reply to this message: portals made before it are gone.
+    void transaction_ended(std::uint64_t sequence);
+    // DEALLOCATE ALL, DISCARD ALL.
+    void forget_statements();
+
+    std::size_t statements() const { return statements_.size() + (unnamed_statement_ ? 1 : 0); }
+    std::size_t portals() const { return portals_.size() + (unnamed_portal_.handle ? 1 : 0); }
+
+private:
+    struct Portal {
+        StatementHandle handle;
+        std::uint64_t sequence = 0;
+    };
+    struct Hash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+    };
+    template <class Value>
+    using Map = boost::unordered_flat_map<std::string, Value, Hash, std::equal_to<>>;
+
+    // The unnamed ones are used all the time and have a place of their own.
+    StatementHandle unnamed_statement_;
+    Portal unnamed_portal_;
+    Map<StatementHandle> statements_;
+    Map<Portal> portals_;
+};
+
+}  // namespace pgchaperone::session

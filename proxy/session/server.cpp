@@ -1,0 +1,192 @@
+// What a server answers, message by message. The ledger says to what each message belongs and whether the client
+// sees it; everything it sees leaves as it came.
+
+#include "proxy/session/login.h"
+#include "proxy/session/refusal.h"
+#include "proxy/session/session.h"
+
+#include "protocol/codec.h"
+#include "protocol/head.h"
+#include "protocol/peek.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pgchaperone::session {
+
+namespace {
+
+using protocol::BackendTag;
+using protocol::Side;
+
+// As much of an ErrorResponse as is looked at for its severity and SQLSTATE, which come first.
+constexpr std::size_t error_head_bytes_max = 1024;
+
+std::string_view body_of(std::string_view message) {
+    return message.substr(protocol::head_size);
+}
+
+}  // namespace
+
+void Session::read_server() {
+    while (phase_ == Phase::login || phase_ == Phase::relay || phase_ == Phase::cancel) {
+        if (server_raw_ || phase_ == Phase::cancel) {
+            from_server_.forward(from_server_.available());
+            return;
+        }
+        if (server_pass_bytes_ > 0) {
+            const std::size_t count = std::min<std::uint64_t>(from_server_.available(), server_pass_bytes_);
+            if (count == 0) return;
+            if (server_pass_ == Fate::forward) {
+                from_server_.forward(count);
+            } else {
+                from_server_.discard(count);
+            }
+            server_pass_bytes_ -= count;
+            continue;
+        }
+        if (!server_message()) return;
+    }
+}
+
+// Deals with the message at the front. False: more bytes are needed.
+bool Session::server_message() {
+    const auto bytes = from_server_.peek(protocol::head_size);
+    if (!bytes) return false;
+    const auto head = protocol::read_head(*bytes, Side::backend);
+    if (head.has_error()) {
+        if (phase_ == Phase::login) {
+            // A server that fails before it knows the protocol says so in plain text.
+            server_raw_ = true;
+            return true;
+        }
+        server_gone_wrong(head.error().message());
+        return false;
+    }
+    const std::size_t total = head->total();
+    switch (static_cast<BackendTag>(head->tag)) {
+    case BackendTag::NoticeResponse:
+        pass_reply(total, phase_ == Phase::relay ? ledger_.front_disposition() : Disposition::forward);
+        return true;
+    case BackendTag::NotificationResponse:
+        pass_reply(total, Disposition::forward);
+        return true;
+    case BackendTag::ParameterStatus: {
+        const auto message = from_server_.peek(total);
+        if (!message) return false;
+        const auto status = protocol::decode<protocol::ParameterStatus>(body_of(*message));
+        if (status && settings_.reported(status->parameter, status->value)) {
+            facts_.application_name = settings_.application_name();
+            ++facts_.revision;
+        }
+        pass_reply(total, Disposition::forward);
+        return true;
+    }
+    case BackendTag::ErrorResponse:
+        return server_error(total);
+    default:
+        return phase_ == Phase::login ? server_login_message(head->tag, total)
+                                      : server_reply(head->tag, total);
+    }
+}
+
+bool Session::server_login_message(char tag, std::size_t total) {
+    switch (static_cast<BackendTag>(tag)) {
+    case BackendTag::Authentication: {
+        const auto message = from_server_.peek(total);
+        if (!message) return false;
+        const bool dealt_with = login_from_server(*message);
+        if (phase_ == Phase::closed) return false;
+        // login_from_server put its own message in the place of this one.
+        pass_reply(total, dealt_with ? Disposition::swallow : Disposition::forward);
+        return true;
+    }
+    case BackendTag::ReadyForQuery: {
+        const auto message = from_server_.peek(total);
+        if (!message) return false;
+        const auto ready = protocol::decode<protocol::ReadyForQuery>(body_of(*message));
+        if (ready) transaction_status_ = ready->transaction_status;
+        from_server_.forward(total);
+        logged_in();
+        return true;
+    }
+    default:
+        // BackendKeyData, NegotiateProtocolVersion, and what later versions may add here.
+        pass_reply(total, Disposition::forward);
+        return true;
+    }
+}
+
+bool Session::server_error(std::size_t total) {
+    const std::size_t count = std::min({total, from_server_.available(), error_head_bytes_max});
+    const auto bytes = from_server_.peek(count);
+    const auto sqlstate = protocol::peek_error_field(body_of(*bytes), 'C');
+    if (sqlstate.has_error() && count < std::min(total, error_head_bytes_max)) return false;
+    const std::string_view code = sqlstate && *sqlstate ? **sqlstate : std::string_view();
+    const auto severity = protocol::peek_error_field(body_of(*bytes), 'V');
+    const bool fatal = severity && *severity && (**severity == "FATAL" || **severity == "PANIC");
+    server_said_fatal_ = server_said_fatal_ || fatal;
+    if (phase_ == Phase::login || fatal) {
+        // The server ends the connection, whatever it still owed.
+        pass_reply(total, Disposition::forward);
+        return true;
+    }
+    Reply reply = ledger_.received('E', code == "08P01");
+    if (reply.kind == Reply::Kind::impossible) {
+        server_gone_wrong("an ErrorResponse out of place");
+        return false;
+    }
+    if (reply.disposition == Disposition::replace && reply.extra) {
+        send_to_client(error_response(reply.extra->refusal, "ERROR", settings_.client_encoding_is_utf8()));
+        pass_reply(total, Disposition::swallow);
+        return true;
+    }
+    pass_reply(total, reply.disposition);
+    return true;
+}
+
+bool Session::server_reply(char tag, std::size_t total) {
+    const bool whole = tag == static_cast<char>(BackendTag::ReadyForQuery) ||
+                       tag == static_cast<char>(BackendTag::CommandComplete);
+    std::string_view body;
+    if (whole) {
+        const auto message = from_server_.peek(total);
+        if (!message) return false;
+        body = body_of(*message);
+    }
+    const Reply reply = ledger_.received(tag);
+    if (reply.kind == Reply::Kind::impossible || reply.kind == Reply::Kind::unsolicited) {
+        server_gone_wrong(std::string("a message '") + tag + "' that answers nothing");
+        return false;
+    }
+    if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
+        if (!body.empty()) server_ready(body[0], reply);
+    } else if (reply.disposition == Disposition::replace) {
+        server_gone_wrong("a success for a statement that can only fail");
+        return false;
+    } else if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
+        names_.forget_statements();
+    }
+    pass_reply(total, reply.disposition);
+    return true;
+}
+
+void Session::server_ready(char status, const Reply& reply) {
+    transaction_status_ = status;
+    settings_.ready(reply.sequence);
+    if (status == 'I') names_.transaction_ended(reply.sequence);
+}
+
+void Session::pass_reply(std::size_t total, Disposition disposition) {
+    server_pass_ = disposition == Disposition::swallow ? Fate::discard : Fate::forward;
+    server_pass_bytes_ = total;
+}
+
+void Session::server_gone_wrong(const std::string& why) {
+    say(Log{LogLevel::warning, "the server and pgchaperone disagree: " + why});
+    fatal({"08P01", "pgchaperone: the server's answers can't be followed any more",
+           "Received " + why + ".", "Connect again, and please report this."},
+          "protocol violation by the server");
+}
+
+}  // namespace pgchaperone::session

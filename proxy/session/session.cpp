@@ -1,0 +1,155 @@
+#include "proxy/session/session.h"
+
+#include "proxy/session/login.h"
+#include "proxy/session/refusal.h"
+
+#include <boost/assert.hpp>
+
+#include <utility>
+
+namespace pgchaperone::session {
+
+Session::Session(Setup setup) : setup_(std::move(setup)), login_(std::make_unique<Login>()) {
+    facts_.id = setup_.id;
+    facts_.client = setup_.client;
+    ledger_.on_undone([this](Entry& entry) { undo(entry); });
+    say(SetDeadline{DeadlineKind::login});
+}
+
+Session::~Session() = default;
+
+std::optional<Command> Session::next() {
+    if (!commands_.empty()) {
+        Command command = std::move(commands_.front());
+        commands_.pop_front();
+        return command;
+    }
+    if (auto bytes = from_client_.take_output()) return SendToServer{std::move(*bytes)};
+    if (auto bytes = from_server_.take_output()) return SendToClient{std::move(*bytes)};
+    from_client_.settle();
+    from_server_.settle();
+    return std::nullopt;
+}
+
+void Session::say(Command command) {
+    flush_outputs();
+    commands_.push_back(std::move(command));
+}
+
+// What was to leave leaves before what is said next. Judge and the like don't care about the order and don't
+// come here: their bytes may go on waiting and leave in one piece with what follows.
+void Session::flush_outputs() {
+    while (auto bytes = from_client_.take_output()) commands_.push_back(SendToServer{std::move(*bytes)});
+    while (auto bytes = from_server_.take_output()) commands_.push_back(SendToClient{std::move(*bytes)});
+}
+
+void Session::close(std::string reason) {
+    if (phase_ == Phase::closed) return;
+    phase_ = Phase::closed;
+    waiting_ = Waiting::nothing;
+    say(Close{std::move(reason)});
+}
+
+void Session::fatal(policy::Refusal words, std::string reason) {
+    if (phase_ == Phase::closed) return;
+    send_to_client(error_response(words, "FATAL", settings_.client_encoding_is_utf8()));
+    close(std::move(reason));
+}
+
+bool Session::wants_client_bytes() const {
+    if (client_closed_ || phase_ == Phase::closed) return false;
+    if (ledger_.full()) return false;
+    const bool stuck = waiting_ != Waiting::nothing || phase_ == Phase::connecting ||
+                       phase_ == Phase::client_tls || phase_ == Phase::cancel;
+    return !stuck || from_client_.available() < backlog_bytes_max;
+}
+
+bool Session::wants_server_bytes() const {
+    return !server_closed_ && phase_ != Phase::closed;
+}
+
+void Session::handle(const ClientBytes& event) {
+    if (phase_ == Phase::closed) return;
+    if (client_poisoned_ || client_terminated_ || phase_ == Phase::cancel) return;
+    from_client_.give(event.bytes);
+    read_client();
+}
+
+void Session::handle(const ServerBytes& event) {
+    if (phase_ == Phase::closed) return;
+    from_server_.give(event.bytes);
+    read_server();
+    // The login may be over, or room has come into the ledger.
+    read_client();
+}
+
+void Session::handle(const ClientClosed& event) {
+    if (client_closed_ || phase_ == Phase::closed) return;
+    client_closed_ = true;
+    if (event.broken || phase_ == Phase::startup || phase_ == Phase::client_tls ||
+        phase_ == Phase::connecting) {
+        close(event.broken ? "the client's connection broke" : "the client left");
+        return;
+    }
+    if (phase_ == Phase::cancel) return;
+    read_client();
+    if (phase_ == Phase::login) half_close();
+}
+
+// The server sees the end-of-file that we saw, behind everything that came before it, and answers what it
+// still has to answer. What is left of a message cut in half is dropped: it was not judged.
+void Session::half_close() {
+    half_closed_ = true;
+    from_client_.discard_all();
+    say(ShutdownServer{});
+}
+
+void Session::handle(const ServerClosed& event) {
+    if (server_closed_ || phase_ == Phase::closed) return;
+    server_closed_ = true;
+    // What came of a message cut in half is the client's, unless it was not meant for it.
+    if (ledger_.front_disposition() == Disposition::forward) {
+        from_server_.forward(from_server_.available());
+    }
+    const bool expected = client_terminated_ || client_closed_ || phase_ == Phase::cancel;
+    if (!expected && !event.broken && ledger_.idle() && !server_said_fatal_) {
+        say(Log{LogLevel::warning, "the server closed the connection"});
+    }
+    close(event.broken          ? "the server's connection broke"
+          : client_terminated_  ? "the client said good-bye"
+          : client_closed_      ? "the client left"
+                                : "the server closed the connection");
+}
+
+void Session::handle(const Deadline& event) {
+    switch (event.kind) {
+    case DeadlineKind::login:
+        if (phase_ == Phase::relay || phase_ == Phase::closed) return;
+        if (phase_ == Phase::startup && !login_->startup_seen) {
+            // As PostgreSQL does: who has not even said what it wants is not answered.
+            close("login timeout: no startup packet came in time");
+        } else {
+            fatal({"57014", "pgchaperone: canceling authentication due to timeout", "", ""},
+                  "login timeout");
+        }
+        return;
+    case DeadlineKind::linger:
+        close("the other side did not close the connection in time");
+        return;
+    }
+}
+
+bool Session::end_if_idle() {
+    if (phase_ == Phase::closed) return true;
+    if (phase_ == Phase::relay) {
+        const bool idle = ledger_.idle() && waiting_ == Waiting::nothing && transaction_status_ == 'I' &&
+                          !pipeline_open_ && client_pass_bytes_ == 0;
+        if (!idle) return false;
+    }
+    fatal({"57P01", "pgchaperone: terminating connection due to administrator command",
+           "The proxy is being shut down.", "Connect again."},
+          "shut down");
+    return true;
+}
+
+}  // namespace pgchaperone::session

@@ -1,0 +1,201 @@
+#pragma once
+// The session core: one client, one server, what passes between them and what may not. A state
+// machine from events to commands (event.h, command.h), the same under every host: sockets,
+// scripted unit tests, a fuzzer, a simulator. No I/O, no clock, no thread, no exception.
+//
+// What must stay true:
+// - no byte of a statement reaches the server before the policy's verdict on the whole of it;
+// - an allowed byte leaves as it came, in order; how the bytes were cut into chunks never matters;
+// - every reply is shown, hidden or replaced by the ledger's word alone;
+// - memory stays bounded by one statement's text (text_bytes_max) and the ledger's limit.
+//
+// A message's way through: client.cpp (what a client sends), server.cpp (what a server answers),
+// startup.cpp (everything before the first ReadyForQuery).
+
+#include "policy/decision.h"
+#include "policy/session_facts.h"
+#include "protocol/messages.h"
+#include "proxy/session/command.h"
+#include "proxy/session/event.h"
+#include "proxy/session/inlet.h"
+#include "proxy/session/ledger.h"
+#include "proxy/session/names.h"
+#include "proxy/session/settings.h"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgchaperone::session {
+
+struct Login;
+
+enum class Authentication : std::uint8_t { passthrough, password };
+
+// What the host knows when a client has connected.
+struct Setup {
+    std::uint64_t id = 0;
+    policy::ClientAddress client;
+    bool tls_offered = false;   // the listener has a certificate
+    bool tls_required = false;
+    Authentication authentication = Authentication::passthrough;
+    std::string scram_nonce;    // printable random text without a comma, at least 18 bytes' worth of randomness
+};
+
+class Session {
+public:
+    // What may wait of a client's bytes while it can't be read on: enough to see it leave.
+    static constexpr std::size_t backlog_bytes_max = 64 * 1024;
+    // The longest text of a Query or Parse that is looked at; longer ones are `unparsable`, and are refused or
+    // streamed through unread as the policy says.
+    static constexpr std::size_t text_bytes_max = 16 * 1024 * 1024;
+
+    explicit Session(Setup setup);
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    void handle(const ClientBytes& event);
+    void handle(const ServerBytes& event);
+    void handle(const Connected& event);
+    void handle(const ClientTlsReady& event);
+    void handle(const Verdict& event);
+    void handle(const AuditStored& event);
+    void handle(const ClientClosed& event);
+    void handle(const ServerClosed& event);
+    void handle(const Deadline& event);
+    // The process is going down: end the session as PostgreSQL does (57P01) when it is idle, else
+    // say false.
+    bool end_if_idle();
+
+    // What to do next; nothing when all is done. To be called until then after every event.
+    std::optional<Command> next();
+
+    // Whether bytes of this side may be given. False asks the host to stop reading until it is true
+    // again.
+    bool wants_client_bytes() const;
+    bool wants_server_bytes() const;
+
+    // The version of the policy in force, for statements judged before it: see
+    // Engine::policy_version.
+    void set_policy_version(std::uint64_t version) { policy_version_ = version; }
+
+    const policy::SessionFacts& facts() const { return facts_; }
+    bool closed() const { return phase_ == Phase::closed; }
+    // For tests and tools.
+    const Ledger& ledger() const { return ledger_; }
+    const Names& names() const { return names_; }
+    char transaction_status() const { return transaction_status_; }
+
+private:
+    enum class Phase : std::uint8_t {
+        startup,     // SSLRequest, GSSENCRequest, StartupMessage or CancelRequest is awaited
+        client_tls,  // the TLS handshake with the client is under way
+        connecting,  // the upstream connection is being made
+        login,       // authentication, up to the first ReadyForQuery
+        relay,       // ordinary work
+        cancel,      // a CancelRequest was sent on; the server's end-of-file is awaited
+        closed,
+    };
+    enum class Waiting : std::uint8_t { nothing, verdict, audit };
+
+    // A statement between its arrival and its verdict. Its bytes are at the front of from_client_.
+    struct Pending {
+        StatementKind kind = StatementKind::query;
+        std::size_t total = 0;  // bytes of the whole message
+        std::string name;       // parse: the statement's
+        policy::Judgement judgement;
+        std::string rule;       // of the refusal
+        std::optional<policy::Refusal> refusal;
+    };
+
+    // What happens to the rest of a message of which the head was seen.
+    enum class Fate : std::uint8_t { forward, discard };
+
+    // startup.cpp
+    bool read_startup();
+    bool direct_tls();
+    bool encryption_request(std::size_t size, bool& asked, char answer);
+    void startup_message(const protocol::StartupMessage& startup, std::string_view packet);
+    bool login_from_client();
+    bool login_from_server(std::string_view message);
+    bool offer_mechanisms(std::string_view message);
+    bool password_exchange(std::string_view message, protocol::AuthenticationCode code);
+    void login_upstream_with_password(std::string_view password);
+    void logged_in();
+
+    // client.cpp
+    void read_client();
+    bool client_message();
+    bool client_statement(StatementKind kind, std::size_t total);
+    bool client_execute(std::size_t total);
+    bool client_bind(std::size_t total);
+    bool client_describe(std::size_t total);
+    bool client_close(std::size_t total);
+    bool client_function_call(std::size_t total);
+    bool client_sync(std::size_t total);
+    void client_gone_wrong(std::size_t bytes_seen, std::string why);
+    void ask(Judge question, std::size_t total);
+    void judged(policy::Judgement judgement);
+    void carry_out();
+    void let_through();
+    void refuse(policy::Refusal refusal);
+    void pass(std::size_t total, Fate fate);
+    std::string pending_text();
+
+    // server.cpp
+    void read_server();
+    bool server_message();
+    bool server_login_message(char tag, std::size_t total);
+    bool server_error(std::size_t total);
+    void server_ready(char status, const Reply& reply);
+    bool server_reply(char tag, std::size_t total);
+    void pass_reply(std::size_t total, Disposition disposition);
+    void server_gone_wrong(const std::string& why);
+    void undo(Entry& entry);
+
+    void say(Command command);
+    void flush_outputs();
+    void send_to_client(std::string bytes) { from_server_.insert(std::move(bytes)); }
+    void send_to_server(std::string bytes) { from_client_.insert(std::move(bytes)); }
+    void close(std::string reason);
+    // Tells the client why (as FATAL) and closes.
+    void fatal(policy::Refusal words, std::string reason);
+    void half_close();
+
+    Setup setup_;
+    policy::SessionFacts facts_;
+    Phase phase_ = Phase::startup;
+    Waiting waiting_ = Waiting::nothing;
+    char transaction_status_ = 'I';
+    bool pipeline_open_ = false;        // an Execute was sent since the last Sync
+    bool client_closed_ = false;
+    bool client_poisoned_ = false;      // the client's bytes can't be read any more; the server will say so
+    bool client_terminated_ = false;
+    bool half_closed_ = false;          // the server was told that the client sends nothing more
+    bool server_said_fatal_ = false;
+    bool server_raw_ = false;           // the server does not speak the protocol; what it says goes through
+    bool server_closed_ = false;
+    std::uint64_t policy_version_ = 0;
+
+    Inlet from_client_;
+    Inlet from_server_;
+    std::uint64_t client_pass_bytes_ = 0;  // of the current message's body, still to pass unread
+    std::uint64_t server_pass_bytes_ = 0;
+    Fate client_pass_ = Fate::forward;
+    Fate server_pass_ = Fate::forward;
+
+    Ledger ledger_;
+    Names names_;
+    Settings settings_;
+    Pending pending_;
+    std::deque<Command> commands_;
+
+    std::unique_ptr<Login> login_;  // what is only needed until the first ReadyForQuery
+};
+
+}  // namespace pgchaperone::session
