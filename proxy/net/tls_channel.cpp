@@ -139,8 +139,8 @@ struct TlsChannel::Impl {
 // back, and outgoing() needs no copy.
 const BIO_METHOD* TlsChannel::Impl::bio_method() {
     static const BIO_METHOD* const method = [] {
-        BIO_METHOD* made =
-            BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "pgchaperone channel");
+        BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK,
+                                        "pgchaperone channel");
         if (!made) throw std::bad_alloc();
         BIO_meth_set_read(made, &Impl::bio_read);
         BIO_meth_set_write(made, &Impl::bio_write);
@@ -194,8 +194,8 @@ int TlsChannel::Impl::verified(int passed, X509_STORE_CTX* chain) {
     self.verify.code = X509_STORE_CTX_get_error(chain);
     self.verify.depth = X509_STORE_CTX_get_error_depth(chain);
     const X509* certificate = X509_STORE_CTX_get_current_cert(chain);
-    self.verify.subject =
-        certificate ? printable_name(X509_get_subject_name(certificate)) : std::string();
+    self.verify.subject = certificate ? printable_name(X509_get_subject_name(certificate))
+                                      : std::string();
     return 0;
 }
 
@@ -407,8 +407,8 @@ std::string TlsChannel::peer_common_name() const {
     const int index = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
     if (index < 0) return {};
     unsigned char* utf8 = nullptr;
-    const int size =
-        ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index)));
+    const int size = ASN1_STRING_to_UTF8(
+        &utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, index)));
     if (size < 0) return {};
     std::string name(reinterpret_cast<const char*>(utf8), static_cast<std::size_t>(size));
     OPENSSL_free(utf8);

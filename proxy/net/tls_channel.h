@@ -29,7 +29,7 @@ namespace pgchaperone::net {
 struct TlsChannelOptions {
     // Client: the host as the configuration names it, for SNI (not sent for an address) and
     // verify_full.
-    std::string server_name;
+    std::string server_name{};
     // TLS from the first byte, without SSLRequest: then ALPN is mandatory on both sides.
     bool direct = false;
 };

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ostream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -27,8 +28,11 @@ constexpr unsigned alpn_postgresql_size = sizeof alpn_postgresql - 1;
 
 TlsError wrong(std::string text) { return {TlsFailure::configuration, std::move(text)}; }
 
-// OpenSSL would ask on the terminal, where nobody sits.
-int no_passphrase(char*, int, int, void*) { return -1; }
+// OpenSSL would ask on the terminal, where nobody sits. Notes that it wanted to.
+int no_passphrase(char*, int, int, void* asked) {
+    *static_cast<bool*>(asked) = true;
+    return -1;
+}
 
 std::string unreadable(const char* what, const std::filesystem::path& file) {
     std::FILE* opened = std::fopen(file.c_str(), "re");
@@ -74,15 +78,18 @@ TlsResult<void> load_identity(SSL_CTX* context, const TlsSettings& settings,
                      "those of its issuers, is expected");
     if (std::string problem = unreadable("key", settings.key); !problem.empty())
         return wrong(std::move(problem));
-    if (SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    bool passphrase_asked = false;
+    SSL_CTX_set_default_passwd_cb(context, &no_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(context, &passphrase_asked);
+    const bool key_taken = SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) == 1;
+    SSL_CTX_set_default_passwd_cb(context, nullptr);
+    SSL_CTX_set_default_passwd_cb_userdata(context, nullptr);
+    if (!key_taken) {
         const unsigned long code = ERR_peek_error();
-        const int library = ERR_GET_LIB(code);
-        const int reason = ERR_GET_REASON(code);
         const std::string words = take_openssl_reason();
-        if (library == ERR_LIB_X509 && reason == X509_R_KEY_VALUES_MISMATCH)
+        if (ERR_GET_LIB(code) == ERR_LIB_X509 && ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH)
             return wrong("the key " + key + " does not belong to the certificate " + certificate);
-        if (library == ERR_LIB_PEM &&
-            (reason == PEM_R_BAD_PASSWORD_READ || reason == PEM_R_BAD_DECRYPT))
+        if (passphrase_asked)
             return wrong("the key " + key +
                          " is protected by a passphrase and nobody is there to type it; store it "
                          "without (openssl pkey -in OLD -out NEW), readable for its owner only");
@@ -126,7 +133,6 @@ TlsResult<void> set_ground_rules(SSL_CTX* context) {
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_default_passwd_cb(context, &no_passphrase);
     return {};
 }
 
@@ -146,6 +152,8 @@ struct TlsContext::Parts {
 void throw_exception_from_error(const TlsError& error, const boost::source_location&) {
     throw std::runtime_error(error.text);
 }
+
+std::ostream& operator<<(std::ostream& out, const TlsError& error) { return out << error.text; }
 
 TlsContext::TlsContext(Parts parts) noexcept
     : context_(parts.context.release()),

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,7 +26,7 @@ enum class TlsFailure : std::uint8_t {
     not_tls,            // the peer sent something else: plain text, HTTP
     no_shared_version,  // the peer is too old (or too new)
     no_shared_cipher,
-    no_shared_alpn,  // the peer speaks something else over TLS, or left ALPN out where it must be
+    no_shared_alpn,   // the peer speaks something else over TLS, or left ALPN out where it must be
     certificate,      // the peer's certificate is missing or did not pass
     refused_by_peer,  // the peer sent an alert: it does not like what we showed
     truncated,        // the connection ended without close_notify
@@ -39,6 +40,7 @@ struct TlsError {
     TlsFailure failure = TlsFailure::protocol;
     std::string text;
 };
+std::ostream& operator<<(std::ostream& out, const TlsError& error);  // the text
 
 template <class T>
 using TlsResult = boost::system::result<T, TlsError>;

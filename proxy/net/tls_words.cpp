@@ -20,12 +20,13 @@ std::string verify_text(TlsRole us, const VerifyProblem& verify) {
                               : "the client's certificate did not pass: ";
     text += X509_verify_cert_error_string(verify.code);
     if (!verify.subject.empty())
-        text +=
-            " (certificate \"" + verify.subject + "\", depth " + std::to_string(verify.depth) + ")";
+        text += " (certificate \"" + verify.subject + "\", depth " + std::to_string(verify.depth) +
+                ")";
     switch (verify.code) {
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
         case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
         case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        case X509_V_ERR_CERT_SIGNATURE_FAILURE:
         case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
         case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
             text += client
@@ -133,7 +134,8 @@ TlsError take_connection_error(TlsRole us, const VerifyProblem& verify) {
     const unsigned long code = ERR_peek_error();
     if (code == 0) return {TlsFailure::protocol, "TLS failed without a reason"};
     const int reason = ERR_GET_REASON(code);
-    if (ERR_GET_LIB(code) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+    // A bad signature leaves other entries before this one.
+    if (verify.code != X509_V_OK) {
         ERR_clear_error();
         return {TlsFailure::certificate, verify_text(us, verify)};
     }
