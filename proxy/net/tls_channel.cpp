@@ -211,7 +211,9 @@ TlsChannel::Impl::Impl(TlsContextPtr context_, TlsChannelOptions options_)
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
     SSL_set_app_data(ssl, this);
-    SSL_set_verify(ssl, SSL_get_verify_mode(ssl), &Impl::verified);
+    // Where nothing is verified OpenSSL tries all the same; its complaints are then not ours.
+    if (const int mode = SSL_get_verify_mode(ssl); mode != SSL_VERIFY_NONE)
+        SSL_set_verify(ssl, mode, &Impl::verified);
     if (server()) {
         SSL_set_accept_state(ssl);
     } else {
