@@ -24,7 +24,8 @@ enum class FrontendTag : char {
     Flush = 'H',
     FunctionCall = 'F',
     Parse = 'P',
-    PasswordMessage = 'p',  // and GSSResponse, SASLInitialResponse, SASLResponse: only the dialogue tells
+    PasswordMessage =
+        'p',  // and GSSResponse, SASLInitialResponse, SASLResponse: only the dialogue tells
     Query = 'Q',
     Sync = 'S',
     Terminate = 'X',

@@ -5,7 +5,8 @@
 #include "protocol/cursor.h"
 #include "protocol/messages.h"
 
-#include <concepts>
+#include <boost/assert.hpp>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,7 @@ public:
     void int8(std::string_view, Int8& x) noexcept { x = in.int8(); }
     void int16(std::string_view, Int16& x) noexcept { x = in.int16(); }
     void int32(std::string_view, Int32& x) noexcept { x = in.int32(); }
+    void version(std::string_view, Int32& x) noexcept { x = in.int32(); }
     void string(std::string_view, std::string_view& x) noexcept { x = in.string(); }
     void bytes(std::string_view, std::string_view& x) noexcept { x = in.rest(); }
     void fixed(std::string_view, std::string_view& x, std::size_t n) noexcept { x = in.bytes(n); }
@@ -94,6 +96,7 @@ public:
     void int8(std::string_view, Int8 x) { out.int8(x); }
     void int16(std::string_view, Int16 x) { out.int16(x); }
     void int32(std::string_view, Int32 x) { out.int32(x); }
+    void version(std::string_view, Int32 x) { out.int32(x); }
     void string(std::string_view, std::string_view x) { out.string(x); }
     void bytes(std::string_view, std::string_view x) { out.bytes(x); }
     void value(std::string_view, const Value& x) { out.value(x); }
@@ -161,8 +164,7 @@ constexpr Int32 max_length_of() {
     if constexpr (!has_tag<M>) {
         return max_startup_packet_length;
     } else if constexpr (requires { M::backend_tag; }) {
-        const Int32 other =
-            find_kind(Side::backend, static_cast<char>(M::backend_tag))->max_length;
+        const Int32 other = find_kind(Side::backend, static_cast<char>(M::backend_tag))->max_length;
         return other < kind_of<M>().max_length ? other : kind_of<M>().max_length;
     } else {
         return kind_of<M>().max_length;

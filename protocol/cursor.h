@@ -7,9 +7,7 @@
 
 #include "protocol/error.h"
 
-#include <cassert>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>

@@ -25,6 +25,9 @@ const char* text_of(Error e) noexcept {
     return "unknown protocol error";
 }
 
+// Boost gives its base class no virtual destructor, and none is needed: the one object is never deleted.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wnon-virtual-dtor"
 class Category final : public boost::system::error_category {
 public:
     const char* name() const noexcept override { return "protocol"; }
@@ -33,6 +36,7 @@ public:
         return text_of(static_cast<Error>(value));
     }
 };
+#pragma GCC diagnostic pop
 
 }  // namespace
 

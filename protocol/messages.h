@@ -10,9 +10,10 @@
 //   fixed(n)                     Byte[n] of a known n
 //   value                        Int32 length and bytes, -1 for NULL
 //   code                         an Int32 that must be a certain number
+//   version                      an Int32 with a protocol version: major and minor number, 16 bits each
 //   counted16, counted32         Int16 or Int32 count, and that many elements
 //   until_zero                   elements up to a zero byte
-//   secret_string, secret_bytes  as string and bytes, but never shown
+//   secret_string, secret_bytes, secret_value  as string, bytes and value, but never shown
 //   key                          a cancel key of 4 to 256 bytes, never shown either
 // Elements are visited through `visit` as messages are, single values through `element`.
 
@@ -21,6 +22,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace pgchaperone::protocol {
@@ -162,7 +164,7 @@ struct FunctionCall {
 
 struct GSSResponse {
     static constexpr auto tag = FrontendTag::PasswordMessage;
-    static constexpr std::string_view name = "GSSResponse";
+    static constexpr std::string_view message_name = "GSSResponse";
     std::string_view data;
 
     template <class M, class V>
@@ -207,7 +209,7 @@ struct Query {
 
 struct SASLInitialResponse {
     static constexpr auto tag = FrontendTag::PasswordMessage;
-    static constexpr std::string_view name = "SASLInitialResponse";
+    static constexpr std::string_view message_name = "SASLInitialResponse";
     std::string_view mechanism;
     Value data;  // none: no initial response
 
@@ -220,7 +222,7 @@ struct SASLInitialResponse {
 
 struct SASLResponse {
     static constexpr auto tag = FrontendTag::PasswordMessage;
-    static constexpr std::string_view name = "SASLResponse";
+    static constexpr std::string_view message_name = "SASLResponse";
     std::string_view data;
 
     template <class M, class V>
@@ -242,7 +244,7 @@ struct Terminate : EmptyBody {
 
 struct CancelRequest {
     static constexpr NoTag tag{};
-    static constexpr std::string_view name = "CancelRequest";
+    static constexpr std::string_view message_name = "CancelRequest";
     static constexpr Int32 request_code = 1234 << 16 | 5678;
     Int32 process_id = 0;
     std::string_view secret_key;  // 4 bytes up to protocol 3.0, up to 256 from 3.2
@@ -257,7 +259,7 @@ struct CancelRequest {
 
 struct SSLRequest {
     static constexpr NoTag tag{};
-    static constexpr std::string_view name = "SSLRequest";
+    static constexpr std::string_view message_name = "SSLRequest";
     static constexpr Int32 request_code = 1234 << 16 | 5679;
 
     template <class M, class V>
@@ -268,7 +270,7 @@ struct SSLRequest {
 
 struct GSSENCRequest {
     static constexpr NoTag tag{};
-    static constexpr std::string_view name = "GSSENCRequest";
+    static constexpr std::string_view message_name = "GSSENCRequest";
     static constexpr Int32 request_code = 1234 << 16 | 5680;
 
     template <class M, class V>
@@ -292,8 +294,8 @@ struct StartupParameter {
 
 struct StartupMessage {
     static constexpr NoTag tag{};
-    static constexpr std::string_view name = "StartupMessage";
-    Int32 protocol_version = 3 << 16;  // major in the upper 16 bits, minor in the lower
+    static constexpr std::string_view message_name = "StartupMessage";
+    Int32 protocol_version = 3 << 16;          // major in the upper 16 bits, minor in the lower
     std::vector<StartupParameter> parameters;  // in the client's order
 
     std::uint16_t major() const noexcept {
@@ -312,7 +314,7 @@ struct StartupMessage {
 
     template <class M, class V>
     static void visit(M& m, V& v) {
-        v.int32("protocol_version", m.protocol_version);
+        v.version("protocol_version", m.protocol_version);
         v.until_zero("parameters", m.parameters);
     }
 };
@@ -347,22 +349,22 @@ struct PlainAuthentication {
 };
 
 struct AuthenticationOk : PlainAuthentication<AuthenticationCode::Ok> {
-    static constexpr std::string_view name = "AuthenticationOk";
+    static constexpr std::string_view message_name = "AuthenticationOk";
 };
 
 struct AuthenticationKerberosV5 : PlainAuthentication<AuthenticationCode::KerberosV5> {
-    static constexpr std::string_view name = "AuthenticationKerberosV5";
+    static constexpr std::string_view message_name = "AuthenticationKerberosV5";
 };
 
 struct AuthenticationCleartextPassword
     : PlainAuthentication<AuthenticationCode::CleartextPassword> {
-    static constexpr std::string_view name = "AuthenticationCleartextPassword";
+    static constexpr std::string_view message_name = "AuthenticationCleartextPassword";
 };
 
 struct AuthenticationMD5Password {
     static constexpr auto tag = BackendTag::Authentication;
     static constexpr auto authentication_code = AuthenticationCode::MD5Password;
-    static constexpr std::string_view name = "AuthenticationMD5Password";
+    static constexpr std::string_view message_name = "AuthenticationMD5Password";
     std::string_view salt;  // 4 bytes
 
     template <class M, class V>
@@ -373,17 +375,17 @@ struct AuthenticationMD5Password {
 };
 
 struct AuthenticationSCMCredential : PlainAuthentication<AuthenticationCode::SCMCredential> {
-    static constexpr std::string_view name = "AuthenticationSCMCredential";
+    static constexpr std::string_view message_name = "AuthenticationSCMCredential";
 };
 
 struct AuthenticationGSS : PlainAuthentication<AuthenticationCode::GSS> {
-    static constexpr std::string_view name = "AuthenticationGSS";
+    static constexpr std::string_view message_name = "AuthenticationGSS";
 };
 
 struct AuthenticationGSSContinue {
     static constexpr auto tag = BackendTag::Authentication;
     static constexpr auto authentication_code = AuthenticationCode::GSSContinue;
-    static constexpr std::string_view name = "AuthenticationGSSContinue";
+    static constexpr std::string_view message_name = "AuthenticationGSSContinue";
     std::string_view data;
 
     template <class M, class V>
@@ -394,13 +396,13 @@ struct AuthenticationGSSContinue {
 };
 
 struct AuthenticationSSPI : PlainAuthentication<AuthenticationCode::SSPI> {
-    static constexpr std::string_view name = "AuthenticationSSPI";
+    static constexpr std::string_view message_name = "AuthenticationSSPI";
 };
 
 struct AuthenticationSASL {
     static constexpr auto tag = BackendTag::Authentication;
     static constexpr auto authentication_code = AuthenticationCode::SASL;
-    static constexpr std::string_view name = "AuthenticationSASL";
+    static constexpr std::string_view message_name = "AuthenticationSASL";
     std::vector<std::string_view> mechanisms;  // the server's preference first
 
     template <class M, class V>
@@ -413,7 +415,7 @@ struct AuthenticationSASL {
 struct AuthenticationSASLContinue {
     static constexpr auto tag = BackendTag::Authentication;
     static constexpr auto authentication_code = AuthenticationCode::SASLContinue;
-    static constexpr std::string_view name = "AuthenticationSASLContinue";
+    static constexpr std::string_view message_name = "AuthenticationSASLContinue";
     std::string_view data;
 
     template <class M, class V>
@@ -426,7 +428,7 @@ struct AuthenticationSASLContinue {
 struct AuthenticationSASLFinal {
     static constexpr auto tag = BackendTag::Authentication;
     static constexpr auto authentication_code = AuthenticationCode::SASLFinal;
-    static constexpr std::string_view name = "AuthenticationSASLFinal";
+    static constexpr std::string_view message_name = "AuthenticationSASLFinal";
     std::string_view data;
 
     template <class M, class V>
@@ -554,7 +556,7 @@ struct NegotiateProtocolVersion {
 
     template <class M, class V>
     static void visit(M& m, V& v) {
-        v.int32("newest_version", m.newest_version);
+        v.version("newest_version", m.newest_version);
         v.counted32("unrecognized_options", m.unrecognized_options);
     }
 };
@@ -663,20 +665,20 @@ struct MessageList {
 
 using StartupPackets = MessageList<CancelRequest, GSSENCRequest, SSLRequest, StartupMessage>;
 
-using FrontendMessages =
-    MessageList<Bind, Close, CopyData, CopyDone, CopyFail, Describe, Execute, Flush, FunctionCall,
-                GSSResponse, Parse, PasswordMessage, Query, SASLInitialResponse, SASLResponse, Sync,
-                Terminate>;
+using FrontendMessages = MessageList<Bind, Close, CopyData, CopyDone, CopyFail, Describe, Execute,
+                                     Flush, FunctionCall, GSSResponse, Parse, PasswordMessage,
+                                     Query, SASLInitialResponse, SASLResponse, Sync, Terminate>;
 
-using BackendMessages = MessageList<
-    AuthenticationOk, AuthenticationKerberosV5, AuthenticationCleartextPassword,
-    AuthenticationMD5Password, AuthenticationSCMCredential, AuthenticationGSS,
-    AuthenticationGSSContinue, AuthenticationSSPI, AuthenticationSASL, AuthenticationSASLContinue,
-    AuthenticationSASLFinal, BackendKeyData, BindComplete, CloseComplete, CommandComplete,
-    CopyBothResponse, CopyData, CopyDone, CopyInResponse, CopyOutResponse, DataRow,
-    EmptyQueryResponse, ErrorResponse, FunctionCallResponse, NegotiateProtocolVersion, NoData,
-    NoticeResponse, NotificationResponse, ParameterDescription, ParameterStatus, ParseComplete,
-    PortalSuspended, ReadyForQuery, RowDescription>;
+using BackendMessages =
+    MessageList<AuthenticationOk, AuthenticationKerberosV5, AuthenticationCleartextPassword,
+                AuthenticationMD5Password, AuthenticationSCMCredential, AuthenticationGSS,
+                AuthenticationGSSContinue, AuthenticationSSPI, AuthenticationSASL,
+                AuthenticationSASLContinue, AuthenticationSASLFinal, BackendKeyData, BindComplete,
+                CloseComplete, CommandComplete, CopyBothResponse, CopyData, CopyDone,
+                CopyInResponse, CopyOutResponse, DataRow, EmptyQueryResponse, ErrorResponse,
+                FunctionCallResponse, NegotiateProtocolVersion, NoData, NoticeResponse,
+                NotificationResponse, ParameterDescription, ParameterStatus, ParseComplete,
+                PortalSuspended, ReadyForQuery, RowDescription>;
 
 namespace detail {
 
@@ -701,8 +703,8 @@ constexpr const MessageKind& kind_of() {
 // The message's name in the documentation.
 template <class M>
 constexpr std::string_view name_of() {
-    if constexpr (requires { std::string_view{M::name}; }) {
-        return M::name;
+    if constexpr (requires { M::message_name; }) {
+        return M::message_name;
     } else {
         return kind_of<M>().name;
     }

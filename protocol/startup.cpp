@@ -36,8 +36,7 @@ Result<StartupPacket> parse_whole(std::string_view packet_bytes) noexcept {
 
     if (code == SSLRequest::request_code || code == GSSENCRequest::request_code) {
         if (body.size() != 4) return Error::invalid_length;
-        packet.kind =
-            code == SSLRequest::request_code ? Kind::ssl_request : Kind::gssenc_request;
+        packet.kind = code == SSLRequest::request_code ? Kind::ssl_request : Kind::gssenc_request;
         return packet;
     }
     if (code == CancelRequest::request_code) {
@@ -91,10 +90,12 @@ bool abbreviates(std::string_view given, std::string_view word, std::size_t min_
 }
 
 std::optional<bool> parse_bool(std::string_view s) noexcept {
-    if (s == "1" || abbreviates(s, "true", 1) || abbreviates(s, "yes", 1) || abbreviates(s, "on", 2)) {
+    if (s == "1" || abbreviates(s, "true", 1) || abbreviates(s, "yes", 1) ||
+        abbreviates(s, "on", 2)) {
         return true;
     }
-    if (s == "0" || abbreviates(s, "false", 1) || abbreviates(s, "no", 1) || abbreviates(s, "off", 2)) {
+    if (s == "0" || abbreviates(s, "false", 1) || abbreviates(s, "no", 1) ||
+        abbreviates(s, "off", 2)) {
         return false;
     }
     return std::nullopt;

@@ -28,8 +28,9 @@ struct StartupPacket {
     // Bytes of the packet at the front of the input; after ssl_request and gssenc_request not one more may
     // have come before TLS starts (CVE-2021-23214).
     std::size_t size = 0;
-    CancelRequest cancel;    // of cancel_request; the key points into the input
-    StartupMessage startup;  // of startup_message (views into the input) and, the version only, unsupported_version
+    CancelRequest cancel;  // of cancel_request; the key points into the input
+    StartupMessage
+        startup;  // of startup_message (views into the input) and, the version only, unsupported_version
 };
 
 // Reads the packet at the front of `bytes`; none: it needs more bytes. Never asks for more than
