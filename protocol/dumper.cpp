@@ -23,7 +23,8 @@ void append_hex(std::string& out, unsigned char byte) {
     out += hex_digits[byte & 0xF];
 }
 
-// The well-formed UTF-8 character at the front: its size and code point; size 0 where there is none.
+// The well-formed UTF-8 character at the front: its size and code point; size 0 where there is
+// none.
 struct Character {
     std::size_t size = 0;
     char32_t code_point = 0;
@@ -49,7 +50,8 @@ Character character_at(std::string_view text) {
     return {size, code_point};
 }
 
-// Characters that a terminal would act upon, or that would show the text in another order than it stands.
+// Characters that a terminal would act upon, or that would show the text in another order than it
+// stands.
 bool is_harmless(char32_t c) {
     const bool control = c < 0x20 || (c >= 0x7F && c < 0xA0);
     const bool reorders = c == 0x200E || c == 0x200F || c == 0x061C ||
@@ -198,7 +200,8 @@ public:
     }
 
 private:
-    // Shows an element that was read already: the fields of a struct one after another, without a decoder.
+    // Shows an element that was read already: the fields of a struct one after another, without a
+    // decoder.
     class ElementPrinter {
     public:
         explicit ElementPrinter(std::string& line) : out_(line) {}
@@ -287,7 +290,8 @@ Dumped dump_body(std::string_view body) {
     return result;
 }
 
-// The letter says only that the client answers an authentication request; the shape says the rest, mostly.
+// The letter says only that the client answers an authentication request; the shape says the rest,
+// mostly.
 Dumped dump_password_body(std::string_view body) {
     const Result<SASLInitialResponse> initial = decode<SASLInitialResponse>(body);
     const bool known_mechanism = initial && (initial->mechanism.starts_with("SCRAM-") ||
@@ -358,8 +362,8 @@ Dumped dump_whole(Side from, std::string_view message) {
         return fault_line(describe_bad_head(from, message),
                           static_cast<Error>(head.error().value()));
     if (message.size() > head->total()) {
-        Dumped result =
-            dump_tagged_body(from, head->tag, message.substr(head_size, head->body_size()));
+        Dumped result = dump_tagged_body(from, head->tag,
+                                         message.substr(head_size, head->body_size()));
         append_fault(result.line, Error::trailing_bytes);
         return {std::move(result.line), true};
     }
@@ -391,7 +395,10 @@ Dumped dump_startup_packet(const StartupPacket& packet, std::string_view bytes) 
 // Names the packet as far as it can be told from bytes that parse_startup() refused.
 std::string describe_bad_startup(std::string_view bytes) {
     std::string line = "startup packet";
-    if (bytes.size() >= 4) line += " length=" + std::to_string(Reader{bytes}.int32());
+    // Where the upper half is not zero these are no startup packets of anyone, and no four bytes
+    // were waited for.
+    const bool has_length = bytes.size() >= 4 && bytes[0] == '\0' && bytes[1] == '\0';
+    if (has_length) line += " length=" + std::to_string(Reader{bytes}.int32());
     return line;
 }
 
@@ -513,8 +520,8 @@ std::size_t StreamDumper::step_answer(std::string_view bytes, bool at_end) {
     const bool could_be_answer = letter == 'S' || letter == 'N' || letter == 'G';
     bool is_answer = could_be_answer && answers_due_ > 0;
     if (could_be_answer && peer_ == nullptr) {
-        // The first byte of a length is never this large, except that of a TLS record behind an 'S'; and no
-        // server starts a connection with a CopyInResponse.
+        // The first byte of a length is never this large, except that of a TLS record behind an
+        // 'S'; and no server starts a connection with a CopyInResponse.
         if (bytes.size() == 1 && !at_end) return 0;
         const auto next = bytes.size() == 1 ? '\xFF' : bytes[1];
         is_answer = letter == 'G' || static_cast<unsigned char>(next) > 0x40 ||

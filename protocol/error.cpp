@@ -25,7 +25,8 @@ const char* text_of(Error e) noexcept {
     return "unknown protocol error";
 }
 
-// Boost gives its base class no virtual destructor, and none is needed: the one object is never deleted.
+// Boost gives its base class no virtual destructor, and none is needed: the one object is never
+// deleted.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wnon-virtual-dtor"
 class Category final : public boost::system::error_category {

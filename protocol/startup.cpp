@@ -63,7 +63,8 @@ Result<std::optional<StartupPacket>> parse_startup(std::string_view bytes) noexc
         packet.kind = Kind::direct_tls;
         return std::optional{std::move(packet)};
     }
-    // No legal length has anything in its upper half: say so before a stranger's greeting is complete.
+    // No legal length has anything in its upper half: say so before a stranger's greeting is
+    // complete.
     const std::string_view upper_half = bytes.substr(0, 2);
     if (upper_half.find_first_not_of('\0') != std::string_view::npos) return Error::invalid_length;
     if (bytes.size() < 4) return std::optional<StartupPacket>{};
@@ -104,7 +105,8 @@ std::optional<bool> parse_bool(std::string_view s) noexcept {
 }  // namespace
 
 Replication replication_of(const StartupMessage& startup) noexcept {
-    // Given more than once, each is applied in turn, and "database" is not forgotten: as in the server.
+    // Given more than once, each is applied in turn, and "database" is not forgotten: as in the
+    // server.
     bool walsender = false;
     bool database = false;
     for (const StartupParameter& p : startup.parameters) {
