@@ -121,6 +121,15 @@ AnalysisPtr facts_of_unknown_statement() {
     return analysis;
 }
 
+AnalysisPtr facts_of_oversized(std::size_t text_bytes) {
+    auto analysis = std::make_shared<Analysis>();
+    StatementFacts facts;
+    facts.unparsable = {true, "its " + std::to_string(text_bytes) + " bytes are more than is read of a statement"};
+    facts.may_change_lexical_settings = true;
+    analysis->statements.push_back(std::move(facts));
+    return analysis;
+}
+
 AnalysisPtr unreadable(std::string_view sql) {
     auto analysis = std::make_shared<Analysis>();
     StatementFacts facts;
@@ -380,6 +389,16 @@ Judgement Engine::judge_unknown_statement(const SessionFacts& session, const Mom
     try {
         impl_->follow_edition();
         return impl_->decide(facts_of_unknown_statement(), session, moment, nullptr);
+    } catch (const std::exception& e) {
+        return impl_->refuse_all({}, e.what());
+    }
+}
+
+Judgement Engine::judge_oversized(std::size_t text_bytes, const SessionFacts& session,
+                                  const Moment& moment) noexcept {
+    try {
+        impl_->follow_edition();
+        return impl_->decide(facts_of_oversized(text_bytes), session, moment, nullptr);
     } catch (const std::exception& e) {
         return impl_->refuse_all({}, e.what());
     }

@@ -51,6 +51,10 @@ public:
     // Judges an Execute of a portal or statement that the session never saw being made: opaque.
     Judgement judge_unknown_statement(const SessionFacts& session, const Moment& moment) noexcept;
 
+    // Judges a text of this size, which is longer than anything that is read: unparsable.
+    Judgement judge_oversized(std::size_t text_bytes, const SessionFacts& session,
+                              const Moment& moment) noexcept;
+
     // For tests and benchmarks.
     struct CacheSize {
         std::size_t texts = 0;

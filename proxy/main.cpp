@@ -1,0 +1,95 @@
+// Wires the parts, and nothing else.
+
+#include "cli/cli.h"
+#include "config/options.h"
+#include "proxy/net/server.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace {
+
+using namespace pgchaperone;
+
+net::TlsMode tls_mode(config::TlsMode mode) {
+    switch (mode) {
+    case config::TlsMode::disable:
+        return net::TlsMode::disable;
+    case config::TlsMode::allow:
+        return net::TlsMode::allow;
+    case config::TlsMode::prefer:
+        return net::TlsMode::prefer;
+    case config::TlsMode::require:
+        return net::TlsMode::require;
+    case config::TlsMode::verify_ca:
+        return net::TlsMode::verify_ca;
+    case config::TlsMode::verify_full:
+        return net::TlsMode::verify_full;
+    }
+    return net::TlsMode::disable;
+}
+
+net::TlsSettings tls_settings(const config::Tls& tls) {
+    return {tls_mode(tls.mode), tls.certificate, tls.key, tls.ca};
+}
+
+net::ServerOptions server_options(const config::Options& options) {
+    net::ServerOptions server;
+    server.listen = {options.listen.host, options.listen.port};
+    server.upstream = {options.upstream.host, options.upstream.port};
+    server.threads = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+    server.login_timeout = options.login_timeout;
+    server.connect_timeout = options.connect_timeout;
+    server.ask_for_passwords = options.authentication == config::AuthenticationMode::password;
+    server.client_tls = tls_settings(options.client_tls);
+    server.upstream_tls = tls_settings(options.upstream_tls);
+    server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
+                                      ? net::UpstreamNegotiation::direct
+                                      : net::UpstreamNegotiation::postgres;
+    server.audit_file = options.audit.file;
+    return server;
+}
+
+void start_log(const config::Log& log) {
+    auto logger = log.file.empty() ? spdlog::stderr_logger_mt("pgchaperone")
+                                   : spdlog::basic_logger_mt("pgchaperone", log.file.string());
+    logger->set_level(spdlog::level::from_str(log.level));
+    logger->flush_on(spdlog::level::info);
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    spdlog::set_default_logger(std::move(logger));
+}
+
+int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rules, cli::Reload reload) {
+    try {
+        start_log(options.log);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
+        return cli::exit_trouble;
+    }
+    return net::serve(
+        server_options(options), std::move(rules),
+        [reload = std::move(reload)] {
+            const std::string problem = reload();
+            if (problem.empty()) {
+                spdlog::info("reload: the policy is in force");
+            } else {
+                spdlog::error("reload: the policy stays as it was: {}", problem);
+            }
+        },
+        [](const std::string& trouble) { std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str()); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return pgchaperone::cli::run(argc, argv, serve);
+}

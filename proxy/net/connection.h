@@ -1,0 +1,104 @@
+#pragma once
+// The Asio host of one session: two sockets, the core between them, and the carrying out of its commands.
+//
+//   client_.read -> Session -> server_.write        and the other way round; full duplex, each direction
+//                                                   stops reading while the other side can't take more
+//
+// Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both are done.
+
+#include "proxy/net/transport.h"
+#include "proxy/session/session.h"
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace pgchaperone::net {
+
+class IoThread;
+
+class Connection : public std::enable_shared_from_this<Connection> {
+public:
+    // What may wait for a side that does not take it; past it the other side is not read.
+    static constexpr std::size_t pending_bytes_max = 256 * 1024;
+
+    Connection(IoThread& thread, Transport::Socket client, session::Setup setup);
+    ~Connection();
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
+    std::uint64_t id() const { return id_; }
+    void start();
+
+    // Answers that come from other threads, handed over by IoThread::post.
+    void deliver(const session::Verdict& verdict);
+    void deliver(const session::AuditStored& stored);
+
+    // The process ends: idle sessions at once, busy ones when they are idle, all of them when `now` is true.
+    void drain(bool now);
+
+private:
+    // A place to wait until something has changed.
+    struct Gate {
+        explicit Gate(boost::asio::io_context& context) : timer(context) {}
+        boost::asio::steady_timer timer;
+        bool waiting = false;
+        void open() {
+            if (waiting) timer.cancel();
+        }
+    };
+    struct Side {
+        std::shared_ptr<Transport> transport;
+        Gate gate;
+        bool ended = false;  // its reader is done
+        bool read_on = false;  // the socket may hold more than the last read took
+    };
+
+    boost::asio::awaitable<void> pump(bool from_client);
+    boost::asio::awaitable<void> open_upstream();
+    boost::asio::awaitable<void> wait(Gate& gate);
+    boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate, bool linger);
+    std::uint64_t audit_token() const;
+    bool may_read(bool from_client) const;
+    // Hands what was read to the core, through TLS where there is some. False: the side has ended.
+    bool received(bool from_client, std::string_view bytes);
+    void side_ended(bool from_client, bool broken);
+
+    template <class Event>
+    void tell(const Event& event);
+    void carry_out();
+    void carry_out(session::SendToClient& command);
+    void carry_out(session::SendToServer& command);
+    void carry_out(session::Connect& command);
+    void carry_out(session::StartTls& command);
+    void carry_out(session::Judge& command);
+    void carry_out(session::StoreAudit& command);
+    void carry_out(session::SetDeadline& command);
+    void carry_out(session::ClearDeadline& command);
+    void carry_out(session::ShutdownServer& command);
+    void carry_out(session::Close& command);
+    void carry_out(session::Log& command);
+
+    void tls_progress();
+    void open_gates();
+    void finished();
+
+    IoThread& thread_;
+    std::uint64_t id_;
+    session::Session session_;
+    Side client_;
+    Side server_;
+    boost::asio::steady_timer deadline_;
+    std::uint64_t deadline_round_ = 0;
+    bool carrying_out_ = false;
+    bool client_tls_announced_ = false;
+    bool closing_ = false;
+    bool draining_ = false;
+    unsigned coroutines_ = 0;
+    std::string close_reason_;
+};
+
+}  // namespace pgchaperone::net

@@ -1,0 +1,333 @@
+#include "proxy/net/server.h"
+
+#include "proxy/net/connection.h"
+#include "proxy/net/io_thread.h"
+#include "proxy/net/judge_pool.h"
+#include "proxy/net/shared.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <cstring>
+#include <pthread.h>
+#include <stdexcept>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::net {
+
+namespace asio = boost::asio;
+
+namespace {
+
+using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
+
+constexpr std::chrono::milliseconds accept_pause{100};
+constexpr std::chrono::milliseconds drain_poll{50};
+constexpr int nonce_bytes = 18;
+
+policy::ClientAddress address_of(const asio::generic::stream_protocol::endpoint& endpoint) {
+    policy::ClientAddress address;
+    const int family = endpoint.protocol().family();
+    if (family == AF_INET) {
+        asio::ip::tcp::endpoint tcp;
+        tcp.resize(endpoint.size());
+        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
+        const auto mapped = asio::ip::make_address_v6(asio::ip::v4_mapped, tcp.address().to_v4());
+        address.bytes = mapped.to_bytes();
+        address.text = tcp.address().to_string();
+    } else if (family == AF_INET6) {
+        asio::ip::tcp::endpoint tcp;
+        tcp.resize(endpoint.size());
+        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
+        const asio::ip::address_v6 v6 = tcp.address().to_v6();
+        address.bytes = v6.to_bytes();
+        address.text = v6.is_v4_mapped() ? asio::ip::make_address_v4(asio::ip::v4_mapped, v6).to_string()
+                                         : v6.to_string();
+    } else {
+        address.local = true;
+        address.text = "[local]";
+    }
+    return address;
+}
+
+std::string random_nonce() {
+    unsigned char bytes[nonce_bytes];
+    if (RAND_bytes(bytes, nonce_bytes) != 1) throw std::runtime_error("no random numbers from OpenSSL");
+    unsigned char text[4 * ((nonce_bytes + 2) / 3) + 1];
+    const int size = EVP_EncodeBlock(text, bytes, nonce_bytes);
+    return std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+}
+
+TlsContexts load_tls(const ServerOptions& options) {
+    TlsContexts contexts;
+    if (options.client_tls.mode != TlsMode::disable) {
+        auto made = make_server_context(options.client_tls);
+        if (made.has_error()) throw std::runtime_error("client_tls: " + made.error().text);
+        contexts.client = *made;
+    }
+    if (options.upstream_tls.mode != TlsMode::disable) {
+        auto made = make_client_context(options.upstream_tls);
+        if (made.has_error()) throw std::runtime_error("upstream_tls: " + made.error().text);
+        contexts.upstream = *made;
+    }
+    for (const TlsContextPtr& context : {contexts.client, contexts.upstream}) {
+        if (!context) continue;
+        for (const std::string& warning : context->warnings()) spdlog::warn("{}", warning);
+    }
+    return contexts;
+}
+
+// Signals are waited for on the main thread; no other gets them.
+sigset_t block_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int one : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, one);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    return signals;
+}
+
+class Server {
+public:
+    Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules) {
+        shared_.options = std::move(options);
+        shared_.rules = std::move(rules);
+        shared_.set_tls(load_tls(shared_.options));
+        shared_.resolver = std::make_unique<Resolver>();
+        shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
+        open_audit();
+        for (unsigned i = 0; i < shared_.options.threads; ++i) {
+            threads_.push_back(std::make_unique<IoThread>(shared_, i));
+        }
+        listen();
+    }
+
+    ~Server() {
+        for (auto& thread : threads_) thread->stop();
+        for (auto& worker : workers_) worker.join();
+        // Whoever could still hand something to a thread ends before the threads' contexts do.
+        shared_.judges.reset();
+        shared_.resolver.reset();
+        shared_.audit->close();
+    }
+
+    void start() {
+        for (auto& thread : threads_) {
+            workers_.emplace_back([&one = *thread] { one.run(); });
+        }
+        threads_.front()->post([this] {
+            asio::co_spawn(threads_.front()->context(), accept(), asio::detached);
+        });
+        spdlog::info("listening on {}, guarding {}", shared_.options.listen.text(),
+                     shared_.options.upstream.text());
+    }
+
+    void reload() {
+        try {
+            shared_.set_tls(load_tls(shared_.options));
+        } catch (const std::exception& error) {
+            spdlog::error("reload: {}; the certificates loaded before stay in use", error.what());
+        }
+        shared_.audit->reopen();
+    }
+
+    // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.
+    void drain(const sigset_t& signals) {
+        threads_.front()->post([this] { stop_accepting(); });
+        const auto until = std::chrono::steady_clock::now() + shared_.options.drain_timeout;
+        bool now = false;
+        while (shared_.connections.load() > 0) {
+            for (auto& thread : threads_) {
+                thread->post([&one = *thread, now] {
+                    one.for_each([now](Connection& connection) { connection.drain(now); });
+                });
+            }
+            if (now) break;
+            const timespec pause{0, std::chrono::nanoseconds(drain_poll).count()};
+            const int again = sigtimedwait(&signals, nullptr, &pause);
+            now = again == SIGTERM || again == SIGINT || std::chrono::steady_clock::now() >= until;
+        }
+        // The last ones say good-bye.
+        const auto leave = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+        while (shared_.connections.load() > 0 && std::chrono::steady_clock::now() < leave) {
+            std::this_thread::sleep_for(drain_poll);
+        }
+    }
+
+private:
+    void open_audit() {
+        audit::WriterOptions options;
+        options.file = shared_.options.audit_file;
+        options.on_completion = [this](std::span<const audit::Completion> done) { audit_completed(done); };
+        options.on_notice = [](std::string_view notice) { spdlog::warn("audit log: {}", notice); };
+        auto writer = audit::Writer::open(std::move(options));
+        if (writer.has_error()) throw std::runtime_error(writer.error().text);
+        shared_.audit = std::move(*writer);
+    }
+
+    // On the writer's thread.
+    void audit_completed(std::span<const audit::Completion> done) {
+        for (const audit::Completion& completion : done) {
+            if (completion.token == 0) continue;
+            IoThread& thread = *threads_[completion.token & 0xFFFF];
+            thread.post([&thread, id = completion.token >> 16, problem = completion.problem] {
+                if (const auto connection = thread.find(id)) {
+                    connection->deliver(session::AuditStored{problem.empty(), problem});
+                }
+            });
+        }
+    }
+
+    void listen() {
+        const Address& address = shared_.options.listen;
+        const Resolved resolved = resolve_now(address, true, false);
+        if (resolved.endpoints.empty()) {
+            throw std::runtime_error("can't listen on " + address.text() + ": " + resolved.error);
+        }
+        for (const auto& endpoint : resolved.endpoints) {
+            Acceptor acceptor(threads_.front()->context());
+            boost::system::error_code error;
+            if (address.unix_socket()) remove_stale_socket(address.text());
+            acceptor.open(endpoint.protocol(), error);
+            if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+            if (!error && endpoint.protocol().family() == AF_INET6) {
+                acceptor.set_option(asio::ip::v6_only(true), error);
+            }
+            if (!error) acceptor.bind(endpoint, error);
+            if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
+            if (error) {
+                throw std::runtime_error("can't listen on " + address.text() + ": " + error.message() +
+                                         (error == asio::error::address_in_use
+                                              ? " (does another server use this port? choose one with --listen)"
+                                              : ""));
+            }
+            acceptors_.push_back(std::move(acceptor));
+        }
+    }
+
+    // A socket file that nobody listens on any more stands in the way of the next one.
+    static void remove_stale_socket(const std::string& path) {
+        struct stat status {};
+        if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
+        asio::io_context context;
+        asio::local::stream_protocol::socket probe(context);
+        boost::system::error_code error;
+        probe.connect(asio::local::stream_protocol::endpoint(path), error);
+        if (error == asio::error::connection_refused) ::unlink(path.c_str());
+    }
+
+    void stop_accepting() {
+        boost::system::error_code ignored;
+        for (Acceptor& acceptor : acceptors_) acceptor.close(ignored);
+    }
+
+    asio::awaitable<void> accept() {
+        for (std::size_t i = 1; i < acceptors_.size(); ++i) {
+            asio::co_spawn(threads_.front()->context(), accept_on(acceptors_[i]), asio::detached);
+        }
+        co_await accept_on(acceptors_.front());
+    }
+
+    asio::awaitable<void> accept_on(Acceptor& acceptor) {
+        asio::steady_timer pause(threads_.front()->context());
+        while (acceptor.is_open()) {
+            Transport::Socket socket(threads_.front()->context());
+            asio::generic::stream_protocol::endpoint peer;
+            const auto [error] =
+                co_await acceptor.async_accept(socket, peer, asio::as_tuple(asio::use_awaitable));
+            if (!acceptor.is_open()) co_return;
+            if (error) {
+                // Out of descriptors, most likely: what we have goes on, newcomers wait.
+                spdlog::error("can't accept a connection: {}", error.message());
+                pause.expires_after(accept_pause);
+                co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
+                continue;
+            }
+            hand_out(std::move(socket), peer);
+        }
+    }
+
+    // Connections go to the threads in turn and stay there.
+    void hand_out(Transport::Socket socket, const asio::generic::stream_protocol::endpoint& peer) {
+        session::Setup setup;
+        setup.id = shared_.next_session_id.fetch_add(1);
+        setup.client = address_of(peer);
+        setup.tls_offered = shared_.options.client_tls.mode != TlsMode::disable;
+        setup.tls_required = shared_.options.client_tls.mode == TlsMode::require ||
+                             shared_.options.client_tls.mode == TlsMode::verify_ca ||
+                             shared_.options.client_tls.mode == TlsMode::verify_full;
+        if (shared_.options.ask_for_passwords) {
+            setup.authentication = session::Authentication::password;
+            setup.scram_nonce = random_nonce();
+        }
+        shared_.connections.fetch_add(1);
+        IoThread& thread = *threads_[next_thread_++ % threads_.size()];
+        if (threads_.size() == 1) return take_in(thread, std::move(socket), std::move(setup));
+        const auto protocol = asio::generic::stream_protocol(peer.protocol().family(), 0);
+        boost::system::error_code error;
+        const int descriptor = socket.release(error);
+        thread.post([&thread, descriptor, protocol, setup = std::move(setup)]() mutable {
+            take_in(thread, Transport::Socket(thread.context(), protocol, descriptor), std::move(setup));
+        });
+    }
+
+    static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup) {
+        spdlog::info("session {}: start: client={}", setup.id, setup.client.text);
+        const auto connection =
+            std::make_shared<Connection>(thread, std::move(socket), std::move(setup));
+        thread.add(connection);
+        connection->start();
+    }
+
+    Shared shared_;
+    std::vector<std::unique_ptr<IoThread>> threads_;
+    std::vector<Acceptor> acceptors_;
+    std::vector<std::thread> workers_;
+    std::size_t next_thread_ = 0;
+};
+
+}  // namespace
+
+int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
+          const std::function<void()>& reload, const std::function<void(const std::string&)>& trouble) {
+    const sigset_t signals = block_signals();
+    std::unique_ptr<Server> server;
+    try {
+        server = std::make_unique<Server>(std::move(options), std::move(rules));
+    } catch (const std::exception& error) {
+        trouble(error.what());
+        return 2;
+    }
+    server->start();
+    while (true) {
+        int signal = 0;
+        if (sigwait(&signals, &signal) != 0) continue;
+        if (signal == SIGHUP) {
+            reload();
+            server->reload();
+            continue;
+        }
+        spdlog::info("shutting down");
+        server->drain(signals);
+        return 0;
+    }
+}
+
+}  // namespace pgchaperone::net

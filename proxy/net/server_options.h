@@ -1,0 +1,41 @@
+#pragma once
+// What main tells the host: plain values, already checked.
+
+#include "proxy/net/tls_context.h"
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace pgchaperone::net {
+
+// A host and a port, or the directory of a Unix-domain socket (it begins with a slash) and a port.
+struct Address {
+    std::string host;
+    std::uint16_t port = 0;
+    bool unix_socket() const { return !host.empty() && host.front() == '/'; }
+    std::string text() const {
+        if (unix_socket()) return host + "/.s.PGSQL." + std::to_string(port);
+        const bool v6 = host.find(':') != std::string::npos;
+        return (v6 ? '[' + host + ']' : host) + ':' + std::to_string(port);
+    }
+};
+
+enum class UpstreamNegotiation : std::uint8_t { postgres, direct };
+
+struct ServerOptions {
+    Address listen;
+    Address upstream;
+    unsigned threads = 1;
+    std::chrono::milliseconds login_timeout{60'000};
+    std::chrono::milliseconds connect_timeout{10'000};
+    std::chrono::milliseconds drain_timeout{30'000};
+    bool ask_for_passwords = false;  // authentication: password
+    TlsSettings client_tls;
+    TlsSettings upstream_tls;
+    UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
+    std::filesystem::path audit_file;
+};
+
+}  // namespace pgchaperone::net
