@@ -1,7 +1,7 @@
 #pragma once
-// The one table of all messages that have a tag: direction, tag, name, how deeply the proxy looks, and how
-// long the message may be. Everything else that knows a tag has it from here. Packets of the startup phase
-// have no tag: see startup.h.
+// The one table of all messages that have a tag: direction, tag, name, how deeply the proxy looks,
+// and how long the message may be. Everything else that knows a tag has it from here. Packets of
+// the startup phase have no tag: see startup.h.
 
 #include <array>
 #include <cstdint>
@@ -12,7 +12,8 @@ namespace pgchaperone::protocol {
 // Who sent it.
 enum class Side : std::uint8_t { frontend, backend };
 
-// The tags, for switches that the compiler checks. A tag that read_head() has accepted is one of these.
+// The tags, for switches that the compiler checks. A tag that read_head() has accepted is one of
+// these.
 enum class FrontendTag : char {
     Bind = 'B',
     Close = 'C',
@@ -24,8 +25,8 @@ enum class FrontendTag : char {
     Flush = 'H',
     FunctionCall = 'F',
     Parse = 'P',
-    PasswordMessage =
-        'p',  // and GSSResponse, SASLInitialResponse, SASLResponse: only the dialogue tells
+    PasswordMessage = 'p',  // and GSSResponse, SASLInitialResponse, SASLResponse: only the dialogue
+                            // tells
     Query = 'Q',
     Sync = 'S',
     Terminate = 'X',
@@ -76,17 +77,19 @@ struct MessageKind {
 
 namespace limits {
 
-// What the server accepts: SocketBackend() in tcop/postgres.c with pq_getmessage() in libpq/pqcomm.c. The
-// length is compared with its own four bytes included. The server knows MaxAllocSize - 1 as the large limit.
+// What the server accepts: SocketBackend() in tcop/postgres.c with pq_getmessage() in
+// libpq/pqcomm.c. The length is compared with its own four bytes included. The server knows
+// MaxAllocSize - 1 as the large limit.
 inline constexpr std::int32_t frontend_small = 10'000;
 inline constexpr std::int32_t frontend_large = 0x3FFFFFFE;
 // PG_MAX_AUTH_TOKEN_LENGTH in libpq/auth.h.
 inline constexpr std::int32_t frontend_password = 65'535;
 
-// What a server can send. It collects a message in a StringInfo of at most 0x3FFFFFFE bytes and puts the
-// length in front, so the largest length word is four more than that.
+// What a server can send. It collects a message in a StringInfo of at most 0x3FFFFFFE bytes and
+// puts the length in front, so the largest length word is four more than that.
 inline constexpr std::int32_t backend_large = 0x3FFFFFFE + 4;
-// Anything that libpq (VALID_LONG_MESSAGE_TYPE in fe-protocol3.c) does not accept as long is at most this.
+// Anything that libpq (VALID_LONG_MESSAGE_TYPE in fe-protocol3.c) does not accept as long is at
+// most this.
 inline constexpr std::int32_t backend_small = 30'000;
 // libpq is too strict here: a statement may have 65,535 parameters, and other clients describe it.
 inline constexpr std::int32_t backend_parameter_description = 4 + 2 + 4 * 65'535;
@@ -172,8 +175,8 @@ inline constexpr std::array<std::array<std::uint8_t, 256>, 2> catalog_index{
 
 // The table's row, or null where no message of this direction has the tag. One array access.
 constexpr const MessageKind* find_kind(Side side, char tag) noexcept {
-    const std::size_t position =
-        detail::catalog_index[static_cast<std::size_t>(side)][static_cast<unsigned char>(tag)];
+    const std::size_t position = detail::catalog_index[static_cast<std::size_t>(side)]
+                                                      [static_cast<unsigned char>(tag)];
     return position == 0 ? nullptr : &catalog[position - 1];
 }
 

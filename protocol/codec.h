@@ -1,6 +1,6 @@
 #pragma once
-// Bodies into messages and messages into bytes, for every struct of messages.h. Knows no dialogue: whether a
-// message may come now is for the session to say.
+// Bodies into messages and messages into bytes, for every struct of messages.h. Knows no dialogue:
+// whether a message may come now is for the session to say.
 
 #include "protocol/cursor.h"
 #include "protocol/messages.h"
@@ -16,8 +16,8 @@ namespace pgchaperone::protocol {
 inline constexpr std::size_t min_cancel_key_size = 4;
 inline constexpr std::size_t max_cancel_key_size = 256;
 
-// What a startup packet may be long, its length word included. The server compares without that word's four
-// bytes (MAX_STARTUP_PACKET_LENGTH in libpq/pqcomm.h, ProcessStartupPacket()).
+// What a startup packet may be long, its length word included. The server compares without that
+// word's four bytes (MAX_STARTUP_PACKET_LENGTH in libpq/pqcomm.h, ProcessStartupPacket()).
 inline constexpr Int32 max_startup_packet_length = 10'000 + 4;
 inline constexpr Int32 min_startup_packet_length = 8;
 
@@ -80,7 +80,8 @@ public:
 private:
     template <class T>
     void elements(std::size_t count, std::vector<T>& list) noexcept {
-        // Every element takes a byte at least: without this a few bytes could make us reserve gigabytes.
+        // Every element takes a byte at least: without this a few bytes could make us reserve
+        // gigabytes.
         if (count > in.remaining()) return in.fail(Error::invalid_count);
         list.reserve(count);
         for (std::size_t i = 0; i < count && in.ok(); ++i) element(*this, list.emplace_back());
@@ -144,9 +145,10 @@ public:
     Writer out;
 };
 
-// Decodes the body of a message (what follows the length word, whole). Views in the result point into `body`.
-// As the server's pq_getmsgend() has it, bytes behind the last field are an error. Allocates only for messages
-// with lists, never more than a fixed multiple of the body; for heads of Bind and Parse see peek.h.
+// Decodes the body of a message (what follows the length word, whole). Views in the result point
+// into `body`. As the server's pq_getmsgend() has it, bytes behind the last field are an error.
+// Allocates only for messages with lists, never more than a fixed multiple of the body; for heads
+// of Bind and Parse see peek.h.
 template <class M>
 Result<M> decode(std::string_view body) noexcept {
     M message;
@@ -192,8 +194,8 @@ Result<void> encode(const M& message, std::string& out) {
         return encoder.out.error();
     }
     for (int i = 0; i < 4; ++i) {
-        out[length_at + static_cast<std::size_t>(i)] =
-            static_cast<char>(length >> (8 * (3 - i)) & 0xFF);
+        out[length_at + static_cast<std::size_t>(i)] = static_cast<char>(length >> (8 * (3 - i)) &
+                                                                         0xFF);
     }
     return {};
 }

@@ -1,9 +1,10 @@
 #pragma once
-// The only place where bytes become numbers and strings and back, so the only place with length arithmetic.
-// Knows no message. All integers are big-endian, as the protocol has them.
+// The only place where bytes become numbers and strings and back, so the only place with length
+// arithmetic. Knows no message. All integers are big-endian, as the protocol has them.
 //
-// Invariants: a Reader never looks outside its bytes; after the first failure it stays failed, every read
-// returns zero or an empty view, and error() keeps the first reason. Views point into the bytes read.
+// Invariants: a Reader never looks outside its bytes; after the first failure it stays failed,
+// every read returns zero or an empty view, and error() keeps the first reason. Views point into
+// the bytes read.
 
 #include "protocol/error.h"
 
@@ -34,8 +35,8 @@ public:
     std::int8_t int8() noexcept { return static_cast<std::int8_t>(unsigned_integer<1>()); }
     std::int16_t int16() noexcept { return static_cast<std::int16_t>(unsigned_integer<2>()); }
     std::int32_t int32() noexcept { return static_cast<std::int32_t>(unsigned_integer<4>()); }
-    // Counts are Int16 in the documentation, but the server and libpq read them without a sign: 65,535
-    // parameters are legal.
+    // Counts are Int16 in the documentation, but the server and libpq read them without a sign:
+    // 65,535 parameters are legal.
     std::uint16_t count16() noexcept { return static_cast<std::uint16_t>(unsigned_integer<2>()); }
     char byte1() noexcept { return static_cast<char>(unsigned_integer<1>()); }
 
@@ -100,8 +101,8 @@ private:
     Error error_{};
 };
 
-// Appends to a string. Like the Reader it fails once and for all; what was appended by then is for the caller
-// to cut off (encode does).
+// Appends to a string. Like the Reader it fails once and for all; what was appended by then is for
+// the caller to cut off (encode does).
 class Writer {
 public:
     explicit Writer(std::string& out) noexcept : out_(out) {}

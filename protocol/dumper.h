@@ -1,8 +1,8 @@
 #pragma once
-// Messages as lines for people. Built on the field visitors of messages.h, so it shows what the decoder reads.
-// Takes any garbage: what can't be read is said to be malformed, with the fields that came before the fault.
-// Long texts and lists are cut. Passwords, SASL and GSSAPI data and cancel keys are never shown; statements
-// and values are, so a dump is as confidential as the data.
+// Messages as lines for people. Built on the field visitors of messages.h, so it shows what the
+// decoder reads. Takes any garbage: what can't be read is said to be malformed, with the fields
+// that came before the fault. Long texts and lists are cut. Passwords, SASL and GSSAPI data and
+// cancel keys are never shown; statements and values are, so a dump is as confidential as the data.
 
 #include "protocol/catalog.h"
 
@@ -19,9 +19,10 @@ std::string dump(Side from, std::string_view message);
 // The same for a packet of the startup phase.
 std::string dump_startup(std::string_view packet);
 
-// Dumps what one side sent, from the beginning of the connection or from any message after startup on.
-// Chunking does not matter. Messages are kept whole up to max_shown bytes; longer ones are named and skipped,
-// so memory stays bounded. Where TLS or GSSAPI encryption begins, the rest is counted as opaque.
+// Dumps what one side sent, from the beginning of the connection or from any message after startup
+// on. Chunking does not matter. Messages are kept whole up to max_shown bytes; longer ones are
+// named and skipped, so memory stays bounded. Where TLS or GSSAPI encryption begins, the rest is
+// counted as opaque.
 class StreamDumper {
 public:
     // Takes the offset of a message's first byte in the stream, and its line.
@@ -31,8 +32,8 @@ public:
 
     StreamDumper(Side from, Sink sink);
 
-    // Tells two dumpers that they see the two sides of one connection. Without it the answer to an SSLRequest
-    // is guessed from what can't be a message. Both must live as long as either is fed.
+    // Tells two dumpers that they see the two sides of one connection. Without it the answer to an
+    // SSLRequest is guessed from what can't be a message. Both must live as long as either is fed.
     static void pair(StreamDumper& frontend, StreamDumper& backend);
 
     // Dumps what is complete by now.

@@ -1,6 +1,7 @@
 #pragma once
-// What can be wrong with bytes that a peer sent, or with a message that we were asked to write. Errors are
-// values: nothing in this folder throws, and no function of it has a side effect when it fails.
+// What can be wrong with bytes that a peer sent, or with a message that we were asked to write.
+// Errors are values: nothing in this folder throws, and no function of it has a side effect when it
+// fails.
 
 #include <boost/system/error_code.hpp>
 #include <boost/system/result.hpp>
@@ -26,7 +27,8 @@ enum class Error {
     message_too_long,     // encode: longer than the peer would accept
 };
 
-// The category's name is "protocol"; its messages are phrases for people, in lower case, without a full stop.
+// The category's name is "protocol"; its messages are phrases for people, in lower case, without a
+// full stop.
 const boost::system::error_category& error_category() noexcept;
 
 inline boost::system::error_code make_error_code(Error e) noexcept {

@@ -1,20 +1,21 @@
 #pragma once
-// One struct per message, its fields named and typed as PostgreSQL's documentation has them ("Message
-// Formats"), and one field visitor each, from which decoder, encoder and dumper all come (codec.h, dumper.h).
+// One struct per message, its fields named and typed as PostgreSQL's documentation has them
+// ("Message Formats"), and one field visitor each, from which decoder, encoder and dumper all come
+// (codec.h, dumper.h).
 //
-// Strings and byte arrays are views: into the body that was decoded, or into whatever the caller encodes.
-// A visitor is called with every field in wire order:
+// Strings and byte arrays are views: into the body that was decoded, or into whatever the caller
+// encodes. A visitor is called with every field in wire order:
 //   byte1 int8 int16 int32       the integer types
 //   string                       String: zero-terminated
 //   bytes                        Byte[n] that reaches to the end of the message
 //   fixed(n)                     Byte[n] of a known n
 //   value                        Int32 length and bytes, -1 for NULL
 //   code                         an Int32 that must be a certain number
-//   version                      an Int32 with a protocol version: major and minor number, 16 bits each
-//   counted16, counted32         Int16 or Int32 count, and that many elements
-//   until_zero                   elements up to a zero byte
-//   secret_string, secret_bytes, secret_value  as string, bytes and value, but never shown
-//   key                          a cancel key of 4 to 256 bytes, never shown either
+//   version                      an Int32 with a protocol version: major and minor number, 16 bits
+//   each counted16, counted32         Int16 or Int32 count, and that many elements until_zero
+//   elements up to a zero byte secret_string, secret_bytes, secret_value  as string, bytes and
+//   value, but never shown key                          a cancel key of 4 to 256 bytes, never shown
+//   either
 // Elements are visited through `visit` as messages are, single values through `element`.
 
 #include "protocol/catalog.h"
@@ -239,8 +240,8 @@ struct Terminate : EmptyBody {
     static constexpr auto tag = FrontendTag::Terminate;
 };
 
-// Packets of the startup phase: Int32 length, and no tag. Request codes are built like versions: a major
-// number that no protocol will have, in the upper half.
+// Packets of the startup phase: Int32 length, and no tag. Request codes are built like versions: a
+// major number that no protocol will have, in the upper half.
 
 struct CancelRequest {
     static constexpr NoTag tag{};
@@ -500,7 +501,8 @@ struct EmptyQueryResponse : EmptyBody {
     static constexpr auto tag = BackendTag::EmptyQueryResponse;
 };
 
-// A field of an ErrorResponse or NoticeResponse. The codes are those of "Error and Notice Message Fields".
+// A field of an ErrorResponse or NoticeResponse. The codes are those of "Error and Notice Message
+// Fields".
 struct ErrorField {
     char code = 'M';
     std::string_view value;
@@ -520,8 +522,8 @@ struct ErrorFields {
     static constexpr auto tag = Tag;
     std::vector<ErrorField> fields;
 
-    // The value of the first field with that code: 'S' severity, 'V' severity in English, 'C' SQLSTATE,
-    // 'M' message, 'D' detail, 'H' hint.
+    // The value of the first field with that code: 'S' severity, 'V' severity in English, 'C'
+    // SQLSTATE, 'M' message, 'D' detail, 'H' hint.
     Value find(char code) const noexcept {
         for (const ErrorField& f : fields) {
             if (f.code == code) return f.value;
@@ -652,8 +654,8 @@ struct RowDescription {
     }
 };
 
-// All of them, for whoever must not forget one: the dumper, the tests, the fuzzer. Where several share a tag,
-// all are here.
+// All of them, for whoever must not forget one: the dumper, the tests, the fuzzer. Where several
+// share a tag, all are here.
 template <class... Ms>
 struct MessageList {
     // Calls f.template operator()<M>() for every M.
@@ -669,16 +671,15 @@ using FrontendMessages = MessageList<Bind, Close, CopyData, CopyDone, CopyFail, 
                                      Flush, FunctionCall, GSSResponse, Parse, PasswordMessage,
                                      Query, SASLInitialResponse, SASLResponse, Sync, Terminate>;
 
-using BackendMessages =
-    MessageList<AuthenticationOk, AuthenticationKerberosV5, AuthenticationCleartextPassword,
-                AuthenticationMD5Password, AuthenticationSCMCredential, AuthenticationGSS,
-                AuthenticationGSSContinue, AuthenticationSSPI, AuthenticationSASL,
-                AuthenticationSASLContinue, AuthenticationSASLFinal, BackendKeyData, BindComplete,
-                CloseComplete, CommandComplete, CopyBothResponse, CopyData, CopyDone,
-                CopyInResponse, CopyOutResponse, DataRow, EmptyQueryResponse, ErrorResponse,
-                FunctionCallResponse, NegotiateProtocolVersion, NoData, NoticeResponse,
-                NotificationResponse, ParameterDescription, ParameterStatus, ParseComplete,
-                PortalSuspended, ReadyForQuery, RowDescription>;
+using BackendMessages = MessageList<
+    AuthenticationOk, AuthenticationKerberosV5, AuthenticationCleartextPassword,
+    AuthenticationMD5Password, AuthenticationSCMCredential, AuthenticationGSS,
+    AuthenticationGSSContinue, AuthenticationSSPI, AuthenticationSASL, AuthenticationSASLContinue,
+    AuthenticationSASLFinal, BackendKeyData, BindComplete, CloseComplete, CommandComplete,
+    CopyBothResponse, CopyData, CopyDone, CopyInResponse, CopyOutResponse, DataRow,
+    EmptyQueryResponse, ErrorResponse, FunctionCallResponse, NegotiateProtocolVersion, NoData,
+    NoticeResponse, NotificationResponse, ParameterDescription, ParameterStatus, ParseComplete,
+    PortalSuspended, ReadyForQuery, RowDescription>;
 
 namespace detail {
 
@@ -694,8 +695,8 @@ inline constexpr bool has_tag = !std::is_same_v<std::remove_cv_t<decltype(M::tag
 template <class M>
 constexpr const MessageKind& kind_of() {
     static_assert(has_tag<M>);
-    constexpr const MessageKind* kind =
-        find_kind(detail::side_of(M::tag), static_cast<char>(M::tag));
+    constexpr const MessageKind* kind = find_kind(detail::side_of(M::tag),
+                                                  static_cast<char>(M::tag));
     static_assert(kind != nullptr, "every tag is in the catalog");
     return *kind;
 }

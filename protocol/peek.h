@@ -1,9 +1,10 @@
 #pragma once
-// Looks at the first fields of a body, without allocating and without needing the whole of it. Where a decode
-// would allocate (lists) or wait for what streams through (large parameters), this is what the hot path uses.
+// Looks at the first fields of a body, without allocating and without needing the whole of it.
+// Where a decode would allocate (lists) or wait for what streams through (large parameters), this
+// is what the hot path uses.
 //
-// All take as much of the body as there is. Error::truncated or unterminated_string means: these fields are
-// not all there yet. With the whole body at hand it means: malformed.
+// All take as much of the body as there is. Error::truncated or unterminated_string means: these
+// fields are not all there yet. With the whole body at hand it means: malformed.
 
 #include "protocol/cursor.h"
 #include "protocol/messages.h"
@@ -38,15 +39,16 @@ Result<Int32> peek_function_oid(std::string_view body) noexcept;
 // Which of the Authentication messages it is. A code that we don't know comes back as it is.
 Result<AuthenticationCode> peek_authentication(std::string_view body) noexcept;
 
-// A field of an ErrorResponse or NoticeResponse; none where it ends without. Fields before it must be there.
+// A field of an ErrorResponse or NoticeResponse; none where it ends without. Fields before it must
+// be there.
 Result<Value> peek_error_field(std::string_view body, char code) noexcept;
 
-// The number at the end of a CommandComplete's tag: rows affected ("INSERT 0 5", "UPDATE 17", "COPY 3").
-// None where the tag has none, or one that no counter can hold.
+// The number at the end of a CommandComplete's tag: rows affected ("INSERT 0 5", "UPDATE 17", "COPY
+// 3"). None where the tag has none, or one that no counter can hold.
 std::optional<std::uint64_t> rows_of(std::string_view command_tag) noexcept;
 
-// The part of a statement's or portal's name by which the server knows it: it keeps them in tables with keys of
-// NAMEDATALEN - 1 bytes, so two longer names that begin alike are the same name.
+// The part of a statement's or portal's name by which the server knows it: it keeps them in tables
+// with keys of NAMEDATALEN - 1 bytes, so two longer names that begin alike are the same name.
 constexpr std::string_view name_key(std::string_view name) noexcept { return name.substr(0, 63); }
 
 }  // namespace pgchaperone::protocol

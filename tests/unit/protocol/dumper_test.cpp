@@ -137,8 +137,7 @@ TEST_CASE("what is wrong with a message is said, after what could be read") {
           R"(CopyData data="cut" malformed: message ends too early)");
     CHECK(dump_startup(bytes("00000009 04d2162f 00")) ==
           "startup packet length=9 malformed: invalid message length");
-    CHECK(dump_startup("GET / HTTP/1.1") ==
-          "startup packet malformed: invalid message length");
+    CHECK(dump_startup("GET / HTTP/1.1") == "startup packet malformed: invalid message length");
 }
 
 TEST_CASE("long texts and lists are cut and say how long they were") {

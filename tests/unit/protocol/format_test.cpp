@@ -160,8 +160,8 @@ TEST_CASE("messages of the backend are read, written and shown as documented") {
 }
 
 TEST_CASE("fields come out under their names") {
-    const std::string bind_body =
-        bytes("'p' 00 's' 00 0001 0001 0002 00000002 'ab' ffffffff 0001 0000");
+    const std::string bind_body = bytes(
+        "'p' 00 's' 00 0001 0001 0002 00000002 'ab' ffffffff 0001 0000");
     const Result<Bind> bind = decode<Bind>(bind_body);
     REQUIRE(bind.has_value());
     CHECK(bind->portal == "p");
