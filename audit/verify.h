@@ -1,8 +1,11 @@
 #pragma once
 // Reads an audit log back and checks its chain: each line's `seq` follows the one before, each
 // line's `prev` is the SHA-256 of the line before. It finds a line that was edited, removed,
-// inserted or moved, and a torn last line. It cannot find lines that were cut off at the end: for
-// that compare `head` with a head that was noted elsewhere.
+// inserted or moved, and a torn last line. What no chain can show by itself is that lines were cut
+// off at the end, that the last line was edited, or that the whole was written anew: for that give
+// a head that was noted elsewhere.
+
+#include "audit/chain.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -10,14 +13,6 @@
 #include <string>
 
 namespace pgchaperone::audit {
-
-// A point in the chain: a line's number and its SHA-256 in hexadecimal digits. Before the first
-// line: 0 and zeros.
-struct ChainPoint {
-    std::uint64_t seq = 0;
-    std::string hash = std::string(64, '0');
-    bool operator==(const ChainPoint&) const = default;
-};
 
 struct Verification {
     enum class Outcome : std::uint8_t {

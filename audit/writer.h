@@ -10,7 +10,11 @@
 //   restarts and rotation: audit/verify.h sees a gap or an edit;
 // - one process writes a file (flock).
 
+#include "audit/chain.h"
+#include "audit/log_file.h"
 #include "audit/record.h"
+
+#include <boost/system/result.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -22,11 +26,7 @@
 #include <string>
 #include <string_view>
 
-#include <boost/system/result.hpp>
-
 namespace pgchaperone::audit {
-
-class Disk;
 
 // What became of a record.
 struct Completion {
@@ -35,13 +35,6 @@ struct Completion {
     std::string problem;
     bool stored() const noexcept { return problem.empty(); }
 };
-
-// Why the log cannot be opened, as a sentence that names the file.
-struct OpenError {
-    std::string text;
-};
-[[noreturn]] void throw_exception_from_error(const OpenError& error,
-                                             const boost::source_location& where);
 
 struct WriterOptions {
     std::filesystem::path file;
@@ -87,6 +80,10 @@ public:
     // configured name, and the chain goes on in it. Where that can't be opened the old file stays
     // in use and on_notice says why.
     void reopen();
+
+    // Where the chain stands: worth noting elsewhere, since the file alone cannot show that its end
+    // was cut off.
+    ChainPoint head() const;
 
     // Writes what waits, reports it, and ends the thread. Nothing is taken from then on.
     void close();

@@ -1,0 +1,15 @@
+#include "audit/disk.h"
+
+#include <unistd.h>
+
+namespace pgchaperone::audit {
+
+ssize_t Disk::write(int file, const char* bytes, std::size_t size) {
+    return ::write(file, bytes, size);
+}
+
+int Disk::fdatasync(int file) { return ::fdatasync(file); }
+
+int Disk::ftruncate(int file, off_t size) { return ::ftruncate(file, size); }
+
+}  // namespace pgchaperone::audit

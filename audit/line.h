@@ -1,0 +1,45 @@
+#pragma once
+// A record as one line of JSON. The line is valid UTF-8 and shows no control character, whatever
+// bytes a client sent: what could confuse a terminal or an editor comes out as \u escapes.
+//
+// Text that is not UTF-8 is written so that it can be told and read back: a byte that does not
+// belong becomes the four characters \xHH, a backslash becomes two; the line's `escaped` names the
+// fields that were written so. Names of what was cut stand in `shortened`.
+
+#include "audit/chain.h"
+#include "audit/record.h"
+
+#include <chrono>
+#include <cstddef>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pgchaperone::audit {
+
+// Limits of what one line holds besides the statement.
+inline constexpr std::size_t text_limit_bytes = 8 * 1024;
+inline constexpr std::size_t list_limit = 256;
+
+// The line for a record, without its line feed, standing behind `after`.
+std::string make_line(const Record& record, const ChainPoint& after,
+                      std::size_t statement_limit_bytes);
+
+// A line of the writer's own: an event, its time, and further members; numbers go in as digits.
+struct EventMember {
+    std::string_view name;
+    std::string value;
+    bool number = false;
+};
+std::string make_event_line(std::string_view event, std::chrono::system_clock::time_point time,
+                            const ChainPoint& after, std::initializer_list<EventMember> members);
+
+// Appends a JSON string with its quotes. True where the bytes were not UTF-8 and were escaped as
+// described above.
+bool append_json_text(std::string& out, std::string_view bytes);
+
+// "2026-11-21T02:03:04.123456Z"
+std::string to_text(std::chrono::system_clock::time_point time);
+
+}  // namespace pgchaperone::audit

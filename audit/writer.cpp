@@ -1,0 +1,300 @@
+#include "audit/writer.h"
+
+#include "audit/disk.h"
+#include "audit/line.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <cassert>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::audit {
+namespace {
+
+// What goes to the disk in one write: large enough that a flush is shared by many, small enough
+// that the first of them does not wait for long.
+constexpr std::size_t batch_limit_bytes = 4 * 1024 * 1024;
+
+struct Item {
+    Record record;
+    std::uint64_t token = 0;
+    std::size_t bytes = 0;
+};
+
+std::size_t cost_bytes(const Record& record) {
+    std::size_t bytes = sizeof(Item) + record.user.size() + record.database.size() +
+                        record.client.size() + record.application.size() + record.protocol.size() +
+                        record.statement.size() + record.command.size() + record.decision.size() +
+                        record.rule.size() + record.reason.size();
+    for (const auto* list : {&record.classes, &record.relations})
+        for (const std::string& text : *list) bytes += sizeof(std::string) + text.size();
+    return bytes;
+}
+
+}  // namespace
+
+struct Writer::Impl {
+    explicit Impl(WriterOptions options_) : options(std::move(options_)) {
+        if (!options.disk) options.disk = &real_disk;
+        if (!options.clock) options.clock = &std::chrono::system_clock::now;
+    }
+
+    std::string open_first();
+    void start();
+    void run();
+    void reopen_file();
+    void store(std::vector<Item>& items);
+    std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
+    std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
+    std::string append_event_of_torn_tail();
+    void note_trouble(const std::string& problem, std::size_t refused);
+    void publish_head();
+    void notice(const std::string& text) const {
+        if (options.on_notice) options.on_notice(text);
+    }
+
+    WriterOptions options;
+    Disk real_disk;
+
+    // The writer's thread only (and open_first, before there is one).
+    std::unique_ptr<LogFile> file;
+    std::string trouble;                      // empty while the disk takes what it is given
+    std::uint64_t refused_records = 0;        // since the trouble began
+    std::optional<LogFile::Changed> changed;  // and not yet told in the log
+
+    mutable std::mutex mutex;
+    std::condition_variable wake;
+    std::vector<Item> waiting;
+    std::size_t pending_records = 0;  // waiting or being written
+    std::size_t pending_bytes = 0;
+    bool reopen_wanted = false;
+    bool closing = false;
+    ChainPoint published_head;
+
+    std::thread thread;
+};
+
+std::string Writer::Impl::open_first() {
+    auto opened = LogFile::open(options.file, ChainPoint{}, *options.disk);
+    if (!opened) return opened.error().text;
+    file = std::move(*opened);
+    if (file->loose_mode() != 0)
+        notice("the audit log " + file->path().string() +
+               " can be read or changed by others; it holds statements: chmod it to 0600");
+    if (std::string problem = append_event_of_torn_tail(); !problem.empty()) return problem;
+    publish_head();
+    return {};
+}
+
+// The log itself tells what was taken out of it.
+std::string Writer::Impl::append_event_of_torn_tail() {
+    if (!file->torn()) return {};
+    const LogFile::Torn& torn = *file->torn();
+    const std::string line = make_event_line(
+        "torn", options.clock(), file->head(),
+        {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
+         {.name = "sha256", .value = torn.sha256},
+         {.name = "kept_in", .value = torn.kept_in.string()}});
+    const std::string problem = file->append(line + '\n',
+                                             {file->head().seq + 1, sha_256_hex(line)});
+    if (!problem.empty()) return problem;
+    notice("the last line of the audit log " + file->path().string() +
+           " was torn, by a crash or a full disk; what there was of it is kept in " +
+           torn.kept_in.string());
+    return {};
+}
+
+void Writer::Impl::start() {
+    // Signals are for the host's threads; and a size limit shall be an error of write(), not the
+    // signal SIGXFSZ.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread = std::thread([this] { run(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_setname_np(thread.native_handle(), "audit");
+}
+
+void Writer::Impl::run() {
+    std::vector<Item> items;
+    std::unique_lock lock(mutex);
+    for (;;) {
+        wake.wait(lock, [this] { return !waiting.empty() || reopen_wanted || closing; });
+        const bool reopen_now = std::exchange(reopen_wanted, false);
+        items.swap(waiting);
+        if (items.empty() && !reopen_now) return;  // closing, and all is done
+        lock.unlock();
+        if (reopen_now) reopen_file();
+        store(items);
+        items.clear();
+        // After a burst the memory goes back.
+        if (items.capacity() > 1024) std::vector<Item>().swap(items);
+        lock.lock();
+    }
+}
+
+void Writer::Impl::reopen_file() {
+    if (file->is_current()) return;
+    auto opened = LogFile::open(options.file, file->head(), *options.disk);
+    if (!opened) {
+        notice(opened.error().text + "; the records go to the old file until this works");
+        return;
+    }
+    file.swap(*opened);
+    if (const std::string problem = append_event_of_torn_tail(); !problem.empty()) notice(problem);
+    notice("the audit log goes on in " + file->path().string() + " after its line " +
+           std::to_string(file->head().seq));
+    publish_head();
+}
+
+void Writer::Impl::store(std::vector<Item>& items) {
+    for (std::size_t begin = 0; begin < items.size();) begin = store_batch(items, begin);
+}
+
+// Writes, flushes and reports as many items from `begin` on as one batch may hold; returns where
+// the next one begins.
+std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begin) {
+    if (file->is_deleted()) {
+        notice("the audit log " + file->path().string() + " was deleted; it is made anew");
+        reopen_file();
+    }
+    std::size_t end = begin;
+    const std::string problem = write_batch(items, begin, end);
+    note_trouble(problem, end - begin);
+    publish_head();
+
+    std::vector<Completion> completions;
+    completions.reserve(end - begin);
+    std::size_t bytes = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+        completions.push_back({items[i].token, problem});
+        bytes += items[i].bytes;
+        items[i].record = Record{};
+    }
+    {
+        const std::lock_guard lock(mutex);
+        pending_records -= end - begin;
+        pending_bytes -= bytes;
+    }
+    if (options.on_completion) options.on_completion(completions);
+    return end;
+}
+
+// `end` is set behind the last item that belongs to the batch, whether it was written or not.
+std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_t begin,
+                                      std::size_t& end) {
+    std::optional<LogFile::Changed> found;
+    const std::string unready = file->prepare(found);
+    if (found) {
+        notice("somebody else changed the size of the audit log " + file->path().string() +
+               " from " + std::to_string(found->expected_bytes) + " to " +
+               std::to_string(found->found_bytes) + " bytes; the log notes it");
+        changed = found;
+    }
+    std::string lines;
+    ChainPoint head = file->head();
+    const auto add = [&](const std::string& line) {
+        head = {head.seq + 1, sha_256_hex(line)};
+        lines += line;
+        lines += '\n';
+    };
+    if (changed) {
+        if (changed->ends_within_line) lines += '\n';
+        add(make_event_line("changed", options.clock(), head,
+                            {{.name = "expected_bytes",
+                              .value = std::to_string(changed->expected_bytes),
+                              .number = true},
+                             {.name = "found_bytes",
+                              .value = std::to_string(changed->found_bytes),
+                              .number = true}}));
+    }
+    if (!trouble.empty())
+        add(make_event_line(
+            "refused", options.clock(), head,
+            {{.name = "records", .value = std::to_string(refused_records), .number = true},
+             {.name = "problem", .value = trouble}}));
+    for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end)
+        add(make_line(items[end].record, head, options.statement_limit_bytes));
+    if (!unready.empty()) return unready;
+    std::string problem = file->append(lines, head);
+    if (problem.empty()) changed.reset();
+    return problem;
+}
+
+void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused) {
+    if (problem.empty() && trouble.empty()) return;
+    if (problem.empty()) {
+        notice("the audit log " + file->path().string() + " can be written again; " +
+               std::to_string(refused_records) + " records were refused meanwhile");
+        refused_records = 0;
+    } else {
+        if (trouble.empty())
+            notice("the audit log fails: " + problem +
+                   "; statements that need a record can't run until this is mended");
+        refused_records += refused;
+    }
+    trouble = problem;
+}
+
+void Writer::Impl::publish_head() {
+    const std::lock_guard lock(mutex);
+    published_head = file->head();
+}
+
+boost::system::result<std::unique_ptr<Writer>, OpenError> Writer::open(WriterOptions options) {
+    auto impl = std::make_unique<Impl>(std::move(options));
+    if (std::string problem = impl->open_first(); !problem.empty())
+        return OpenError{std::move(problem)};
+    impl->start();
+    return std::unique_ptr<Writer>(new Writer(std::move(impl)));
+}
+
+Writer::Writer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Writer::~Writer() { close(); }
+
+Submitted Writer::submit(Record record, std::uint64_t token) {
+    Item item{std::move(record), token, 0};
+    item.bytes = cost_bytes(item.record);
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->closing) return Submitted::closed;
+    const bool fits = impl_->pending_records < impl_->options.queue_limit_records &&
+                      impl_->pending_bytes + item.bytes <= impl_->options.queue_limit_bytes;
+    if (!fits && impl_->pending_records > 0) return Submitted::full;
+    impl_->pending_records += 1;
+    impl_->pending_bytes += item.bytes;
+    impl_->waiting.push_back(std::move(item));
+    // The writer sleeps only when nothing waits.
+    if (impl_->waiting.size() == 1) impl_->wake.notify_one();
+    return Submitted::accepted;
+}
+
+void Writer::reopen() {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->reopen_wanted = true;
+    impl_->wake.notify_one();
+}
+
+ChainPoint Writer::head() const {
+    const std::lock_guard lock(impl_->mutex);
+    return impl_->published_head;
+}
+
+void Writer::close() {
+    {
+        const std::lock_guard lock(impl_->mutex);
+        impl_->closing = true;
+        impl_->wake.notify_one();
+    }
+    if (!impl_->thread.joinable()) return;
+    assert(impl_->thread.get_id() != std::this_thread::get_id());
+    impl_->thread.join();
+}
+
+}  // namespace pgchaperone::audit

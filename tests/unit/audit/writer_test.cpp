@@ -1,0 +1,519 @@
+// The audit log under good and bad circumstances, on real files.
+
+#include "files.h"
+
+#include "audit/disk.h"
+#include "audit/verify.h"
+#include "audit/writer.h"
+#include "support/catch.h"
+
+#include <boost/json.hpp>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+using namespace pgchaperone::audit;
+using namespace pgchaperone::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+// Fails on command, and can be made to hang.
+class FaultyDisk : public Disk {
+public:
+    std::atomic<int> write_error = 0;
+    std::atomic<int> sync_error = 0;
+    std::atomic<int> truncate_error = 0;
+    std::atomic<std::size_t> write_at_most = SIZE_MAX;  // a short write, then the error
+    std::atomic<int> syncs = 0;
+
+    ssize_t write(int file, const char* bytes, std::size_t size) override {
+        wait_while_held();
+        if (write_error != 0 && written_before_error_) {
+            written_before_error_ = false;
+            errno = write_error;
+            return -1;
+        }
+        const std::size_t limit = write_at_most;
+        if (write_error != 0 && limit == SIZE_MAX) {
+            errno = write_error;
+            return -1;
+        }
+        written_before_error_ = write_error != 0;
+        return Disk::write(file, bytes, std::min(size, limit));
+    }
+    int fdatasync(int file) override {
+        ++syncs;
+        if (sync_error != 0) {
+            errno = sync_error;
+            return -1;
+        }
+        return Disk::fdatasync(file);
+    }
+    int ftruncate(int file, off_t size) override {
+        if (truncate_error != 0) {
+            errno = truncate_error;
+            return -1;
+        }
+        return Disk::ftruncate(file, size);
+    }
+    void hold() {
+        const std::lock_guard lock(mutex_);
+        held_ = true;
+    }
+    void release() {
+        const std::lock_guard lock(mutex_);
+        held_ = false;
+        changed_.notify_all();
+    }
+
+private:
+    void wait_while_held() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return !held_; });
+    }
+    bool written_before_error_ = false;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool held_ = false;
+};
+
+// A writer with its completions and notices collected.
+struct Log {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    std::map<std::uint64_t, std::string> completed;  // token, problem
+    std::vector<std::uint64_t> order;
+    std::vector<std::string> notices;
+    std::unique_ptr<Writer> writer;
+
+    WriterOptions options(const std::filesystem::path& file, Disk* disk) {
+        WriterOptions made;
+        made.file = file;
+        made.disk = disk;
+        made.on_completion = [this](std::span<const Completion> completions) {
+            const std::lock_guard lock(mutex);
+            for (const Completion& one : completions) {
+                CHECK(completed.emplace(one.token, one.problem).second);
+                order.push_back(one.token);
+            }
+            arrived.notify_all();
+        };
+        made.on_notice = [this](std::string_view text) {
+            const std::lock_guard lock(mutex);
+            notices.emplace_back(text);
+        };
+        return made;
+    }
+    explicit Log(const std::filesystem::path& file, Disk* disk = nullptr)
+        : writer(Writer::open(options(file, disk)).value()) {}
+    Log(WriterOptions (*change)(WriterOptions), const std::filesystem::path& file, Disk* disk)
+        : writer(Writer::open(change(options(file, disk))).value()) {}
+
+    Submitted submit(std::uint64_t token, const std::string& statement = "DELETE FROM t") {
+        Record record;
+        record.statement = statement;
+        record.session = token;
+        return writer->submit(std::move(record), token);
+    }
+    std::string outcome(std::uint64_t token) {
+        std::unique_lock lock(mutex);
+        REQUIRE(arrived.wait_for(lock, std::chrono::seconds(20),
+                                 [&] { return completed.contains(token); }));
+        return completed[token];
+    }
+    // Submits and waits: the problem, or nothing.
+    std::string store(std::uint64_t token, const std::string& statement = "DELETE FROM t") {
+        REQUIRE(submit(token, statement) == Submitted::accepted);
+        return outcome(token);
+    }
+    std::string all_notices() {
+        const std::lock_guard lock(mutex);
+        std::string text;
+        for (const std::string& one : notices) text += one + "\n";
+        return text;
+    }
+};
+
+boost::json::object object_of(const std::string& line) {
+    return boost::json::parse(line).as_object();
+}
+
+std::string event_of(const std::string& line) {
+    return std::string(object_of(line).at("event").as_string().c_str());
+}
+
+void check_intact(const std::filesystem::path& file, std::uint64_t lines) {
+    const Verification result = verify(file);
+    INFO(result.line << ": " << result.problem);
+    CHECK(result.outcome == Verification::Outcome::intact);
+    CHECK(result.lines == lines);
+}
+
+std::string open_problem(const std::filesystem::path& file) {
+    WriterOptions options;
+    options.file = file;
+    const auto opened = Writer::open(options);
+    REQUIRE(opened.has_error());
+    return opened.error().text;
+}
+
+}  // namespace
+
+TEST_CASE("records are in the file, in order and chained, once they are reported") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    for (std::uint64_t i = 1; i <= 100; ++i)
+        REQUIRE(log.submit(i, "DELETE " + std::to_string(i)) == Submitted::accepted);
+    CHECK(log.outcome(100).empty());
+    const auto lines = lines_of(read_file(file));
+    REQUIRE(lines.size() == 100);
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        CHECK(object_of(lines[i]).at("seq").as_int64() == static_cast<std::int64_t>(i) + 1);
+        CHECK(object_of(lines[i]).at("statement").as_string() == "DELETE " + std::to_string(i + 1));
+        CHECK(log.order[i] == i + 1);
+    }
+    check_intact(file, 100);
+    CHECK(log.writer->head() == verify(file).head);
+    struct stat status {};
+    REQUIRE(::stat(file.c_str(), &status) == 0);
+    CHECK((status.st_mode & 0777) == 0600);
+    CHECK(log.all_notices().empty());
+}
+
+TEST_CASE("records that come while the disk is busy share one flush") {
+    const Folder folder;
+    FaultyDisk disk;
+    Log log(folder / "audit.jsonl", &disk);
+    REQUIRE(log.store(0).empty());
+    disk.hold();
+    const int before = disk.syncs;
+    for (std::uint64_t i = 1; i <= 500; ++i) REQUIRE(log.submit(i) == Submitted::accepted);
+    disk.release();
+    CHECK(log.outcome(500).empty());
+    // The first of them may have been on its way already.
+    CHECK(disk.syncs - before <= 2);
+    check_intact(folder / "audit.jsonl", 501);
+}
+
+TEST_CASE("many threads submit and each record is reported once") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 4; ++t)
+        threads.emplace_back([&log, t] {
+            for (std::uint64_t i = 0; i < 500; ++i) log.submit(t * 1000 + i);
+        });
+    for (std::thread& thread : threads) thread.join();
+    log.writer->close();
+    CHECK(log.completed.size() == 2000);
+    check_intact(file, 2000);
+    CHECK(log.submit(9999) == Submitted::closed);
+}
+
+TEST_CASE("the chain goes on after a restart") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    for (std::uint64_t run = 0; run < 3; ++run) {
+        Log log(file);
+        CHECK(log.store(1).empty());
+        CHECK(log.store(2, std::string(400'000, 'x')).empty());
+    }
+    check_intact(file, 6);
+}
+
+TEST_CASE("a torn last line is set aside, told in the log, and the chain goes on") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    {
+        Log log(file);
+        log.store(1);
+        log.store(2);
+    }
+    const std::string whole = read_file(file);
+    const auto lines = lines_of(whole);
+    std::vector<std::string> torn = {
+        std::string(1, '{'),     lines[1].substr(0, 50),       lines[1],
+        std::string(4096, '\0'), std::string(10, '\0') + "\n", "{\"seq\":3,\"prev\"\n{\"seq\":4"};
+    int kept = 0;
+    for (const std::string& tail : torn) {
+        INFO(tail);
+        write_file(file, whole + tail);
+        {
+            Log log(file);
+            CHECK_THAT(log.all_notices(), ContainsSubstring("torn"));
+            CHECK(log.store(3).empty());
+        }
+        check_intact(file, 4);
+        const auto event = object_of(lines_of(read_file(file))[2]);
+        CHECK(event.at("event").as_string() == "torn");
+        CHECK(event.at("bytes").as_int64() == static_cast<std::int64_t>(tail.size()));
+        CHECK(event.at("sha256").as_string() == sha_256_hex(tail).c_str());
+        const std::string where = file.string() + ".torn-" + std::to_string(++kept);
+        CHECK(event.at("kept_in").as_string() == where.c_str());
+        CHECK(read_file(where) == tail);
+    }
+}
+
+TEST_CASE("a file in which only the first line was begun is an empty log") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    write_file(file, "{\"seq\":1,\"prev\":\"000");
+    {
+        Log log(file);
+        CHECK(log.store(1).empty());
+    }
+    check_intact(file, 2);
+    CHECK(event_of(lines_of(read_file(file))[0]) == "torn");
+}
+
+TEST_CASE("a file that is something else is not touched") {
+    const Folder folder;
+    for (const std::string content : {"root:x:0:0:root:/root:/bin/bash\n", "no line feed",
+                                      "{\"some\":\"json\"}\n", "{\"seq\":1}\n\n\n"}) {
+        const auto file = folder / "other";
+        write_file(file, content);
+        if (content.starts_with("{\"seq\":1")) {
+            // Begins as ours do: taken for torn, and kept.
+            Log log(file);
+            CHECK(read_file(folder / "other.torn-1") == content);
+            continue;
+        }
+        CHECK_THAT(open_problem(file), ContainsSubstring("not an audit log"));
+        CHECK(read_file(file) == content);
+    }
+    CHECK_THAT(open_problem("/dev/full"), ContainsSubstring("not a regular file"));
+    CHECK_THAT(open_problem(folder / "no/such/folder/a.jsonl"), ContainsSubstring("No such file"));
+    CHECK_THAT(open_problem(folder / ""), ContainsSubstring("directory"));
+}
+
+TEST_CASE("two writers never share a file") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    {
+        Log log(file);
+        CHECK_THAT(open_problem(file), ContainsSubstring("another process is writing it"));
+    }
+    Log log(file);
+    CHECK(log.store(1).empty());
+}
+
+TEST_CASE("others who could read the log are an operator's concern") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    write_file(file, "");
+    REQUIRE(::chmod(file.c_str(), 0644) == 0);
+    Log log(file);
+    CHECK_THAT(log.all_notices(), ContainsSubstring("0600"));
+}
+
+TEST_CASE("when the disk refuses, the record is refused, nothing is left behind, and it recovers") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    Log log(file, &disk);
+    REQUIRE(log.store(1).empty());
+    const std::string before = read_file(file);
+
+    const std::string words = GENERATE("write", "half a line", "flush", "flush and cut");
+    INFO(words);
+    if (words == "write") disk.write_error = ENOSPC;
+    if (words == "half a line") {
+        disk.write_at_most = 40;
+        disk.write_error = ENOSPC;
+    }
+    if (words == "flush" || words == "flush and cut") disk.sync_error = EIO;
+    if (words == "flush and cut") disk.truncate_error = EIO;
+
+    CHECK_THAT(log.store(2), ContainsSubstring(file.string()) &&
+                                 ContainsSubstring(words.starts_with("flush") ? "Input/output error"
+                                                                              : "No space left"));
+    CHECK_FALSE(log.store(3).empty());
+    if (words != "flush and cut") CHECK(read_file(file) == before);
+    CHECK_THAT(log.all_notices(), ContainsSubstring("the audit log fails"));
+
+    disk.write_error = 0;
+    disk.sync_error = 0;
+    disk.truncate_error = 0;
+    disk.write_at_most = SIZE_MAX;
+    CHECK(log.store(4).empty());
+    CHECK(log.store(5).empty());
+    CHECK_THAT(log.all_notices(), ContainsSubstring("2 records were refused"));
+    check_intact(file, 4);
+    const auto lines = lines_of(read_file(file));
+    CHECK(object_of(lines[1]).at("event").as_string() == "refused");
+    CHECK(object_of(lines[1]).at("records").as_int64() == 2);
+    CHECK(object_of(lines[2]).at("session").as_int64() == 4);
+    CHECK(object_of(lines[3]).at("session").as_int64() == 5);
+    CHECK(log.writer->head() == verify(file).head);
+}
+
+TEST_CASE("short writes are continued") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    disk.write_at_most = 7;
+    Log log(file, &disk);
+    CHECK(log.store(1).empty());
+    CHECK(log.store(2).empty());
+    check_intact(file, 2);
+}
+
+TEST_CASE("a limit on the size of files is an error like any other, and kills nobody") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    REQUIRE(log.store(1).empty());
+    struct rlimit before {};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    struct rlimit small = before;
+    small.rlim_cur = read_file(file).size() + 100;
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+    const std::string problem = log.store(2);
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK_THAT(problem, ContainsSubstring("File too large"));
+    check_intact(file, 1);
+    CHECK(log.store(3).empty());
+    check_intact(file, 3);
+}
+
+TEST_CASE("a full queue says so and takes records again when the disk has caught up") {
+    const Folder folder;
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.queue_limit_records = 10;
+            options.queue_limit_bytes = 100'000;
+            return options;
+        },
+        folder / "audit.jsonl", &disk);
+    disk.hold();
+    std::uint64_t token = 0;
+    while (log.submit(token) == Submitted::accepted) ++token;
+    CHECK(token == 10);
+    disk.release();
+    CHECK(log.outcome(9).empty());
+
+    // One that is larger than the whole queue is taken where nothing waits; then nothing else is.
+    disk.hold();
+    CHECK(log.submit(100, std::string(200'000, 'x')) == Submitted::accepted);
+    CHECK(log.submit(101) == Submitted::full);
+    disk.release();
+    CHECK(log.outcome(100).empty());
+    CHECK(log.store(102).empty());
+    CHECK_FALSE(log.completed.contains(101));
+    check_intact(folder / "audit.jsonl", 12);
+}
+
+TEST_CASE("after a rotation the chain goes on in the new file") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    const auto old = folder / "audit.jsonl.1";
+    Log log(file);
+    log.store(1);
+    std::filesystem::rename(file, old);
+    CHECK(log.store(2).empty());  // until it is told, the writer goes on where it was
+    log.writer->reopen();
+    CHECK(log.store(3).empty());
+    check_intact(old, 2);
+    check_intact(file, 1);
+    const Verification first = verify(old);
+    const Verification second = verify(file, first.head);
+    CHECK(second.outcome == Verification::Outcome::intact);
+    CHECK(second.head.seq == 3);
+    CHECK(verify(file).begin == first.head);
+
+    log.writer->reopen();  // nothing was renamed: nothing changes
+    CHECK(log.store(4).empty());
+    check_intact(file, 2);
+}
+
+TEST_CASE("where the new file cannot be opened the old one stays in use") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    const auto old = folder / "audit.jsonl.1";
+    Log log(file);
+    log.store(1);
+    std::filesystem::rename(file, old);
+    std::filesystem::create_directory(file);
+    log.writer->reopen();
+    CHECK(log.store(2).empty());
+    CHECK_THAT(log.all_notices(), ContainsSubstring("go to the old file"));
+    check_intact(old, 2);
+    std::filesystem::remove(file);
+    log.writer->reopen();
+    CHECK(log.store(3).empty());
+    check_intact(file, 1);
+}
+
+TEST_CASE("a deleted file is made anew and the gap shows") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    log.store(1);
+    std::filesystem::remove(file);
+    CHECK(log.store(2).empty());
+    check_intact(file, 1);
+    CHECK(verify(file).begin.seq == 1);
+    CHECK_THAT(log.all_notices(), ContainsSubstring("deleted"));
+}
+
+TEST_CASE("somebody who empties or shortens the file, or writes to it, is found out") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    log.store(1);
+    log.store(2);
+
+    SECTION("emptied (as copytruncate does): the rest begins where it stood") {
+        std::filesystem::resize_file(file, 0);
+        CHECK(log.store(3).empty());
+        check_intact(file, 2);
+        CHECK(verify(file).begin.seq == 2);
+        CHECK(event_of(lines_of(read_file(file))[0]) == "changed");
+    }
+    SECTION("shortened by half a line") {
+        std::filesystem::resize_file(file, std::filesystem::file_size(file) - 10);
+        CHECK(log.store(3).empty());
+        const Verification result = verify(file);
+        CHECK(result.outcome == Verification::Outcome::broken);
+        CHECK(result.line == 2);
+        CHECK(event_of(lines_of(read_file(file))[2]) == "changed");
+    }
+    SECTION("written to") {
+        std::ofstream(file, std::ios::app) << "I was here";
+        CHECK(log.store(3).empty());
+        const Verification result = verify(file);
+        CHECK(result.outcome == Verification::Outcome::broken);
+        CHECK(result.line == 3);
+        const auto lines = lines_of(read_file(file));
+        REQUIRE(lines.size() == 5);
+        CHECK(event_of(lines[3]) == "changed");
+        CHECK(object_of(lines[3]).at("seq").as_int64() == 3);
+    }
+    CHECK_THAT(log.all_notices(), ContainsSubstring("somebody else changed"));
+}
+
+TEST_CASE("closing writes what waits") {
+    const Folder folder;
+    FaultyDisk disk;
+    Log log(folder / "audit.jsonl", &disk);
+    disk.hold();
+    for (std::uint64_t i = 0; i < 50; ++i) log.submit(i);
+    std::thread release([&disk] { disk.release(); });
+    log.writer->close();
+    release.join();
+    CHECK(log.completed.size() == 50);
+    check_intact(folder / "audit.jsonl", 50);
+}
