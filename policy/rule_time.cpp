@@ -75,6 +75,8 @@ struct TimeWindow::Zone {
 
 Parsed<TimeWindow> TimeWindow::parse(const std::vector<std::string>& spans, std::string_view zone) {
     TimeWindow window;
+    window.given_ = spans;
+    window.zone_name_ = zone.empty() ? "UTC" : std::string(zone);
     if (spans.empty()) return PatternError{"a time window needs at least one span, such as \"Mon-Fri 08:00-18:00\""};
     for (const std::string& text : spans) {
         if (!window.text_.empty()) window.text_ += "; ";

@@ -29,7 +29,9 @@ public:
     };
     Answer at(Time moment) const;
 
-    const std::string& text() const { return text_; }
+    const std::string& text() const { return text_; }  // for people
+    const std::vector<std::string>& spans() const { return given_; }
+    const std::string& zone() const { return zone_name_; }
     bool operator==(const TimeWindow& other) const { return text_ == other.text_; }
 
     // What the clock on the wall of the zone shows: "Tuesday 17:45 Europe/Berlin".
@@ -44,6 +46,8 @@ private:
     struct Zone;  // hides the time zone library
 
     std::string text_;
+    std::vector<std::string> given_;
+    std::string zone_name_;
     std::vector<Span> spans_;
     std::shared_ptr<const Zone> zone_;  // null: UTC
 };

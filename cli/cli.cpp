@@ -1,0 +1,81 @@
+#include "cli/cli.h"
+
+#include "cli/decode.h"
+#include "cli/subcommands.h"
+#include "pgchaperone_version.h"
+
+#include <CLI/CLI.hpp>
+#include <boost/version.hpp>
+#include <openssl/crypto.h>
+
+#include <exception>
+#include <iostream>
+#include <string>
+
+namespace pgchaperone::cli {
+
+std::string version_text() {
+    std::string openssl = OpenSSL_version(OPENSSL_VERSION);
+    // "OpenSSL 3.0.11 19 Sep 2023 (Library: ...)": the date says little.
+    openssl = openssl.substr(0, openssl.find(' ', openssl.find(' ') + 1));
+    return "pgchaperone " PGCHAPERONE_VERSION
+           "\n"
+           "grammar: PostgreSQL " PGCHAPERONE_GRAMMAR_VERSION_TEXT
+           "\n"
+           "Boost " +
+           std::to_string(BOOST_VERSION / 100000) + "." + std::to_string(BOOST_VERSION / 100 % 1000) + ", " + openssl;
+}
+
+std::optional<config::Loaded> load_or_complain(const config::Request& request) {
+    config::Problems problems;
+    auto loaded = config::load(request, problems, config::real_surroundings());
+    problems.print(std::cerr);
+    return loaded;
+}
+
+void add_policy_options(CLI::App& command, PolicySource& source) {
+    command.add_option("-c,--config", source.file, "Configuration file (YAML)")->type_name("FILE");
+    command.add_option("--policy", source.policy,
+                       "Policy file, or one of the presets interactive, application, migration, agent; wins over the "
+                       "configuration's")
+        ->type_name("FILE|PRESET");
+}
+
+int run(int argc, char** argv, ServeFunction serve) noexcept {
+    try {
+        CLI::App app("A guard proxy for PostgreSQL: it judges statements before they do harm.", "pgchaperone");
+        app.set_version_flag("-V,--version", version_text());
+        app.require_subcommand(0, 1);
+        app.get_formatter()->column_width(34);
+        app.footer("Run `pgchaperone COMMAND --help` for the options of a command.\n"
+                   "Exit status: 0 all is well, 1 findings (check, test), 2 trouble.");
+        int status = exit_ok;
+        add_serve(app, status, std::move(serve));
+        add_config(app, status);
+        add_explain(app, status);
+        add_test(app, status);
+        add_check(app, status);
+        add_decode(app, status);
+        try {
+            app.parse(argc, argv);
+        } catch (const CLI::ParseError& e) {
+            // Help and version are "errors" with status 0 to the library; all others are wrong usage.
+            return app.exit(e) == 0 ? exit_ok : exit_trouble;
+        }
+        if (app.get_subcommands().empty()) {
+            std::cerr << app.help();
+            return exit_trouble;
+        }
+        std::cout.flush();
+        if (!std::cout) {
+            std::cerr << "pgchaperone: can't write to standard output\n";
+            return exit_trouble;
+        }
+        return status;
+    } catch (const std::exception& e) {
+        std::cerr << "pgchaperone: " << e.what() << '\n';
+        return exit_trouble;
+    }
+}
+
+}  // namespace pgchaperone::cli

@@ -1,0 +1,26 @@
+#pragma once
+// The command line: subcommands, their options, and what they print. Only main and tests call it.
+//
+// Exit statuses: 0 all is well; 1 findings (check, test, audit verify and the like); 2 trouble: wrong usage,
+// a broken configuration, files that can't be read.
+
+#include "config/options.h"
+#include "policy/rule_book.h"
+
+#include <functional>
+#include <memory>
+
+namespace pgchaperone::cli {
+
+inline constexpr int exit_ok = 0;
+inline constexpr int exit_findings = 1;
+inline constexpr int exit_trouble = 2;
+
+// Runs the proxy with these options and returns the exit status. The rule book knows where its policy came
+// from: RuleBook::reload takes it from there again.
+using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>)>;
+
+// What main does. Never throws.
+int run(int argc, char** argv, ServeFunction serve) noexcept;
+
+}  // namespace pgchaperone::cli

@@ -1,0 +1,33 @@
+#pragma once
+// The subcommands: each adds itself to the application; where it is the one called, it sets the exit status.
+
+#include "cli/cli.h"
+#include "config/loader.h"
+
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace pgchaperone::cli {
+
+void add_serve(CLI::App& app, int& status, ServeFunction serve);
+void add_config(CLI::App& app, int& status);
+void add_explain(CLI::App& app, int& status);
+void add_test(CLI::App& app, int& status);
+void add_check(CLI::App& app, int& status);
+
+// What `-c` and `--policy` say, for subcommands that judge.
+struct PolicySource {
+    std::string file;
+    std::string policy;
+};
+void add_policy_options(CLI::App& command, PolicySource& source);
+
+// Loads; prints what is wrong to standard error. Nothing where it can't be used.
+std::optional<config::Loaded> load_or_complain(const config::Request& request);
+
+std::string version_text();
+
+}  // namespace pgchaperone::cli

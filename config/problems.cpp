@@ -1,0 +1,110 @@
+#include "config/problems.h"
+
+#include <algorithm>
+#include <numeric>
+#include <ostream>
+#include <sstream>
+
+namespace pgchaperone::config {
+namespace {
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c == '-' ? '_' : c; }
+
+// Insertions, deletions, replacements and swaps of neighbours between two words, letters in either case.
+std::size_t distance(std::string_view a, std::string_view b) {
+    std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+    for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+    for (std::size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            const std::size_t change = lower(a[i - 1]) == lower(b[j - 1]) ? 0 : 1;
+            d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + change});
+            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1])) {
+                d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+            }
+        }
+    }
+    return d[a.size()][b.size()];
+}
+
+std::string line_of(const std::string& text, int line) {
+    std::istringstream in(text);
+    std::string result;
+    for (int i = 0; i < line; ++i) {
+        if (!std::getline(in, result)) return {};
+    }
+    if (!result.empty() && result.back() == '\r') result.pop_back();
+    return result;
+}
+
+}  // namespace
+
+void Problems::error(policy::Place place, std::string message, std::string advice) {
+    list_.push_back({Problem::Severity::error, std::move(place), std::move(message), std::move(advice)});
+}
+
+void Problems::warning(policy::Place place, std::string message, std::string advice) {
+    list_.push_back({Problem::Severity::warning, std::move(place), std::move(message), std::move(advice)});
+}
+
+bool Problems::has_errors() const {
+    return std::any_of(list_.begin(), list_.end(),
+                       [](const Problem& p) { return p.severity == Problem::Severity::error; });
+}
+
+void Problems::print(std::ostream& out) const {
+    std::vector<const Problem*> sorted;
+    for (const Problem& problem : list_) sorted.push_back(&problem);
+    std::stable_sort(sorted.begin(), sorted.end(), [](const Problem* a, const Problem* b) {
+        return std::tie(a->place.file, a->place.line, a->place.column) <
+               std::tie(b->place.file, b->place.line, b->place.column);
+    });
+    for (const Problem* problem : sorted) {
+        const std::string place = problem->place.text();
+        out << place << (place.empty() ? "" : ": ")
+            << (problem->severity == Problem::Severity::error ? "error: " : "warning: ") << problem->message << '\n';
+        const auto text = texts_.find(problem->place.file);
+        if (text != texts_.end() && problem->place.line > 0) {
+            const std::string line = line_of(text->second, problem->place.line);
+            if (!line.empty()) {
+                const std::string number = std::to_string(problem->place.line);
+                const auto column = static_cast<std::size_t>(std::max(problem->place.column, 1)) - 1;
+                out << "  " << number << " | " << line << '\n';
+                out << std::string(number.size() + 2, ' ') << " | ";
+                for (std::size_t i = 0; i < column && i < line.size(); ++i) {
+                    // A tab under a tab; continuation bytes of UTF-8 take no room.
+                    if ((static_cast<unsigned char>(line[i]) & 0xc0U) != 0x80) out << (line[i] == '\t' ? '\t' : ' ');
+                }
+                out << "^\n";
+            }
+        }
+        if (!problem->advice.empty()) out << "    " << problem->advice << '\n';
+    }
+}
+
+std::string Problems::text() const {
+    std::ostringstream out;
+    print(out);
+    return out.str();
+}
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+    std::string best;
+    std::size_t best_distance = word.size() / 3 + 2;
+    if (word.size() > 64) return {};
+    for (const std::string& candidate : candidates) {
+        const std::size_t d = distance(word, candidate);
+        if (d < best_distance && d < candidate.size()) {
+            best = candidate;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates) {
+    const std::string best = nearest(word, candidates);
+    return best.empty() ? std::string() : "did you mean \"" + best + "\"?";
+}
+
+}  // namespace pgchaperone::config

@@ -1,0 +1,168 @@
+#include "config/yaml_reader.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+namespace pgchaperone::config {
+
+Surroundings real_surroundings() {
+    Surroundings real;
+    real.read_file = [](const std::filesystem::path& path) -> policy::Parsed<std::string> {
+        std::error_code ignored;
+        if (std::filesystem::is_directory(path, ignored)) return policy::PatternError{"it is a directory"};
+        std::ifstream in(path, std::ios::binary);
+        if (!in) return policy::PatternError{std::strerror(errno)};
+        std::string text{std::istreambuf_iterator<char>(in), {}};
+        if (in.bad()) return policy::PatternError{"it can't be read"};
+        return {boost::system::in_place_value, std::move(text)};
+    };
+    real.environment = [](const std::string& name) -> std::optional<std::string> {
+        const char* value = std::getenv(name.c_str());
+        if (value == nullptr) return std::nullopt;
+        return std::string(value);
+    };
+    return real;
+}
+
+std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
+    problems_.remember_text(file_, text);
+    try {
+        const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+        if (documents.size() > 1) {
+            error(documents[1], "this file holds more than one YAML document", "remove the line ---");
+            return std::nullopt;
+        }
+        return documents.empty() ? YAML::Node() : documents.front();
+    } catch (const YAML::Exception& e) {
+        const bool known = !e.mark.is_null();
+        std::string message = e.msg;
+        const bool tab = text.find('\t') != std::string::npos;
+        problems_.error({file_, known ? e.mark.line + 1 : 0, known ? e.mark.column + 1 : 0},
+                        "this is not valid YAML: " + message,
+                        tab ? "look for tabs (YAML is indented by spaces), a missing quote or a missing bracket"
+                            : "look for a missing quote, a missing bracket or wrong indentation");
+        return std::nullopt;
+    }
+}
+
+policy::Place YamlReader::place(const YAML::Node& node) const {
+    const YAML::Mark mark = node.Mark();
+    if (mark.is_null()) return {file_, 0, 0};
+    return {file_, mark.line + 1, mark.column + 1};
+}
+
+void YamlReader::error(const YAML::Node& node, std::string message, std::string advice) {
+    problems_.error(place(node), std::move(message), std::move(advice));
+}
+
+void YamlReader::warning(const YAML::Node& node, std::string message, std::string advice) {
+    problems_.warning(place(node), std::move(message), std::move(advice));
+}
+
+bool YamlReader::mapping(const YAML::Node& node, std::string_view what, const std::vector<std::string>& keys,
+                         const std::function<void(const std::string&, const YAML::Node&, const YAML::Node&)>& each) {
+    if (!node.IsMap()) {
+        std::string known;
+        for (const std::string& key : keys) known += (known.empty() ? "" : ", ") + key;
+        error(node, std::string(what) + " must be a mapping of keys to values", "known keys: " + known);
+        return false;
+    }
+    std::set<std::string> seen;
+    for (const auto& pair : node) {
+        if (!pair.first.IsScalar()) {
+            error(pair.first, "a key must be a plain word");
+            continue;
+        }
+        const std::string key = pair.first.Scalar();
+        if (!seen.insert(key).second) {
+            error(pair.first, "\"" + key + "\" stands twice in " + std::string(what), "keep one of them");
+            continue;
+        }
+        bool known = false;
+        for (const std::string& candidate : keys) known = known || candidate == key;
+        if (known) {
+            each(key, pair.first, pair.second);
+            continue;
+        }
+        std::string advice = did_you_mean(key, keys);
+        if (advice.empty()) {
+            advice = "known keys: ";
+            for (std::size_t i = 0; i < keys.size(); ++i) advice += (i > 0 ? ", " : "") + keys[i];
+        }
+        error(pair.first, "unknown key \"" + key + "\" in " + std::string(what), advice);
+    }
+    return true;
+}
+
+std::optional<std::string> YamlReader::text(const YAML::Node& node, std::string_view key) {
+    if (node.IsScalar()) return expand(node, node.Scalar());
+    if (node.IsNull()) {
+        error(node, std::string(key) + " has no value", "write one behind the colon, or remove the key");
+    } else {
+        error(node, std::string(key) + " must be a single value, not a " + (node.IsMap() ? "mapping" : "list"));
+    }
+    return std::nullopt;
+}
+
+std::optional<std::vector<YamlReader::Item>> YamlReader::texts(const YAML::Node& node, std::string_view key) {
+    std::vector<Item> items;
+    if (!node.IsSequence()) {
+        auto one = text(node, key);
+        if (!one) return std::nullopt;
+        items.push_back({*std::move(one), node});
+        return items;
+    }
+    if (node.size() == 0) {
+        error(node, std::string(key) + " is an empty list, which nothing can match", "name something, or remove the key");
+        return std::nullopt;
+    }
+    bool good = true;
+    for (const auto& child : node) {
+        auto one = text(child, std::string("each item of ") + std::string(key));
+        if (one) items.push_back({*std::move(one), child});
+        else good = false;
+    }
+    if (!good) return std::nullopt;
+    return items;
+}
+
+std::optional<std::string> YamlReader::expand(const YAML::Node& node, const std::string& raw) {
+    std::string out;
+    for (std::size_t i = 0; i < raw.size();) {
+        if (raw.compare(i, 3, "$${") == 0) {
+            out += "${";
+            i += 3;
+        } else if (raw.compare(i, 2, "${") == 0) {
+            const auto close = raw.find('}', i);
+            if (close == std::string::npos) {
+                error(node, "the environment variable behind ${ is never closed by }",
+                      "close it, or write $${ for the characters themselves");
+                return std::nullopt;
+            }
+            const std::string inside = raw.substr(i + 2, close - i - 2);
+            const auto bar = inside.find(":-");
+            const std::string name = inside.substr(0, bar);
+            auto value = surroundings_.environment(name);
+            if (!value || (value->empty() && bar != std::string::npos)) {
+                if (bar != std::string::npos) {
+                    value = inside.substr(bar + 2);
+                } else {
+                    error(node, "the environment variable " + name + " is not set",
+                          "set it, or give a default: ${" + name + ":-value}");
+                    return std::nullopt;
+                }
+            }
+            out += *value;
+            i = close + 1;
+        } else {
+            out += raw[i++];
+        }
+    }
+    return out;
+}
+
+}  // namespace pgchaperone::config
