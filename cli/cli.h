@@ -16,9 +16,12 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
-// Runs the proxy with these options and returns the exit status. The rule book knows where its policy came
-// from: RuleBook::reload takes it from there again.
-using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>)>;
+// Takes the policy again from where it came, for a reload by signal. Returns what is wrong, for the log;
+// empty: the rule book has the new rules. A broken file leaves the old rules in force.
+using Reload = std::function<std::string()>;
+
+// Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a time.
+using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>, Reload reload)>;
 
 // What main does. Never throws.
 int run(int argc, char** argv, ServeFunction serve) noexcept;

@@ -51,7 +51,7 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
                 if (!again) return policy::PatternError{problems.text()};
                 return std::move(again->policy);
             });
-        status = serve(loaded->options, rules);
+        status = serve(loaded->options, rules, [rules] { return rules->reload(); });
     });
 }
 
