@@ -22,13 +22,13 @@ namespace {
 constexpr std::size_t batch_limit_bytes = 4 * 1024 * 1024;
 
 struct Item {
-    Record record;
+    std::vector<Record> records;
     std::uint64_t token = 0;
     std::size_t bytes = 0;
 };
 
 std::size_t cost_bytes(const Record& record) {
-    std::size_t bytes = sizeof(Item) + record.user.size() + record.database.size() +
+    std::size_t bytes = sizeof(Record) + record.user.size() + record.database.size() +
                         record.client.size() + record.application.size() + record.protocol.size() +
                         record.statement.size() + record.command.size() + record.decision.size() +
                         record.rule.size() + record.reason.size();
@@ -166,22 +166,24 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
     }
     std::size_t end = begin;
     const std::string problem = write_batch(items, begin, end);
-    note_trouble(problem, end - begin);
-    publish_head();
 
     std::vector<Completion> completions;
     completions.reserve(end - begin);
     std::size_t bytes = 0;
+    std::size_t records = 0;
     for (std::size_t i = begin; i < end; ++i) {
         completions.push_back({items[i].token, problem});
         bytes += items[i].bytes;
-        items[i].record = Record{};
+        records += items[i].records.size();
+        items[i].records.clear();
     }
     {
         const std::lock_guard lock(mutex);
-        pending_records -= end - begin;
+        pending_records -= records;
         pending_bytes -= bytes;
     }
+    note_trouble(problem, records);
+    publish_head();
     if (options.on_completion) options.on_completion(completions);
     return end;
 }
@@ -220,7 +222,8 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
             {{.name = "records", .value = std::to_string(refused_records), .number = true},
              {.name = "problem", .value = trouble}}));
     for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end)
-        add(make_line(items[end].record, head, options.statement_limit_bytes));
+        for (const Record& record : items[end].records)
+            add(make_line(record, head, options.statement_limit_bytes));
     if (!unready.empty()) return unready;
     std::string problem = file->append(lines, head);
     if (problem.empty()) changed.reset();
@@ -260,14 +263,21 @@ Writer::Writer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Writer::~Writer() { close(); }
 
 Submitted Writer::submit(Record record, std::uint64_t token) {
-    Item item{std::move(record), token, 0};
-    item.bytes = cost_bytes(item.record);
+    std::vector<Record> records;
+    records.push_back(std::move(record));
+    return submit(std::move(records), token);
+}
+
+Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
+    Item item{std::move(records), token, sizeof(Item)};
+    for (const Record& record : item.records) item.bytes += cost_bytes(record);
     const std::lock_guard lock(impl_->mutex);
     if (impl_->closing) return Submitted::closed;
-    const bool fits = impl_->pending_records < impl_->options.queue_limit_records &&
+    const std::size_t count = item.records.size();
+    const bool fits = impl_->pending_records + count <= impl_->options.queue_limit_records &&
                       impl_->pending_bytes + item.bytes <= impl_->options.queue_limit_bytes;
     if (!fits && impl_->pending_records > 0) return Submitted::full;
-    impl_->pending_records += 1;
+    impl_->pending_records += count;
     impl_->pending_bytes += item.bytes;
     impl_->waiting.push_back(std::move(item));
     // The writer sleeps only when nothing waits.

@@ -25,10 +25,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgchaperone::audit {
 
-// What became of a record.
+// What became of a submission.
 struct Completion {
     std::uint64_t token = 0;  // as given to submit()
     // Empty: on the disk. Else why not: "cannot write audit.jsonl: No space left on device".
@@ -73,7 +74,9 @@ public:
     Writer(const Writer&) = delete;
     Writer& operator=(const Writer&) = delete;
 
-    // From any thread; does not wait for the disk.
+    // From any thread; does not wait for the disk. Several records are taken, written and reported
+    // together, with one completion: all of them are in the file, or none is.
+    Submitted submit(std::vector<Record> records, std::uint64_t token);
     Submitted submit(Record record, std::uint64_t token);
 
     // After the file was renamed (rotation) or on SIGHUP: the next record goes to a file of the

@@ -362,6 +362,31 @@ TEST_CASE("when the disk refuses, the record is refused, nothing is left behind,
     CHECK(log.writer->head() == verify(file).head);
 }
 
+TEST_CASE("records that are submitted together are stored or refused together") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    Log log(file, &disk);
+    const auto submit = [&log](std::uint64_t token, std::size_t count) {
+        return log.writer->submit(std::vector<Record>(count), token);
+    };
+    REQUIRE(submit(1, 3) == Submitted::accepted);
+    CHECK(log.outcome(1).empty());
+    check_intact(file, 3);
+    disk.sync_error = EIO;
+    REQUIRE(submit(2, 2) == Submitted::accepted);
+    CHECK_FALSE(log.outcome(2).empty());
+    check_intact(file, 3);
+    disk.sync_error = 0;
+    REQUIRE(submit(3, 2) == Submitted::accepted);
+    CHECK(log.outcome(3).empty());
+    check_intact(file, 6);
+    CHECK_THAT(log.all_notices(), ContainsSubstring("2 records were refused"));
+    REQUIRE(submit(4, 0) == Submitted::accepted);
+    CHECK(log.outcome(4).empty());
+    check_intact(file, 6);
+}
+
 TEST_CASE("short writes are continued") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";
