@@ -341,15 +341,10 @@ void Connection::deliver(const session::AuditStored& stored) {
 }
 
 void Connection::carry_out(session::StoreAudit& command) {
-    // All records of one command go to the disk in order, so the last one's answer is the answer.
     const auto now = std::chrono::system_clock::now();
-    audit::Submitted submitted = audit::Submitted::accepted;
-    for (std::size_t i = 0; i < command.records.size() && submitted == audit::Submitted::accepted; ++i) {
-        audit::Record& record = command.records[i];
-        record.time = now;
-        const bool last = i + 1 == command.records.size();
-        submitted = thread_.shared().audit->submit(std::move(record), last ? audit_token() : 0);
-    }
+    for (audit::Record& record : command.records) record.time = now;
+    const audit::Submitted submitted =
+        thread_.shared().audit->submit(std::move(command.records), audit_token());
     if (submitted != audit::Submitted::accepted) {
         session_.handle(session::AuditStored{false, "too many records wait for the disk"});
     }
