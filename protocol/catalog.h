@@ -171,12 +171,15 @@ constexpr std::array<std::uint8_t, 256> index_of(Side side) {
 inline constexpr std::array<std::array<std::uint8_t, 256>, 2> catalog_index{
     index_of(Side::frontend), index_of(Side::backend)};
 
+constexpr std::size_t position_of(Side side, char tag) noexcept {
+    return catalog_index[static_cast<std::size_t>(side)][static_cast<unsigned char>(tag)];
+}
+
 }  // namespace detail
 
 // The table's row, or null where no message of this direction has the tag. One array access.
 constexpr const MessageKind* find_kind(Side side, char tag) noexcept {
-    const std::size_t position = detail::catalog_index[static_cast<std::size_t>(side)]
-                                                      [static_cast<unsigned char>(tag)];
+    const std::size_t position = detail::position_of(side, tag);
     return position == 0 ? nullptr : &catalog[position - 1];
 }
 
