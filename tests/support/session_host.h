@@ -1,0 +1,175 @@
+#pragma once
+// A host for the session core that has no sockets: what a test (or a fuzzer) feeds goes in, what would be sent is
+// collected. It answers Judge and StoreAudit at once, or keeps them until told.
+
+#include "protocol/codec.h"
+#include "protocol/head.h"
+#include "protocol/messages.h"
+#include "proxy/session/session.h"
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace pgchaperone::test {
+
+class SessionHost {
+public:
+    // What the policy says of a text; the default refuses every text that contains "DELETE".
+    using Policy = std::function<policy::Judgement(const session::Judge&)>;
+
+    explicit SessionHost(session::Setup setup = {}) : session(std::move(setup)), policy(refuse_delete) { drain(); }
+
+    static policy::Judgement refuse_delete(const session::Judge& question) {
+        policy::Judgement judgement;
+        auto analysis = std::make_shared<policy::Analysis>();
+        analysis->text = question.analysis ? question.analysis->text : std::string(question.sql);
+        policy::StatementFacts facts;
+        facts.may_change_lexical_settings = analysis->text.find("SET ") != std::string::npos;
+        analysis->statements.push_back(std::move(facts));
+        if (analysis->text.find("DELETE") != std::string::npos) {
+            policy::Decision decision;
+            decision.action = policy::Action::block;
+            decision.rule = "no-delete";
+            decision.refusal.message = "refused by no-delete";
+            judgement.decisions.push_back(std::move(decision));
+        }
+        judgement.analysis = std::move(analysis);
+        return judgement;
+    }
+
+    // Bytes from one side, in pieces of at most `piece` bytes (0: all at once).
+    SessionHost& client(std::string_view bytes, std::size_t piece = 0) {
+        feed<session::ClientBytes>(bytes, piece);
+        return *this;
+    }
+    SessionHost& server(std::string_view bytes, std::size_t piece = 0) {
+        feed<session::ServerBytes>(bytes, piece);
+        return *this;
+    }
+    template <class Event>
+    SessionHost& event(const Event& event) {
+        session.handle(event);
+        drain();
+        return *this;
+    }
+
+    // What was sent since the last call.
+    std::string to_server() { return std::exchange(sent_to_server, {}); }
+    std::string to_client() { return std::exchange(sent_to_client, {}); }
+
+    // A session that has logged in and sent nothing else.
+    SessionHost& log_in(std::string_view user = "clerk") {
+        protocol::StartupMessage startup;
+        startup.parameters = {{"user", user}, {"database", "shop"}};
+        client(protocol::encoded(startup));
+        event(session::Connected{true, {}, false, {}});
+        server(protocol::encoded(protocol::AuthenticationOk{}) +
+               protocol::encoded(protocol::ParameterStatus{"standard_conforming_strings", "on"}) +
+               protocol::encoded(protocol::ParameterStatus{"client_encoding", "UTF8"}) +
+               protocol::encoded(protocol::ReadyForQuery{'I'}));
+        to_server();
+        to_client();
+        return *this;
+    }
+
+    session::Session session;
+    Policy policy;
+    bool answer_judge = true;
+    bool answer_audit = true;
+    bool audit_works = true;
+    std::vector<session::Judge> judged;  // `sql` points into `judged_texts`
+    std::vector<std::string> judged_texts;
+    std::vector<audit::Record> records;
+    std::vector<std::string> milestones;  // Connect, StartTls, ShutdownServer, Close: ...
+    std::string sent_to_server;
+    std::string sent_to_client;
+    bool closed = false;
+
+    void drain() {
+        while (auto command = session.next()) {
+            std::visit([this](auto& one) { carry_out(one); }, *command);
+        }
+    }
+
+private:
+    template <class Event>
+    void feed(std::string_view bytes, std::size_t piece) {
+        if (piece == 0) piece = bytes.size();
+        while (!bytes.empty()) {
+            // A buffer of its own that is gone afterwards: a view kept too long shows under a sanitizer.
+            const std::string chunk(bytes.substr(0, piece));
+            session.handle(Event{chunk});
+            drain();
+            bytes.remove_prefix(chunk.size());
+        }
+    }
+
+    void carry_out(session::SendToClient& command) { sent_to_client += command.data.bytes(); }
+    void carry_out(session::SendToServer& command) { sent_to_server += command.data.bytes(); }
+    void carry_out(session::Judge& command) {
+        judged_texts.emplace_back(command.sql);
+        judged.push_back(command);
+        if (answer_judge) session.handle(session::Verdict{policy(command)});
+    }
+    void carry_out(session::StoreAudit& command) {
+        for (audit::Record& record : command.records) records.push_back(std::move(record));
+        if (answer_audit) session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
+    }
+    void carry_out(session::Connect&) { milestones.emplace_back("Connect"); }
+    void carry_out(session::StartTls& command) {
+        milestones.emplace_back(command.direct ? "StartTls direct" : "StartTls");
+    }
+    void carry_out(session::SetDeadline&) {}
+    void carry_out(session::ClearDeadline&) {}
+    void carry_out(session::ShutdownServer&) { milestones.emplace_back("ShutdownServer"); }
+    void carry_out(session::Close& command) {
+        milestones.push_back("Close: " + command.reason);
+        closed = true;
+    }
+    void carry_out(session::Log&) {}
+};
+
+// Messages as bytes, in the words of the protocol.
+inline std::string query(std::string_view sql) { return protocol::encoded(protocol::Query{sql}); }
+inline std::string parse(std::string_view name, std::string_view sql) {
+    return protocol::encoded(protocol::Parse{name, sql, {}});
+}
+inline std::string bind(std::string_view portal, std::string_view statement) {
+    return protocol::encoded(protocol::Bind{portal, statement, {}, {}, {}});
+}
+inline std::string execute(std::string_view portal, int rows = 0) {
+    return protocol::encoded(protocol::Execute{portal, rows});
+}
+inline std::string sync_message() { return protocol::encoded(protocol::Sync{}); }
+inline std::string flush() { return protocol::encoded(protocol::Flush{}); }
+inline std::string complete(std::string_view tag) { return protocol::encoded(protocol::CommandComplete{tag}); }
+inline std::string ready(char status = 'I') { return protocol::encoded(protocol::ReadyForQuery{status}); }
+inline std::string parse_complete() { return protocol::encoded(protocol::ParseComplete{}); }
+inline std::string bind_complete() { return protocol::encoded(protocol::BindComplete{}); }
+inline std::string error(std::string_view sqlstate, std::string_view message = "no",
+                         std::string_view severity = "ERROR") {
+    protocol::ErrorResponse response;
+    response.fields = {{'S', severity}, {'V', severity}, {'C', sqlstate}, {'M', message}};
+    return protocol::encoded(response);
+}
+
+// The tags of the messages in a byte stream, as one string.
+inline std::string tags(std::string_view bytes, protocol::Side side) {
+    std::string out;
+    while (bytes.size() >= protocol::head_size) {
+        const auto head = protocol::read_head(bytes, side);
+        if (!head || bytes.size() < head->total()) return out + "?";
+        out += head->tag;
+        bytes.remove_prefix(head->total());
+    }
+    return bytes.empty() ? out : out + "?";
+}
+inline std::string client_tags(std::string_view bytes) { return tags(bytes, protocol::Side::frontend); }
+inline std::string server_tags(std::string_view bytes) { return tags(bytes, protocol::Side::backend); }
+
+}  // namespace pgchaperone::test
