@@ -21,7 +21,12 @@ void* operator new(std::size_t size) {
     if (block == nullptr) throw std::bad_alloc{};
     return block;
 }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    ++allocations;
+    return std::malloc(size == 0 ? 1 : size);
+}
 void operator delete(void* block) noexcept { std::free(block); }
+void operator delete(void* block, const std::nothrow_t&) noexcept { std::free(block); }
 void operator delete(void* block, std::size_t) noexcept { std::free(block); }
 
 using namespace pgchaperone::protocol;

@@ -1,0 +1,114 @@
+// Runs a fuzz target without libFuzzer: every file and folder given, then seeded random inputs, of
+// which each is an input that makes sense with a few bytes changed, cut or doubled. It learns
+// nothing from coverage; it finds what is near the surface, in every test run. A failing input is
+// told by its seed.
+//
+//   NAME [--runs N] [--seed S] [FILE|FOLDER]...
+
+#include "fuzz/driver.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <unistd.h>
+
+namespace {
+
+using pgchaperone::test::Random;
+
+std::uint64_t running_seed = 0;
+
+void tell_seed(int) {
+    char text[100];
+    const int size = std::snprintf(text, sizeof text, "run it again with --runs 1 --seed %llu\n",
+                                   static_cast<unsigned long long>(running_seed));
+    if (::write(STDERR_FILENO, text, static_cast<std::size_t>(size)) < 0) return;
+}
+
+// Runs it from a block of exactly its size, so that the address sanitizer sees the first byte read
+// behind it.
+void run(const std::string& input) {
+    const std::vector<std::uint8_t> exact{input.begin(), input.end()};
+    LLVMFuzzerTestOneInput(exact.data(), exact.size());
+}
+
+std::string read_file(const std::filesystem::path& path) {
+    std::ifstream in{path, std::ios::binary};
+    if (!in) {
+        std::cerr << path << " can't be read\n";
+        std::exit(2);
+    }
+    return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+std::size_t run_files(const std::filesystem::path& path) {
+    if (!std::filesystem::is_directory(path)) {
+        run(read_file(path));
+        return 1;
+    }
+    std::size_t files = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator{path}) {
+        if (!entry.is_regular_file()) continue;
+        run(read_file(entry.path()));
+        ++files;
+    }
+    return files;
+}
+
+void corrupt(std::string& input, Random& random) {
+    if (input.empty()) return;
+    const std::size_t at = random.below(input.size());
+    switch (random.below(5)) {
+        case 0: input[at] = random.bytes(1)[0]; break;
+        case 1: input[at] = static_cast<char>(input[at] ^ (1 << random.below(8))); break;
+        case 2: input.resize(at); break;
+        case 3: input.insert(at, random.bytes(random.between(1, 4))); break;
+        case 4: input.insert(at, input.substr(random.below(input.size()), 64)); break;
+    }
+}
+
+std::string input_of(std::uint64_t seed) {
+    Random random{seed};
+    std::string input = random.one_in(8) ? random.bytes(random.below(100))
+                                         : pgchaperone_fuzz_seed(random);
+    for (std::size_t n = random.below(6); n > 0; --n) corrupt(input, random);
+    return input;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::uint64_t runs = 10'000;
+    std::uint64_t seed = 1;
+    std::size_t files = 0;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view argument = argv[i];
+        const bool has_value = i + 1 < argc;
+        if (argument == "--runs" && has_value) {
+            runs = std::strtoull(argv[++i], nullptr, 10);
+        } else if (argument == "--seed" && has_value) {
+            seed = std::strtoull(argv[++i], nullptr, 10);
+        } else if (argument.substr(0, 2) == "--") {
+            std::cerr << "usage: " << argv[0] << " [--runs N] [--seed S] [FILE|FOLDER]...\n";
+            return 2;
+        } else {
+            files += run_files(argument);
+        }
+    }
+    // Sanitizers abort too where they are told to (abort_on_error=1): either way the seed is told.
+    std::signal(SIGABRT, tell_seed);
+    for (std::uint64_t i = 0; i < runs; ++i) {
+        running_seed = seed + i;
+        run(input_of(running_seed));
+    }
+    std::cout << files << " files and " << runs << " random inputs from seed " << seed << " on\n";
+    return 0;
+}
