@@ -1,0 +1,35 @@
+#pragma once
+// `pgchaperone audit verify`: checks the chain of an audit log's files. What the chain shows and
+// what it can't is audit/verify.h's; the page for people is docs/audit.md.
+
+#include "audit/chain.h"
+
+#include <filesystem>
+#include <iosfwd>
+#include <optional>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace pgchaperone::cli {
+
+// Exit statuses, as for the other subcommands.
+inline constexpr int audit_intact = 0;
+inline constexpr int audit_broken = 1;   // the chain breaks, or the expected point is not in it
+inline constexpr int audit_trouble = 2;  // a file can't be read
+
+// Verifies the files as one chain, the oldest first: each must go on where the one before ended,
+// the first behind `after` where that is given. `expected` must be in one of them. One line for
+// each file goes to `out`, what is wrong to `err`. Returns the exit status.
+int verify_logs(const std::vector<std::filesystem::path>& files,
+                const std::optional<audit::ChainPoint>& after,
+                const std::optional<audit::ChainPoint>& expected, std::ostream& out,
+                std::ostream& err);
+
+// Adds `audit` with its own subcommands to those of `app`; where it is the one called, `status`
+// becomes its exit status.
+void add_audit(CLI::App& app, int& status);
+
+}  // namespace pgchaperone::cli
