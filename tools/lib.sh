@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the scripts share: messages, free ports, and throw-away PostgreSQL servers. Sourced, never run.
-# It expects `set -euo pipefail` and sets `root`, the repository's top folder.
+# It expects `set -euo pipefail` and sets `root`, the repository's top folder. Functions here say `return 0`
+# in full: in a trap, a bare `return` gives the status of what the signal interrupted.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -22,7 +23,7 @@ free_port_from() {
     while [ "$port" -lt 65535 ]; do
         if ! port_answers "$port"; then
             printf '%s' "$port"
-            return
+            return 0
         fi
         port=$((port + 1))
     done
@@ -38,12 +39,12 @@ pg_bindir() {
     for dir in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort -rV); do
         if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then
             printf '%s' "$dir"
-            return
+            return 0
         fi
     done
     if command -v initdb >/dev/null && command -v postgres >/dev/null; then
         dirname "$(command -v initdb)"
-        return
+        return 0
     fi
     return 1
 }
@@ -81,7 +82,7 @@ throwaway_postgres() {
         } >>"$dir/data/postgresql.auto.conf"
         # Descriptors above 2 may be pipes of the caller, which a server must not hold open.
         if as_postgres "$bin/pg_ctl" -s -w -t 60 -D "$dir/data" -l "$dir/postgres.log" start >/dev/null 3>&- 4>&-; then
-            return
+            return 0
         fi
         say "PostgreSQL did not start at port $pg_port (attempt $attempt of 3)."
     done
