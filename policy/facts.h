@@ -61,6 +61,8 @@ struct StatementFacts {
     // Reaches beyond the rows of tables: privileges and roles, system catalogs, other sessions, the server's
     // files, programs and settings, locks that stop others, code that runs for others.
     Flag dangerous;
+    // Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK, REINDEX ...
+    Flag blocking;
     // Names that give the session something to keep track of, folded as PostgreSQL folds them.
     std::vector<RelationName> temporary_created;  // CREATE TEMP TABLE, SELECT INTO TEMP ...
     std::string prepared_statement;  // of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL

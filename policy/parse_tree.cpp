@@ -1,0 +1,139 @@
+#include "policy/parse_tree.h"
+
+#include "policy/analyzer.h"
+
+#include <pg_query.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::policy {
+
+namespace {
+
+// Buffers that have grown beyond this are given back: one huge statement must not cost memory for ever.
+constexpr std::size_t kept_buffer_bytes = 1024 * 1024;
+
+// Owns what libpg_query returned.
+struct ParsedJson {
+    explicit ParsedJson(PgQueryParseResult result) : sql(result) {}
+    explicit ParsedJson(PgQueryPlpgsqlParseResult result) : plpgsql(result), is_plpgsql(true) {}
+    ~ParsedJson() {
+        if (is_plpgsql) {
+            pg_query_free_plpgsql_parse_result(plpgsql);
+        } else {
+            pg_query_free_parse_result(sql);
+        }
+    }
+    ParsedJson(const ParsedJson&) = delete;
+    ParsedJson& operator=(const ParsedJson&) = delete;
+
+    const PgQueryError* error() const { return is_plpgsql ? plpgsql.error : sql.error; }
+    const char* json() const { return is_plpgsql ? plpgsql.plpgsql_funcs : sql.parse_tree; }
+
+    PgQueryParseResult sql{};
+    PgQueryPlpgsqlParseResult plpgsql{};
+    bool is_plpgsql = false;
+};
+
+PgQueryParseResult parse_sql(const char* sql, [[maybe_unused]] bool backslash_escapes,
+                             [[maybe_unused]] int mode) {
+#ifdef PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS
+    if (backslash_escapes || mode != 0) {
+        return pg_query_parse_opts(sql, mode | (backslash_escapes
+                                                    ? PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS |
+                                                          PG_QUERY_DISABLE_ESCAPE_STRING_WARNING
+                                                    : 0));
+    }
+#endif
+    return pg_query_parse(sql);
+}
+
+}  // namespace
+
+struct ParseTree::Reader {
+    simdjson::dom::parser parser;
+    std::vector<char> padded;
+    std::string text;
+    std::size_t capacity = 0;
+
+    bool too_large() const {
+        return padded.capacity() > kept_buffer_bytes || text.capacity() > kept_buffer_bytes;
+    }
+};
+
+// A statement inside a statement (a function's body) is read while the outer tree is still in use, so that
+// there are several readers.
+struct ParseTree::Readers {
+    std::vector<std::unique_ptr<Reader>> free;
+};
+
+ParseTree::Readers& ParseTree::readers() {
+    static thread_local Readers kept;
+    return kept;
+}
+
+ParseTree::ParseTree(std::string_view sql, Kind kind, bool backslash_escapes, int mode) {
+#ifndef PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS
+    if (mode != 0 || (backslash_escapes && sql.find('\\') != std::string_view::npos)) {
+        error_ = "this version of the parser cannot read it";
+        return;
+    }
+#endif
+    auto& free = readers().free;
+    if (free.empty()) {
+        reader_ = std::make_unique<Reader>();
+    } else {
+        reader_ = std::move(free.back());
+        free.pop_back();
+    }
+    reader_->text.assign(sql);  // the parser wants a NUL behind it
+    const ParsedJson parsed =
+        kind == Kind::sql ? ParsedJson(parse_sql(reader_->text.c_str(), backslash_escapes, mode))
+                          : ParsedJson(pg_query_parse_plpgsql(reader_->text.c_str()));
+    if (parsed.error() != nullptr || parsed.json() == nullptr) {
+        const char* message = parsed.error() != nullptr ? parsed.error()->message : nullptr;
+        error_ = message != nullptr && *message != '\0' ? message : "the parser gave no answer";
+        return;
+    }
+    const std::size_t length = std::strlen(parsed.json());
+    const std::size_t wanted = length + simdjson::SIMDJSON_PADDING;
+    if (reader_->padded.size() < wanted) {
+        reader_->padded.resize(std::max<std::size_t>(wanted, 16 * 1024));
+    }
+    std::memcpy(reader_->padded.data(), parsed.json(), length);
+    // parse() would grow the parser itself, but then forgets the depth.
+    if (reader_->capacity < length) {
+        const std::size_t capacity = std::max<std::size_t>(length, 16 * 1024);
+        if (reader_->parser.allocate(capacity, max_tree_depth) != simdjson::SUCCESS) {
+            reader_->capacity = 0;
+            error_ = "there is not enough memory to read the parse tree";
+            return;
+        }
+        reader_->capacity = capacity;
+    }
+    const auto failed = reader_->parser.parse(reader_->padded.data(), length, false).get(root_);
+    if (failed == simdjson::DEPTH_ERROR) {
+        error_ = "it is nested too deeply";
+    } else if (failed != simdjson::SUCCESS) {
+        error_ = std::string("its parse tree cannot be read: ") + simdjson::error_message(failed);
+    }
+}
+
+ParseTree::~ParseTree() {
+    if (reader_ && !reader_->too_large()) {
+        readers().free.push_back(std::move(reader_));
+    }
+}
+
+std::string_view grammar_version() {
+    return PG_VERSION;
+}
+
+int grammar_major_version() {
+    return PG_VERSION_NUM / 10000;
+}
+
+}  // namespace pgchaperone::policy
