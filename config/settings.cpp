@@ -119,8 +119,10 @@ std::span<const Setting> settings() {
                 [](O& o, S t, Base) { return put(parse_word(t, negotiations()), o.upstream_tls.negotiation); },
                 [](const O& o) { return negotiations()[static_cast<std::size_t>(o.upstream_tls.negotiation)]; }},
         Setting{"upstream_tls.ca", "--upstream-tls-ca", "FILE", Shape::path, {},
-                "Authorities that may sign the server's certificate (PEM).",
-                [](O& o, S t, Base b) { return put_path(t, b, o.upstream_tls.ca); },
+                "Authorities that may sign the server's certificate (PEM); or system: those of this machine, with "
+                "verify-full only.",
+                // A word and no file's name; net::make_client_context knows it, too.
+                [](O& o, S t, Base b) { return put_path(t, t == "system" ? std::filesystem::path() : b, o.upstream_tls.ca); },
                 [](const O& o) { return o.upstream_tls.ca.string(); }},
         Setting{"upstream_tls.certificate", "--upstream-tls-cert", "FILE", Shape::path, {},
                 "The certificate to show to the server (PEM).",
