@@ -132,6 +132,8 @@ struct TlsChannel::Impl {
     bool established = false;
     bool said_goodbye = false;
     VerifyProblem verify;
+    bool name_matches = false;
+    std::string made_out_to_others;  // what the certificate says, where the name does not match
     std::optional<TlsError> failure;
 };
 
@@ -186,16 +188,27 @@ long TlsChannel::Impl::bio_control(BIO*, int command, long, void*) {
     return command == BIO_CTRL_FLUSH ? 1 : 0;
 }
 
+// Called for each certificate of the peer's chain, the peer's own last. A name that does not match
+// is found here and not after the handshake: so the server is told, and sees no certificate of
+// ours.
 int TlsChannel::Impl::verified(int passed, X509_STORE_CTX* chain) {
-    if (passed == 1) return 1;
     const auto* ssl = static_cast<const SSL*>(
         X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
     auto& self = *static_cast<Impl*>(SSL_get_app_data(ssl));
+    X509* certificate = X509_STORE_CTX_get_current_cert(chain);
+    const int depth = X509_STORE_CTX_get_error_depth(chain);
+    if (passed == 1 && depth == 0 && self.context->verifies_host_name()) {
+        self.name_matches = certificate && made_out_to(certificate, self.options.server_name);
+        if (!self.name_matches) {
+            self.made_out_to_others = certificate ? printable_identities(certificate) : "nobody";
+            X509_STORE_CTX_set_error(chain, X509_V_ERR_HOSTNAME_MISMATCH);
+            return 0;
+        }
+    }
+    if (passed == 1) return 1;
     self.verify.code = X509_STORE_CTX_get_error(chain);
-    self.verify.depth = X509_STORE_CTX_get_error_depth(chain);
-    const X509* certificate = X509_STORE_CTX_get_current_cert(chain);
-    self.verify.subject = certificate ? printable_name(X509_get_subject_name(certificate))
-                                      : std::string();
+    self.verify.depth = depth;
+    self.verify.subject = certificate ? printable_name(X509_get_subject_name(certificate)) : "";
     return 0;
 }
 
@@ -236,6 +249,14 @@ TlsError TlsChannel::Impl::fail_from_openssl() {
                      server() ? "the client makes TLS answer without reading the answers"
                               : "the server makes TLS answer without reading the answers"});
     }
+    if (!made_out_to_others.empty()) {
+        ERR_clear_error();
+        return fail({TlsFailure::certificate,
+                     "the server's certificate is made out to " + made_out_to_others +
+                         ", not to \"" + options.server_name +
+                         "\"; connect by a name that it carries, or verify its issuer only "
+                         "(verify-ca)"});
+    }
     return fail(take_connection_error(context->role(), verify));
 }
 
@@ -270,16 +291,9 @@ TlsResult<void> TlsChannel::Impl::check_established() {
                      : "the server did not confirm the application protocol \"postgresql\" (ALPN): "
                        "it does not know direct TLS; use the negotiation \"postgres\""});
     }
-    if (context->verifies_host_name()) {
-        const CertificatePtr certificate = peer_certificate();
-        if (!certificate || !made_out_to(certificate.get(), options.server_name))
-            return fail({TlsFailure::certificate,
-                         "the server's certificate is made out to " +
-                             (certificate ? printable_identities(certificate.get()) : "nobody") +
-                             ", not to \"" + options.server_name +
-                             "\"; connect by a name that it carries, or verify its issuer only "
-                             "(verify-ca)"});
-    }
+    // Nothing gets here without the check in verified(); if ever it does, it gets no further.
+    if (context->verifies_host_name() && !name_matches)
+        return fail({TlsFailure::certificate, "the server's certificate was not compared"});
     return {};
 }
 

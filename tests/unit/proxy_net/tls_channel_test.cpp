@@ -268,6 +268,57 @@ TEST_CASE("a byte changed on the way breaks the connection, wherever it is") {
     CHECK_FALSE(pair.server.outgoing().empty());  // the alert for the peer
 }
 
+TEST_CASE("a handshake with any byte changed ends, in an error or in an intact connection") {
+    const World world;
+    const TlsContextPtr client = client_context(world.client_settings(TlsMode::verify_full));
+    const TlsContextPtr server = server_context(world.server_settings());
+    std::mt19937 random(5);
+    int unharmed = 0;
+    for (int round = 0; round < 400; ++round) {
+        Pair pair(client, server, {.server_name = "db.example.com"});
+        REQUIRE(pair.client.start().has_value());
+        const bool first_flight = round % 2 == 0;
+        TlsChannel& from = first_flight ? pair.client : pair.server;
+        if (!first_flight) pair.carry(pair.client, pair.server, pair.server_got, pair.server_error);
+        std::string bytes(from.outgoing());
+        REQUIRE_FALSE(bytes.empty());
+        from.consume_outgoing(bytes.size());
+        char& changed = bytes[random() % bytes.size()];
+        changed = static_cast<char>(changed ^ (1 << random() % 8));
+        TlsChannel& to = first_flight ? pair.server : pair.client;
+        auto& error = first_flight ? pair.server_error : pair.client_error;
+        if (const auto fed = to.feed(bytes); !fed) error = fed.error();
+        pair.pump();
+        if (pair.client_error || pair.server_error || !pair.client.handshake_done() ||
+            !pair.server.handshake_done())
+            continue;
+        // The handshake is signed; only the version in a record's head means nothing to TLS 1.3.
+        ++unharmed;
+        REQUIRE(pair.client.write("question").has_value());
+        pair.pump();
+        REQUIRE(pair.server_got == "question");
+    }
+    CHECK(unharmed < 20);
+}
+
+TEST_CASE("random bytes are never taken for TLS, and cost no memory") {
+    const World world;
+    const TlsContextPtr server = server_context(world.server_settings());
+    std::mt19937 random(6);
+    for (int round = 0; round < 300; ++round) {
+        TlsChannel channel(server, {});
+        bool failed = false;
+        for (int piece = 0; piece < 20 && !failed; ++piece) {
+            std::string bytes = noise(1 + random() % 2000);
+            // Now and then a head that promises a record.
+            if (piece == 0 && round % 3 == 0) bytes = "\x16\x03\x01\x40" + bytes;
+            failed = channel.feed(bytes).has_error();
+        }
+        CHECK_FALSE(channel.handshake_done());
+        CHECK(channel.buffered_input_bytes() < 100'000);
+    }
+}
+
 TEST_CASE("verify-full compares the name as libpq does") {
     const World world;
     struct Case {
@@ -309,6 +360,8 @@ TEST_CASE("verify-full compares the name as libpq does") {
             CHECK(pair.client_error->failure == TlsFailure::certificate);
             CHECK_THAT(pair.client_error->text, ContainsSubstring("not to \"" + c.host + "\""));
             CHECK_FALSE(pair.client.write("password"));
+            REQUIRE(pair.server_error);  // it was told
+            CHECK_FALSE(pair.server.handshake_done());
         }
     }
 }
