@@ -20,12 +20,17 @@ using CertificatePtr = std::unique_ptr<X509, decltype(&X509_free)>;
 // What a channel keeps between two bursts of traffic; more than that is given back when it is
 // drained.
 constexpr std::size_t kept_capacity_bytes = 1024;
+// More than any cipher adds to a record: head, nonce, tag, padding.
+constexpr std::size_t record_overhead_bytes = 128;
 
 // Bytes that come in at the end and go out at the front.
 class ByteQueue {
 public:
     std::string_view view() const noexcept { return std::string_view(bytes_).substr(offset_); }
     std::size_t size() const noexcept { return bytes_.size() - offset_; }
+
+    // Makes room for as many bytes at once, in place of growing by and by.
+    void expect(std::size_t count) { bytes_.reserve(bytes_.size() + count); }
 
     void append(std::string_view bytes) {
         if (offset_ > 0 && offset_ >= bytes_.size() / 2) {
@@ -329,6 +334,9 @@ TlsResult<void> TlsChannel::write(std::string_view plaintext) {
         return impl_->fail({TlsFailure::protocol, "there is no TLS connection to write to"});
     ERR_clear_error();
     impl_->host_writes = true;
+    if (plaintext.size() > kept_capacity_bytes)
+        impl_->out.expect(plaintext.size() + record_overhead_bytes *
+                                                 (plaintext.size() / SSL3_RT_MAX_PLAIN_LENGTH + 1));
     while (!plaintext.empty()) {
         std::size_t count = 0;
         const int outcome = SSL_write_ex(impl_->ssl, plaintext.data(), plaintext.size(), &count);
