@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "cli/audit.h"
+#include "cli/audit.h"
 #include "cli/decode.h"
 #include "cli/subcommands.h"
 #include "pgchaperone_version.h"
@@ -56,6 +57,7 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         add_explain(app, status);
         add_test(app, status);
         add_check(app, status);
+        add_audit(app, status);
         add_decode(app, status);
         add_audit(app, status);
         try {
