@@ -232,14 +232,12 @@ std::string default_hint(const Rule* rule, const Subject& subject) {
                "whoever runs pgchaperone to look at the policy (`unparsable`).";
     }
     if (rule != nullptr && facts.unbounded && mentions(rule->match, ConditionKind::unbounded)) {
-        return "Add a WHERE that says which rows you mean, compared with something outside the row, and run it again. "
-               "Nothing was changed.";
+        return "Add a WHERE that says which rows you mean, compared with something outside the row, and run it again.";
     }
     if (rule != nullptr && find(rule->match, ConditionKind::time) != nullptr) {
-        return "Run it again at another time, or ask whoever runs pgchaperone for an exception. Nothing was changed.";
+        return "Run it again at another time, or ask whoever runs pgchaperone for an exception.";
     }
-    return "If this must be done, ask whoever runs pgchaperone, or do it in the way that your team has agreed on. "
-           "Nothing was changed.";
+    return "If this must be done, ask whoever runs pgchaperone, or do it in the way that your team has agreed on.";
 }
 
 }  // namespace
@@ -301,9 +299,14 @@ Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& sub
         sentence.front() = static_cast<char>(sentence.front() - 'a' + 'A');
     }
     result.detail = detail + sentence + ".";
-    result.hint = rule != nullptr && !rule->hint.empty() ? expand(rule->hint, *rule, subject)
-                                                          : default_hint(rule, subject);
+    result.hint = hint(policy, outcome, subject) + " Nothing was changed.";
     return result;
+}
+
+std::string hint(const Policy& policy, const Outcome& outcome, const Subject& subject) {
+    const Rule* rule = rule_of(policy, outcome);
+    if (rule != nullptr && !rule->hint.empty()) return expand(rule->hint, *rule, subject);
+    return default_hint(rule, subject);
 }
 
 void say_that_holding_is_not_available(Refusal& refusal) {

@@ -22,6 +22,9 @@ Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& sub
 // The reason alone, without "rule ... blocked this": for records and for observed rules.
 std::string reason(const Policy& policy, const Outcome& outcome, const Subject& subject);
 
+// The way forward, without the sentence that says that nothing was changed.
+std::string hint(const Policy& policy, const Outcome& outcome, const Subject& subject);
+
 // The same refusal, where the policy says `hold` and this program cannot hold yet.
 void say_that_holding_is_not_available(Refusal& refusal);
 
