@@ -1,7 +1,6 @@
 #include "cli/cli.h"
 
 #include "cli/audit.h"
-#include "cli/audit.h"
 #include "cli/decode.h"
 #include "cli/subcommands.h"
 #include "pgchaperone_version.h"
@@ -59,7 +58,6 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         add_check(app, status);
         add_audit(app, status);
         add_decode(app, status);
-        add_audit(app, status);
         try {
             app.parse(argc, argv);
         } catch (const CLI::ParseError& e) {
