@@ -1,5 +1,6 @@
 #include "certificates.h"
 
+#include <openssl/buffer.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -76,9 +77,9 @@ template <class Write>
 std::string through_bio(Write write) {
     BIO* bio = BIO_new(BIO_s_mem());
     must(write(bio) == 1, "PEM");
-    char* bytes = nullptr;
-    const long size = BIO_get_mem_data(bio, &bytes);
-    std::string text(bytes, static_cast<std::size_t>(size));
+    BUF_MEM* memory = nullptr;
+    BIO_get_mem_ptr(bio, &memory);
+    std::string text(memory->data, memory->length);
     BIO_free(bio);
     return text;
 }

@@ -95,8 +95,9 @@ struct Pair {
         return true;
     }
     void pump() {
-        while (carry(client, server, server_got, server_error) |
-               carry(server, client, client_got, client_error)) {
+        for (bool moved = true; moved;) {
+            moved = carry(client, server, server_got, server_error);
+            moved = carry(server, client, client_got, client_error) || moved;
         }
     }
     Pair& shake_hands() {
