@@ -227,7 +227,9 @@ public:
         FromLeaves leaves;
         leaves.add(item);
         for (const Json& leaf : leaves.items) {
-            push_source(levels_.front(), leaf);
+            if (const auto source = source_of(leaf)) {
+                levels_.front().push_back(*source);
+            }
         }
         joins_.insert(joins_.end(), leaves.conditions.begin(), leaves.conditions.end());
     }
@@ -289,7 +291,7 @@ private:
 
     bool is_target(const JsonObject& range_var) const;
     bool item_copies_target(const Json& item);
-    void push_source(Level& level, const Json& leaf);
+    std::optional<Source> source_of(const Json& leaf);
     bool has_sources() const {
         return std::any_of(levels_.begin(), levels_.end(), [](const Level& l) { return !l.empty(); });
     }
@@ -471,7 +473,7 @@ bool Judge::copies_target(const JsonObject& select) {
         }
         for (const Json& other : leaves.items) {
             if (&other != &item) {
-                inner.push_source(inner.levels_.front(), other);
+                inner.add_source(other);
             }
         }
         inner.joins_ = leaves.conditions;
@@ -482,10 +484,11 @@ bool Judge::copies_target(const JsonObject& select) {
     return false;
 }
 
-void Judge::push_source(Level& level, const Json& leaf) {
+// Looking at a leaf may look at queries in it, and then levels_ grows and shrinks.
+std::optional<Source> Judge::source_of(const Json& leaf) {
     const auto node = as_node(leaf);
     if (!node) {
-        return;
+        return std::nullopt;
     }
     Source source;
     if (const auto alias = object_field(node->body, "alias")) {
@@ -514,7 +517,7 @@ void Judge::push_source(Level& level, const Json& leaf) {
     if (item_copies_target(leaf) && next_bit_ < 63) {
         copies_ |= source.bit;
     }
-    level.push_back(source);
+    return source;
 }
 
 std::uint64_t Judge::visible_sources() const {
@@ -587,7 +590,9 @@ void Judge::depend_on_query(const JsonObject& select, Dependencies& out) {
     const FromLeaves leaves = leaves_of(select);
     Level level;
     for (const Json& leaf : leaves.items) {
-        push_source(level, leaf);
+        if (const auto source = source_of(leaf)) {
+            level.push_back(*source);
+        }
     }
     std::uint64_t inner = 0;
     for (const Source& source : level) {
@@ -1581,7 +1586,9 @@ Verdict Judge::judge_exists(const JsonObject& select, bool negated) {
     }
     Level level;
     for (const Json& leaf : leaves.items) {
-        push_source(level, leaf);
+        if (const auto source = source_of(leaf)) {
+            level.push_back(*source);
+        }
     }
     levels_.push_back(std::move(level));
     Verdict all = where ? judge(*where, false) : open(row_independent);
@@ -1635,7 +1642,9 @@ Verdict Judge::judge_in_query(const JsonObject& sublink, const JsonObject& selec
     // What the query hands out, seen from inside.
     Level level;
     for (const Json& leaf : leaves.items) {
-        push_source(level, leaf);
+        if (const auto source = source_of(leaf)) {
+            level.push_back(*source);
+        }
     }
     std::uint64_t inner = 0;
     for (const Source& source : level) {
