@@ -143,9 +143,12 @@ void Writer::Impl::reopen_file() {
     if (file->is_current()) return;
     auto opened = LogFile::open(options.file, file->head(), *options.disk);
     if (!opened) {
-        notice(opened.error().text + "; the records go to the old file until this works");
+        if (!file->is_deleted())
+            notice(opened.error().text + "; the records go to the old file until this works");
         return;
     }
+    if (file->is_deleted())
+        notice("the audit log " + file->path().string() + " was deleted; it is made anew");
     file.swap(*opened);
     if (const std::string problem = append_event_of_torn_tail(); !problem.empty()) notice(problem);
     notice("the audit log goes on in " + file->path().string() + " after its line " +
@@ -160,10 +163,7 @@ void Writer::Impl::store(std::vector<Item>& items) {
 // Writes, flushes and reports as many items from `begin` on as one batch may hold; returns where
 // the next one begins.
 std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begin) {
-    if (file->is_deleted()) {
-        notice("the audit log " + file->path().string() + " was deleted; it is made anew");
-        reopen_file();
-    }
+    if (file->is_deleted()) reopen_file();
     std::size_t end = begin;
     const std::string problem = write_batch(items, begin, end);
 
@@ -225,6 +225,9 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
         for (const Record& record : items[end].records)
             add(make_line(record, head, options.statement_limit_bytes));
     if (!unready.empty()) return unready;
+    // What is written to a file without a name is lost, even though it would seem to work.
+    if (file->is_deleted())
+        return "cannot write " + file->path().string() + ": it was deleted and cannot be made anew";
     std::string problem = file->append(lines, head);
     if (problem.empty()) changed.reset();
     return problem;

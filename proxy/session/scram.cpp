@@ -87,10 +87,10 @@ Secret sha_256(std::string_view text) {
 // RFC 5802's Hi(): PBKDF2 with HMAC-SHA-256. Empty where libcrypto fails.
 Secret salted_password(std::string_view password, std::string_view salt, std::uint32_t iterations) {
     std::array<unsigned char, hash_size> out;
-    const bool done =
-        PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()), bytes_of(salt),
-                          static_cast<int>(salt.size()), static_cast<int>(iterations), EVP_sha256(),
-                          static_cast<int>(out.size()), out.data()) == 1;
+    const bool done = PKCS5_PBKDF2_HMAC(password.data(), static_cast<int>(password.size()),
+                                        bytes_of(salt), static_cast<int>(salt.size()),
+                                        static_cast<int>(iterations), EVP_sha256(),
+                                        static_cast<int>(out.size()), out.data()) == 1;
     Secret result{{reinterpret_cast<const char*>(out.data()), done ? out.size() : 0}};
     OPENSSL_cleanse(out.data(), out.size());
     return result;
@@ -255,10 +255,10 @@ ScramResult<std::string> ScramClient::client_final(std::string_view server_first
     const auto server = read_server_first(server_first, nonce_);
     if (!server) return server.error();
 
-    const std::string without_proof =
-        "c=" + to_base64(gs2_header_ + channel_binding_data_) + ",r=" + std::string(server->nonce);
-    const std::string conversation =
-        client_first_bare_ + "," + std::string(server_first) + "," + without_proof;
+    const std::string without_proof = "c=" + to_base64(gs2_header_ + channel_binding_data_) +
+                                      ",r=" + std::string(server->nonce);
+    const std::string conversation = client_first_bare_ + "," + std::string(server_first) + "," +
+                                     without_proof;
     const Secret prepared = prepare_password(password.view());
     const Secret salted = salted_password(prepared.view(), server->salt, server->iterations);
     const Secret client_key = hmac(salted.view(), "Client Key");
@@ -324,8 +324,8 @@ Secret prepare_password(std::string_view password) {
     // No character grows more than eighteenfold under NFKC (U+FDFA does).
     std::string buffer(password);
     buffer.resize(password.size() * 18 + 1);
-    const int outcome =
-        stringprep(buffer.data(), buffer.size(), STRINGPREP_NO_UNASSIGNED, stringprep_saslprep);
+    const int outcome = stringprep(buffer.data(), buffer.size(), STRINGPREP_NO_UNASSIGNED,
+                                   stringprep_saslprep);
     Secret prepared(outcome == STRINGPREP_OK && buffer.front() != '\0'
                         ? std::string_view(buffer.c_str())
                         : password);

@@ -497,6 +497,24 @@ TEST_CASE("a deleted file is made anew and the gap shows") {
     CHECK_THAT(log.all_notices(), ContainsSubstring("deleted"));
 }
 
+TEST_CASE("where a deleted file cannot be made anew, nothing is reported as stored") {
+    const Folder folder;
+    const auto inner = folder / "inner";
+    const auto file = inner / "audit.jsonl";
+    std::filesystem::create_directory(inner);
+    Log log(file);
+    CHECK(log.store(1).empty());
+    std::filesystem::remove_all(inner);
+    CHECK_THAT(log.store(2), ContainsSubstring("deleted"));
+    CHECK_FALSE(log.store(3).empty());
+    std::filesystem::create_directory(inner);
+    CHECK(log.store(4).empty());
+    const auto lines = lines_of(read_file(file));
+    REQUIRE(lines.size() == 2);
+    CHECK(event_of(lines[0]) == "refused");
+    CHECK(object_of(lines[1]).at("session").as_int64() == 4);
+}
+
 TEST_CASE("somebody who empties or shortens the file, or writes to it, is found out") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";

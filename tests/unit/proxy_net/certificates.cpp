@@ -87,7 +87,7 @@ std::string through_bio(Write write) {
 }  // namespace
 
 KeyPtr make_key(const std::string& kind) {
-    EVP_PKEY* key = kind == "EC"        ? EVP_EC_gen("P-256")
+    EVP_PKEY* key = kind == "EC"        ? EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256")
                     : kind == "ED25519" ? EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519")
                     : kind == "RSA" || kind == "RSA-PSS"
                         ? EVP_PKEY_Q_keygen(nullptr, nullptr, kind.c_str(), std::size_t{2048})
