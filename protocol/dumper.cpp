@@ -570,7 +570,7 @@ std::size_t StreamDumper::step_message(std::string_view bytes) {
     if (bytes.size() < head->total()) return 0;
     Dumped result = dump_whole(from_, bytes.substr(0, head->total()));
     if (result.malformed) {
-        fault(std::move(result.line));
+        fault(result.line);
     } else {
         emit(result.line);
     }
@@ -582,7 +582,7 @@ void StreamDumper::go_opaque(std::string_view what) {
     phase_ = Phase::opaque;
 }
 
-void StreamDumper::fault(std::string line) {
+void StreamDumper::fault(std::string_view line) {
     if (!malformed_) malformed_offset_ = offset_;
     malformed_ = true;
     emit(line);

@@ -59,7 +59,7 @@ private:
     std::size_t step_answer(std::string_view bytes, bool at_end);
     std::size_t step_message(std::string_view bytes);
     void go_opaque(std::string_view what);
-    void fault(std::string line);
+    void fault(std::string_view line);
     void emit(std::string_view line) { sink_(offset_, line); }
 
     const Side from_;

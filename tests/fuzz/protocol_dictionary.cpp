@@ -8,8 +8,7 @@
 #include <string>
 #include <string_view>
 
-using namespace pgchaperone::protocol;
-
+namespace pgchaperone::protocol {
 namespace {
 
 void print(std::string_view name, std::string_view bytes) {
@@ -25,9 +24,7 @@ std::string int32(Int32 n) {
     return out;
 }
 
-}  // namespace
-
-int main() {
+void print_dictionary() {
     for (const MessageKind& kind : catalog) {
         const std::string side = kind.side == Side::frontend ? "f_" : "b_";
         print(side + std::string{kind.name}, kind.tag + int32(4));
@@ -48,5 +45,12 @@ int main() {
     for (Int32 code = 0; code <= 12; ++code) {
         print("authentication_" + std::to_string(code), 'R' + int32(8) + int32(code));
     }
+}
+
+}  // namespace
+}  // namespace pgchaperone::protocol
+
+int main() {
+    pgchaperone::protocol::print_dictionary();
     return 0;
 }

@@ -20,9 +20,7 @@
 #include <string_view>
 #include <vector>
 
-using namespace pgchaperone::protocol;
-using pgchaperone::test::Random;
-
+namespace pgchaperone::protocol {
 namespace {
 
 void require(bool holds, std::string_view what) {
@@ -99,10 +97,8 @@ void check_startup(std::string_view bytes) {
     require(cut && !*cut, "a startup packet without its last byte needs more");
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    const std::string_view input{reinterpret_cast<const char*>(data), size};
+// The target: see the top of the file.
+void check_all(std::string_view input) {
     const auto check = [&]<class M>() { check_body<M>(input); };
     StartupPackets::for_each(check);
     FrontendMessages::for_each(check);
@@ -113,11 +109,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check_stream(Side::backend, input);
     require(!dump(Side::frontend, input).empty(), "every input is dumped as something");
     require(!dump_startup(input).empty(), "every input is dumped as something");
-    return 0;
 }
 
-std::string pgchaperone_fuzz_seed(Random& random) {
-    using pgchaperone::test::random_message_of;
+std::string seed(test::Random& random) {
+    using test::random_message_of;
     std::string input;
     if (random.one_in(4)) input += random_message_of<StartupPackets>(random);
     const bool frontend = random.one_in(2);
@@ -128,4 +123,16 @@ std::string pgchaperone_fuzz_seed(Random& random) {
     // Now and then a body alone: it is tried as every kind's.
     if (random.one_in(2) && input.size() >= head_size) input.erase(0, head_size);
     return input;
+}
+
+}  // namespace
+}  // namespace pgchaperone::protocol
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    pgchaperone::protocol::check_all({reinterpret_cast<const char*>(data), size});
+    return 0;
+}
+
+std::string pgchaperone_fuzz_seed(pgchaperone::test::Random& random) {
+    return pgchaperone::protocol::seed(random);
 }

@@ -4,7 +4,7 @@
 #include <sstream>
 #include <string>
 
-using namespace pgchaperone;
+namespace pgchaperone {
 
 namespace {
 
@@ -99,3 +99,5 @@ TEST_CASE("an empty recording is shown as nothing") {
     CHECK(run("", protocol::Side::backend).status == cli::decode_ok);
     CHECK(run("\n# nothing\n").out.empty());
 }
+
+}  // namespace pgchaperone

@@ -29,7 +29,8 @@ void operator delete(void* block) noexcept { std::free(block); }
 void operator delete(void* block, const std::nothrow_t&) noexcept { std::free(block); }
 void operator delete(void* block, std::size_t) noexcept { std::free(block); }
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 
 namespace {
@@ -90,3 +91,5 @@ TEST_CASE("a few bytes cannot make a decoder reserve much") {
               return decode<NegotiateProtocolVersion>(options).has_value();
           }) == 0);
 }
+
+}  // namespace pgchaperone::protocol

@@ -4,7 +4,7 @@
 
 #include <set>
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
 
 TEST_CASE("every struct has its tag in the catalog, on its side, under its name") {
     const auto check = [](Side side) {
@@ -87,3 +87,5 @@ TEST_CASE("what libpq accepts as long from a server is long here") {
         }
     }
 }
+
+}  // namespace pgchaperone::protocol

@@ -7,7 +7,8 @@
 #include "support/catch.h"
 #include "support/messages.h"
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::Exact;
 using pgchaperone::test::Random;
 using pgchaperone::test::random_message;
@@ -195,3 +196,5 @@ TEST_CASE("the length word is right for every message") {
         }
     });
 }
+
+}  // namespace pgchaperone::protocol

@@ -3,7 +3,8 @@
 #include "protocol/cursor.h"
 #include "support/catch.h"
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 using pgchaperone::test::Exact;
 
@@ -73,3 +74,5 @@ TEST_CASE("a writer refuses what a reader would read otherwise") {
     many.count16(65'536);
     CHECK(many.error() == Error::too_many_elements);
 }
+
+}  // namespace pgchaperone::protocol

@@ -7,7 +7,8 @@
 
 #include <algorithm>
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using Catch::Matchers::ContainsSubstring;
 using pgchaperone::test::bytes;
 using pgchaperone::test::Exact;
@@ -283,3 +284,5 @@ TEST_CASE("a message too long to show is named and skipped") {
           Lines{"0 CopyData length=" + std::to_string(length) + " (too long to show)",
                 std::to_string(std::uint64_t{length} + 1) + " CopyDone"});
 }
+
+}  // namespace pgchaperone::protocol

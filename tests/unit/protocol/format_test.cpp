@@ -10,7 +10,8 @@
 
 #include <set>
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 
 namespace {
@@ -25,7 +26,8 @@ const Sample frontend_samples[] = {
      " 00000000 00000000",
      nullptr},  // see below: a Bind whose length is right, with bytes left over
     {"42 00000022 'p' 00 's' 00 0001 0001 0003 00000002 'ab' ffffffff 00000000 0002 0000 0001",
-     R"(Bind portal="p" statement="s" parameter_formats=[1] parameters=["ab", NULL, ""] result_formats=[0, 1])"},
+     R"(Bind portal="p" statement="s" parameter_formats=[1])"
+     R"( parameters=["ab", NULL, ""] result_formats=[0, 1])"},
     {"43 00000008 'Sst' 00", R"(Close kind='S' name="st")"},
     {"64 00000006 'a' 0a", R"(CopyData data="a\n")"},
     {"63 00000004", "CopyDone"},
@@ -103,7 +105,8 @@ const Sample backend_samples[] = {
     {"73 00000004", "PortalSuspended"},
     {"5a 00000005 'T'", "ReadyForQuery transaction_status='T'"},
     {"54 0000001b 0001 'id' 00 00004000 0001 00000017 0004 ffffffff 0000",
-     R"(RowDescription columns=[name="id" table_oid=16384 column_number=1 type_oid=23 type_size=4 type_modifier=-1 format=0])"},
+     R"(RowDescription columns=[name="id" table_oid=16384 column_number=1 type_oid=23)"
+     R"( type_size=4 type_modifier=-1 format=0])"},
 };
 
 // Decodes and encodes whichever messages of the list the bytes are; returns how many those are.
@@ -226,3 +229,5 @@ TEST_CASE("65,535 parameters pass, as they do in PostgreSQL") {
     CHECK(decode<ParameterDescription>(std::string_view{described}.substr(5))
               ->parameter_types.size() == 65'535);
 }
+
+}  // namespace pgchaperone::protocol

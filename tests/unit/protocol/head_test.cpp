@@ -3,7 +3,8 @@
 #include "protocol/head.h"
 #include "support/catch.h"
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 
 namespace {
@@ -59,3 +60,5 @@ TEST_CASE("the plain-text error of a server that cannot fork is no message") {
     CHECK(read_head("Ecould not fork new process for connection", Side::backend).error() ==
           Error::invalid_length);
 }
+
+}  // namespace pgchaperone::protocol

@@ -5,7 +5,8 @@
 #include "support/catch.h"
 #include "support/messages.h"
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 using pgchaperone::test::Exact;
 using pgchaperone::test::Random;
@@ -83,3 +84,5 @@ TEST_CASE("the server knows a name by its first 63 bytes") {
     CHECK(name_key(begin + "one") == name_key(begin + "two"));
     CHECK(name_key("short") == "short");
 }
+
+}  // namespace pgchaperone::protocol

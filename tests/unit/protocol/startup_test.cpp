@@ -4,7 +4,8 @@
 #include "support/catch.h"
 #include "support/messages.h"
 
-using namespace pgchaperone::protocol;
+namespace pgchaperone::protocol {
+
 using pgchaperone::test::bytes;
 using pgchaperone::test::Exact;
 using pgchaperone::test::Random;
@@ -190,3 +191,5 @@ TEST_CASE("replication is recognised in every spelling that the server takes") {
     CHECK(with({{"replication", "database"}, {"replication", "true"}}) == Replication::logical);
     CHECK(with({{"replication", "true"}, {"replication", "off"}}) == Replication::no);
 }
+
+}  // namespace pgchaperone::protocol
