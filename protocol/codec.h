@@ -176,6 +176,7 @@ constexpr Int32 max_length_of() {
 }  // namespace detail
 
 // Appends a whole message, with tag (where it has one) and length. On error `out` is as it was.
+// The message's views must not point into `out`, which may move.
 // Errors: embedded_zero, too_many_elements, message_too_long, invalid_length, invalid_key_length.
 template <class M>
 Result<void> encode(const M& message, std::string& out) {
