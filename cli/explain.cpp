@@ -52,6 +52,7 @@ std::vector<NamedFlag> flags(const StatementFacts& facts) {
     return {{"unbounded", &facts.unbounded},
             {"destructive", &facts.destructive},
             {"dangerous", &facts.dangerous},
+            {"blocking", &facts.blocking},
             {"opaque", &facts.opaque},
             {"unparsable", &facts.unparsable}};
 }

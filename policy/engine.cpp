@@ -58,7 +58,7 @@ std::size_t estimate(const Analysis& analysis) {
         bytes += facts.classes.capacity();
         bytes += (facts.read.capacity() + facts.written.capacity()) * (sizeof(RelationName) + 32);
         bytes += facts.functions.capacity() * (sizeof(FunctionName) + 32);
-        for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable, &facts.destructive, &facts.dangerous}) {
+        for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable, &facts.destructive, &facts.dangerous, &facts.blocking}) {
             bytes += flag->reason.capacity();
         }
     }
@@ -230,10 +230,13 @@ struct Engine::Impl {
 
     Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment, Entry* entry) {
         const ProfileNumber profile = profile_of(session);
+        const bool ordinary = moment.temporary_tables.empty();
         if (entry != nullptr) {
             for (const Remembered& remembered : entry->remembered) {
                 if (remembered.profile != profile) continue;
                 if (remembered.plain) return {analysis, edition->version, {}};
+                // Temporary tables make some statements harmless, and none harmful.
+                if (!ordinary) break;
                 return put_into_words(analysis, remembered.outcomes, session, moment);
             }
         }
@@ -246,7 +249,7 @@ struct Engine::Impl {
             plain = plain && is_plain(outcomes.back());
             lasting = lasting && !outcomes.back().depends_on_moment;
         }
-        if (lasting && entry != nullptr) {
+        if (lasting && ordinary && entry != nullptr) {
             if (entry->remembered.size() >= 64) entry->remembered.clear();
             entry->remembered.push_back({profile, plain, plain ? std::vector<Outcome>() : outcomes});
         }

@@ -39,6 +39,10 @@ constexpr std::array types = {
                   "Reaches beyond the rows of tables: privileges, system catalogs, other sessions, files, programs, "
                   "settings of the server, locks that stop others.",
                   "dangerous: true"},
+    ConditionType{K::blocking, "blocking", D::statement, V::flag,
+                  "Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK and "
+                  "the like.",
+                  "blocking: true"},
     ConditionType{K::opaque, "opaque", D::statement, V::flag,
                   "The text does not show what the statement does: an unknown function, CALL, dynamic SQL.",
                   "opaque: true"},
@@ -157,7 +161,14 @@ std::string Condition::summary() const {
             for (const Condition& child : children) out += (out.empty() ? "" : ", ") + child.summary();
             return key + ": { " + out + " }";
         }
-        case V::globs: return key + ": " + list(globs);
+        case V::globs: {
+            std::string text = list(globs);
+            // Patterns of commands are kept folded; people write them in capitals.
+            if (kind == K::command) {
+                for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+            }
+            return key + ": " + text;
+        }
         case V::names: return key + ": " + list(names);
         case V::networks: return key + ": " + list(networks);
         case V::flag: return key + ": " + (expected ? "true" : "false");

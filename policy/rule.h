@@ -34,7 +34,7 @@ struct Place {
 enum class ConditionKind : std::uint8_t {
     all, any, negation,
     command, statement_class, relation, reads, writes, function,
-    unbounded, destructive, dangerous, opaque, unparsable, runs_in_transaction, controls_transaction,
+    unbounded, destructive, dangerous, blocking, opaque, unparsable, runs_in_transaction, controls_transaction,
     user, database, client, application_name, tls, replication,
     in_transaction, time, text,
 };

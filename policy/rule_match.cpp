@@ -135,8 +135,9 @@ private:
                 }
                 return tally.result();
             }
-            case ConditionKind::unbounded: return truth(facts.unbounded.set == condition.expected);
-            case ConditionKind::destructive: return truth(facts.destructive.set == condition.expected);
+            case ConditionKind::unbounded: return truth(harms(facts.unbounded) == condition.expected);
+            case ConditionKind::destructive: return truth(harms(facts.destructive) == condition.expected);
+            case ConditionKind::blocking: return truth(harms(facts.blocking) == condition.expected);
             case ConditionKind::dangerous: return truth(facts.dangerous.set == condition.expected);
             case ConditionKind::opaque: return truth(facts.opaque.set == condition.expected);
             case ConditionKind::runs_in_transaction:
@@ -145,6 +146,18 @@ private:
                 return truth(facts.controls_transaction == condition.expected);
             default: return Truth::maybe;
         }
+    }
+
+    // What happens to the session's own temporary tables harms nobody.
+    bool harms(const Flag& flag) {
+        const auto& temporary = subject_.moment.temporary_tables;
+        if (!flag || temporary.empty()) return flag.set;
+        used_moment_ = true;
+        const auto& written = subject_.facts.written;
+        return written.empty() || !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
+            return name.catalog.empty() && (name.schema.empty() || name.schema == "pg_temp") &&
+                   std::find(temporary.begin(), temporary.end(), name.name) != temporary.end();
+        });
     }
 
     // A SELECT inside of another command is only its source of rows: allowing the command allows it.
@@ -257,6 +270,7 @@ std::string found(const Condition& condition, const Subject& subject) {
         case ConditionKind::unbounded: return flag(facts.unbounded);
         case ConditionKind::destructive: return flag(facts.destructive);
         case ConditionKind::dangerous: return flag(facts.dangerous);
+        case ConditionKind::blocking: return flag(facts.blocking);
         case ConditionKind::opaque: return flag(facts.opaque);
         case ConditionKind::unparsable: return flag(facts.unparsable);
         case ConditionKind::runs_in_transaction: return facts.runs_in_transaction ? "true" : "false";

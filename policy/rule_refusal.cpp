@@ -139,11 +139,9 @@ const Condition* find(const Condition& condition, ConditionKind kind) {
 std::string unbounded_reason(const StatementFacts& facts) {
     const std::string& why = facts.unbounded.reason;
     const std::string what = facts.written.empty() ? "every row of its target" : "every row of " + targets(facts);
-    const bool merge = facts.command == "MERGE";
-    if (why == "no WHERE") return "it has no WHERE and would touch " + what;
-    if (why.starts_with("WHERE ")) return "its " + why + ", so it could touch " + what;
     if (why.empty()) return "nothing in it limits which rows it touches: it could reach " + what;
-    return std::string("it could touch ") + what + (merge ? " of the target" : "") + ": " + why;
+    const bool surely = why == "has no WHERE" || why == "is a TRUNCATE";
+    return "it " + why + (surely ? " and would touch " : " and could touch ") + what;
 }
 
 // The facts that the rule asked for, in words; the first that says most.
@@ -156,6 +154,9 @@ std::string facts_reason(const Rule& rule, const Subject& subject) {
     }
     if (facts.dangerous && mentions(rule.match, ConditionKind::dangerous)) {
         return "it " + (facts.dangerous.reason.empty() ? "reaches beyond the rows of tables" : facts.dangerous.reason);
+    }
+    if (facts.blocking && mentions(rule.match, ConditionKind::blocking)) {
+        return "it " + (facts.blocking.reason.empty() ? "makes others wait for whole tables" : facts.blocking.reason);
     }
     if (facts.opaque && mentions(rule.match, ConditionKind::opaque)) {
         return "its text does not show what it does" +
@@ -233,6 +234,10 @@ std::string default_hint(const Rule* rule, const Subject& subject) {
     }
     if (rule != nullptr && facts.unbounded && mentions(rule->match, ConditionKind::unbounded)) {
         return "Add a WHERE that says which rows you mean, compared with something outside the row, and run it again.";
+    }
+    if (rule != nullptr && facts.blocking && mentions(rule->match, ConditionKind::blocking)) {
+        return "Use the form that lets others go on (such as CREATE INDEX CONCURRENTLY), or run it when nobody is "
+               "working.";
     }
     if (rule != nullptr && find(rule->match, ConditionKind::time) != nullptr) {
         return "Run it again at another time, or ask whoever runs pgchaperone for an exception.";

@@ -50,6 +50,9 @@ struct Moment {
     // The session's search_path as schema names in order; empty optional: not known, unqualified names then
     // match with and without any schema.
     std::optional<std::vector<std::string>> search_path;
+    // Names of tables that are certainly temporary tables of this session at the moment, and so shadow any
+    // other table of that name: what an unqualified name then means can be changed, emptied and dropped freely.
+    std::vector<std::string> temporary_tables;
     // True when the statement is one of several in a Query string or a pipeline's implicit transaction.
     bool in_implicit_block = false;
 };
