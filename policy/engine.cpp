@@ -230,12 +230,12 @@ struct Engine::Impl {
 
     Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment, Entry* entry) {
         const ProfileNumber profile = profile_of(session);
-        const bool ordinary = moment.temporary_tables.empty();
+        const bool ordinary = moment.own_tables.empty();
         if (entry != nullptr) {
             for (const Remembered& remembered : entry->remembered) {
                 if (remembered.profile != profile) continue;
                 if (remembered.plain) return {analysis, edition->version, {}};
-                // Temporary tables make some statements harmless, and none harmful.
+                // A session's own tables make some statements harmless, and none harmful.
                 if (!ordinary) break;
                 return put_into_words(analysis, remembered.outcomes, session, moment);
             }

@@ -148,15 +148,14 @@ private:
         }
     }
 
-    // What happens to the session's own temporary tables harms nobody.
+    // What happens to tables that the session itself has made harms nobody else.
     bool harms(const Flag& flag) {
-        const auto& temporary = subject_.moment.temporary_tables;
-        if (!flag || temporary.empty()) return flag.set;
+        const auto& own = subject_.moment.own_tables;
+        if (!flag || own.empty()) return flag.set;
         used_moment_ = true;
         const auto& written = subject_.facts.written;
         return written.empty() || !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
-            return name.catalog.empty() && (name.schema.empty() || name.schema == "pg_temp") &&
-                   std::find(temporary.begin(), temporary.end(), name.name) != temporary.end();
+            return std::find(own.begin(), own.end(), name) != own.end();
         });
     }
 

@@ -3,6 +3,8 @@
 // Plain values: the session core fills them from the startup packet and from what the server reports; the
 // policy only reads them and keeps no reference.
 
+#include "policy/facts.h"
+
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -50,9 +52,10 @@ struct Moment {
     // The session's search_path as schema names in order; empty optional: not known, unqualified names then
     // match with and without any schema.
     std::optional<std::vector<std::string>> search_path;
-    // Names of tables that are certainly temporary tables of this session at the moment, and so shadow any
-    // other table of that name: what an unqualified name then means can be changed, emptied and dropped freely.
-    std::vector<std::string> temporary_tables;
+    // Tables that this session has certainly made itself, temporary or not, and that are still there: as they
+    // were named when they were made. Emptying, locking or dropping them harms nobody else. What makes a name
+    // doubtful (a rollback, DROP, a changed search_path, a rename, an opaque statement) takes it off this list.
+    std::vector<RelationName> own_tables;
     // True when the statement is one of several in a Query string or a pipeline's implicit transaction.
     bool in_implicit_block = false;
 };
