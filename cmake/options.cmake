@@ -29,8 +29,10 @@ if(PGCHAPERONE_WARNINGS_AS_ERRORS)
     add_compile_options(-Werror)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # Both are known to be wrong about inlined std::string and std::optional in g++ 12.
-    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized> -Wno-restrict)
+    # These are wrong in g++ 12 about inlined std::string and std::optional, and about the frames of
+    # Asio's coroutines.
+    add_compile_options(-Wno-maybe-uninitialized -Wno-restrict
+        $<$<COMPILE_LANGUAGE:CXX>:-Wno-mismatched-new-delete>)
 endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     # Partly initialised aggregates are how defaults are written here; g++ does not mind either.
