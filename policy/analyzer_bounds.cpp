@@ -7,6 +7,7 @@
 #include <array>
 #include <cctype>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -210,7 +211,9 @@ class Judge {
 public:
     Judge(std::string_view schema, std::string_view relation, std::string_view name,
           const BoundsScope& scope)
-        : scope_(scope), target_schema_(schema), target_relation_(relation), own_names_{name} {
+        : scope_(scope), target_schema_(schema), target_relation_(relation), own_names_{name},
+          visible_queries_(scope.queries != nullptr ? scope.queries->size() : 0),
+          being_read_(std::make_shared<std::vector<std::size_t>>()) {
         levels_.emplace_back();
     }
 
@@ -291,6 +294,7 @@ private:
 
     bool is_target(const JsonObject& range_var) const;
     bool item_copies_target(const Json& item);
+    bool query_copies_target(std::size_t index);
     std::optional<Source> source_of(const Json& leaf);
     bool has_sources() const {
         return std::any_of(levels_.begin(), levels_.end(), [](const Level& l) { return !l.empty(); });
@@ -367,6 +371,9 @@ private:
     std::uint64_t copies_ = 0;  // sources that are the whole target once more
     unsigned next_bit_ = 0;
     unsigned depth_ = 0;
+    std::size_t visible_queries_ = 0;
+    // The common table expressions whose queries are being looked at, further out.
+    std::shared_ptr<std::vector<std::size_t>> being_read_;
 };
 
 bool is_predicate(const Json& expression) {
@@ -402,22 +409,15 @@ bool Judge::is_target(const JsonObject& range_var) const {
 
 bool Judge::item_copies_target(const Json& item) {
     const auto node = as_node(item);
-    if (!node || depth_ > 12) {
+    if (!node) {
         return false;
     }
     if (node->type == "RangeVar") {
         const auto name = text_field(node->body, "relname");
-        if (text_field(node->body, "schemaname").empty() && scope_.queries != nullptr) {
-            for (std::size_t i = scope_.queries->size(); i-- > 0;) {
+        if (text_field(node->body, "schemaname").empty()) {
+            for (std::size_t i = visible_queries_; i-- > 0;) {
                 if ((*scope_.queries)[i].name == name) {
-                    const auto select = as_node((*scope_.queries)[i].query);
-                    ++depth_;
-                    // Inside its own query the name means the table, unless it is recursive; the depth
-                    // bounds that.
-                    const bool copies =
-                        select && select->type == "SelectStmt" && copies_target(select->body);
-                    --depth_;
-                    return copies;
+                    return query_copies_target(i);
                 }
             }
         }
@@ -427,15 +427,41 @@ bool Judge::item_copies_target(const Json& item) {
         const auto select = node_field(node->body, "subquery");
         return select && select->type == "SelectStmt" && copies_target(select->body);
     }
+    if (node->type == "RangeTableSample") {
+        const auto relation = node_field(node->body, "relation");
+        return relation && relation->type == "RangeVar" && is_target(relation->body);
+    }
     if (node->type == "RangeFunction") {
         return dependencies(item).copies_target;
     }
     return false;
 }
 
-bool Judge::copies_target(const JsonObject& select) {
-    if (depth_ > 12 || !spend()) {
+// A common table expression. Where it refers to itself, its other arms decide.
+bool Judge::query_copies_target(std::size_t index) {
+    const VisibleQuery& query = (*scope_.queries)[index];
+    if (std::find(being_read_->begin(), being_read_->end(), index) != being_read_->end()) {
         return false;
+    }
+    const auto select = as_node(query.query);
+    if (!select || select->type != "SelectStmt") {
+        return false;
+    }
+    const std::size_t visible = visible_queries_;
+    if (!query.recursive) {
+        visible_queries_ = index;
+    }
+    being_read_->push_back(index);
+    const bool copies = copies_target(select->body);
+    being_read_->pop_back();
+    visible_queries_ = visible;
+    return copies;
+}
+
+bool Judge::copies_target(const JsonObject& select) {
+    constexpr unsigned deepest = 12;
+    if (depth_ > deepest || !spend()) {
+        return true;
     }
     if (const auto left = object_field(select, "larg")) {
         const auto right = object_field(select, "rarg");
@@ -466,6 +492,8 @@ bool Judge::copies_target(const JsonObject& select) {
         Judge inner(target_schema_, target_relation_, name, scope_);
         inner.aliased_ = true;
         inner.depth_ = depth_ + 1;
+        inner.visible_queries_ = visible_queries_;
+        inner.being_read_ = being_read_;
         for (const auto own : own_names_) {
             if (own != name) {
                 inner.own_names_.push_back(own);

@@ -20,6 +20,7 @@ namespace pgchaperone::policy {
 struct VisibleQuery {
     std::string_view name;
     Json query;
+    bool recursive = false;  // its own query sees it; otherwise the name means something older there
 };
 
 // What surrounds a write.

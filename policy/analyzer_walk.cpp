@@ -285,7 +285,7 @@ std::size_t Walker::enter_queries(const JsonObject& body) {
         const auto cte = as_node(item);
         const auto query = cte ? field(cte->body, "ctequery") : std::nullopt;
         if (query) {
-            found.push_back({text_field(cte->body, "ctename"), *query});
+            found.push_back({text_field(cte->body, "ctename"), *query, recursive});
         }
     }
     if (recursive) {

@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cerrno>
 #include <iconv.h>
-#include <memory>
 #include <optional>
 #include <utility>
 
@@ -165,8 +163,41 @@ std::size_t character_length(Cut cut, std::string_view rest) {
     return length;
 }
 
-struct CloseIconv {
-    void operator()(void* descriptor) const { iconv_close(descriptor); }
+// An iconv descriptor, or none where the C library does not know the encoding.
+class Converter {
+public:
+    explicit Converter(std::string_view encoding)
+        : descriptor_(iconv_open("UTF-8", std::string(encoding).c_str())) {}
+    ~Converter() {
+        if (good()) {
+            iconv_close(descriptor_);
+        }
+    }
+    Converter(const Converter&) = delete;
+    Converter& operator=(const Converter&) = delete;
+
+    bool good() const { return descriptor_ != reinterpret_cast<iconv_t>(-1); }
+
+    // One character; empty where it has no equivalent that is no ASCII.
+    std::string_view convert(std::string_view character) {
+        char* from = const_cast<char*>(character.data());
+        std::size_t left = character.size();
+        char* to = buffer_.data();
+        std::size_t room = buffer_.size();
+        constexpr auto failed = static_cast<std::size_t>(-1);
+        iconv(descriptor_, nullptr, nullptr, nullptr, nullptr);
+        // The second call writes what it still keeps back.
+        if (iconv(descriptor_, &from, &left, &to, &room) == failed || left != 0 ||
+            iconv(descriptor_, nullptr, nullptr, &to, &room) == failed) {
+            return {};
+        }
+        const std::string_view made(buffer_.data(), buffer_.size() - room);
+        return std::all_of(made.begin(), made.end(), high) ? made : std::string_view{};
+    }
+
+private:
+    iconv_t descriptor_;
+    std::array<char, 16> buffer_{};
 };
 
 void append_utf8(std::string& out, unsigned code_point) {
@@ -177,10 +208,12 @@ void append_utf8(std::string& out, unsigned code_point) {
 // Character by character, so that the borders are the server's: a trail byte that is ASCII never comes out
 // as ASCII. False where a character has no equivalent (the server refuses it too).
 bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) {
-    const std::unique_ptr<void, CloseIconv> converter(
-        encoding.iconv.empty() ? nullptr : iconv_open("UTF-8", std::string(encoding.iconv).c_str()));
-    if (!encoding.iconv.empty() && converter.get() == reinterpret_cast<void*>(-1)) {
-        return false;
+    std::optional<Converter> converter;
+    if (!encoding.iconv.empty()) {
+        converter.emplace(encoding.iconv);
+        if (!converter->good()) {
+            return false;
+        }
     }
     out.converted = true;
     out.utf8.reserve(sql.size() + sql.size() / 2);
@@ -193,26 +226,13 @@ bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) 
         if (length == 0) {
             return false;
         }
-        if (encoding.iconv.empty()) {
+        const auto made = converter ? converter->convert(sql.substr(at, length)) : std::string_view{};
+        if (!made.empty()) {
+            out.utf8 += made;
+        } else if (encoding.cut == Cut::bytes) {
             append_utf8(out.utf8, static_cast<unsigned char>(sql[at]));
         } else {
-            std::array<char, 16> buffer;
-            char* from = const_cast<char*>(sql.data() + at);
-            std::size_t left = length;
-            char* to = buffer.data();
-            std::size_t room = buffer.size();
-            iconv(converter.get(), nullptr, nullptr, nullptr, nullptr);
-            bool good = iconv(converter.get(), &from, &left, &to, &room) != static_cast<std::size_t>(-1) &&
-                        left == 0;
-            good = good && iconv(converter.get(), nullptr, nullptr, &to, &room) != static_cast<std::size_t>(-1);
-            const std::string_view made(buffer.data(), static_cast<std::size_t>(to - buffer.data()));
-            if (good && !made.empty() && std::all_of(made.begin(), made.end(), high)) {
-                out.utf8 += made;
-            } else if (encoding.cut == Cut::bytes) {
-                append_utf8(out.utf8, static_cast<unsigned char>(sql[at]));
-            } else {
-                return false;
-            }
+            return false;
         }
         at += length;
         out.offsets.emplace_back(static_cast<std::uint32_t>(out.utf8.size()),
