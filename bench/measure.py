@@ -250,7 +250,8 @@ class Pgchaperone(Target):
     note = "built-in policy, audit on"
 
     def command(self):
-        audit = os.path.join(self.options.work, "audit.jsonl")
+        # Each process wants a log of its own.
+        audit = os.path.join(self.options.work, f"audit-{self.port}.jsonl")
         return [self.options.pgchaperone, "serve", "--listen", f"127.0.0.1:{self.port}",
                 "--upstream", f"127.0.0.1:{self.options.server_port}", "--audit", audit,
                 *self.options.pgchaperone_options]
