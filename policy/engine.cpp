@@ -1,5 +1,7 @@
 #include "policy/engine.h"
 
+#include "policy/own_tables.h"
+
 #include "policy/analyzer.h"
 #include "policy/rule_book.h"
 #include "policy/rule_match.h"
@@ -243,8 +245,16 @@ struct Engine::Impl {
         std::vector<Outcome> outcomes;
         outcomes.reserve(analysis->statements.size());
         bool plain = true, lasting = true;
+        Moment without_own_tables;
+        const Moment* at = &moment;
         for (const StatementFacts& facts : analysis->statements) {
-            const Subject subject{facts, text_of(*analysis, facts), session, moment};
+            const Subject subject{facts, text_of(*analysis, facts), session, *at};
+            if (!at->own_tables.empty() && makes_own_tables_doubtful(facts)) {
+                // What comes behind it may meet another table of that name.
+                without_own_tables = moment;
+                without_own_tables.own_tables.clear();
+                at = &without_own_tables;
+            }
             outcomes.push_back(evaluate(edition->policy, subject, profiles[profile], &times));
             plain = plain && is_plain(outcomes.back());
             lasting = lasting && !outcomes.back().depends_on_moment;

@@ -68,7 +68,8 @@ void start_log(const config::Log& log) {
     spdlog::set_default_logger(std::move(logger));
 }
 
-int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rules) {
+int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rules,
+          cli::Reload reload) {
     try {
         start_log(options.log);
     } catch (const std::exception& error) {
@@ -76,9 +77,9 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
         return cli::exit_trouble;
     }
     return net::serve(
-        server_options(options), rules,
-        [rules] {
-            const std::string problem = rules->reload();
+        server_options(options), std::move(rules),
+        [reload = std::move(reload)] {
+            const std::string problem = reload();
             if (problem.empty()) {
                 spdlog::info("reload: the policy is in force");
             } else {

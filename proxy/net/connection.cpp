@@ -303,6 +303,8 @@ void Connection::carry_out(session::Judge& command) {
     moment.now = std::chrono::system_clock::now();
     moment.in_transaction = command.in_transaction;
     moment.in_implicit_block = command.in_implicit_block;
+    moment.own_tables = *command.own_tables;
+    moment.search_path = *command.search_path;
     policy::Engine& engine = thread_.engine();
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {

@@ -5,6 +5,7 @@
 //     -> Judge -> Verdict -> [StoreAudit -> AuditStored ->] let_through() or refuse()
 //   everything else -> let through as it comes
 
+#include "policy/rule_refusal.h"
 #include "proxy/session/audit_record.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
@@ -253,7 +254,7 @@ bool Session::client_execute(std::size_t total) {
         handle->judgement.policy_version == policy_version_) {
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
         pipeline_open_ = true;
-        if (may_change_settings(handle->judgement.analysis.get())) settings_.may_change(sequence);
+        ran(handle->judgement.analysis.get(), sequence);
         pass(total, Fate::forward);
         return true;
     }
@@ -284,6 +285,8 @@ void Session::ask(Judge question, std::size_t total) {
     question.lexical = settings_.lexical();
     question.in_transaction = transaction_status_ != 'I';
     question.in_implicit_block = pipeline_open_;
+    question.own_tables = &own_tables_.names();
+    question.search_path = &settings_.search_path();
     waiting_ = Waiting::verdict;
     commands_.push_back(std::move(question));
 }
@@ -296,7 +299,10 @@ void Session::handle(const Verdict& event) {
 
 void Session::judged(policy::Judgement judgement) {
     pending_.judgement = std::move(judgement);
-    if (pending_.judgement.plainly_allowed()) return carry_out();
+    if (pending_.judgement.plainly_allowed()) {
+        refused_unbounded_.reset();
+        return carry_out();
+    }
     StoreAudit store;
     const std::vector<policy::Decision>& decisions = pending_.judgement.decisions;
     for (std::size_t i = 0; i < decisions.size(); ++i) {
@@ -311,9 +317,27 @@ void Session::judged(policy::Judgement judgement) {
                             pending_.judgement, i));
         }
     }
+    explain_cut_off_tail();
     if (store.records.empty()) return carry_out();
     waiting_ = Waiting::audit;
     say(std::move(store));
+}
+
+// Clients that end a statement at a blank line send its WHERE as the next one: say what happened.
+void Session::explain_cut_off_tail() {
+    const auto before = std::exchange(refused_unbounded_, std::nullopt);
+    if (!pending_.refusal || !pending_.judgement.analysis) return;
+    const std::vector<policy::StatementFacts>& statements = pending_.judgement.analysis->statements;
+    const std::string text = pending_text();
+    if (before && policy::begins_like_a_cut_off_tail(text)) {
+        pending_.refusal = policy::cut_off_refusal(text, before->first, before->second);
+        return;
+    }
+    for (std::size_t i = 0; i < statements.size() && i < pending_.judgement.decisions.size(); ++i) {
+        if (!refuses(pending_.judgement.decisions[i]) || !statements[i].unbounded) continue;
+        refused_unbounded_.emplace(statements[i].command, pending_.rule);
+        return;
+    }
 }
 
 void Session::handle(const AuditStored& event) {
@@ -355,6 +379,8 @@ void Session::let_through() {
     case StatementKind::parse: {
         auto handle = std::make_shared<PreparedStatement>();
         handle->judgement = pending_.judgement;
+        // What was harmless for the sake of the session's own tables may not be when it runs.
+        if (!own_tables_.names().empty()) handle->judgement.policy_version = 0;
         StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
         std::unique_ptr<Extra> extra;
         if (!pending_.name.empty()) {
@@ -374,8 +400,18 @@ void Session::let_through() {
         sequence = ledger_.sent(Owed::function_call);
         break;
     }
-    if (runs && may_change_settings(analysis)) settings_.may_change(sequence);
+    if (runs) ran(analysis, sequence);
     pass(pending_.total, Fate::forward);
+}
+
+// A text that runs was sent.
+void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
+    if (may_change_settings(analysis)) settings_.may_change(sequence);
+    if (analysis != nullptr) {
+        own_tables_.sent(*analysis, sequence);
+    } else {
+        own_tables_.doubt();
+    }
 }
 
 void Session::refuse(policy::Refusal refusal) {

@@ -7,6 +7,7 @@
 #include "proxy/session/event.h"
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -51,6 +52,8 @@ struct Judge {
     policy::AnalysisPtr analysis;         // execute: what was analysed at Parse; null: not known
     std::uint32_t function_oid = 0;       // function_call
     policy::LexicalSettings lexical;
+    const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours
+    const std::optional<std::vector<std::string>>* search_path = nullptr;  // likewise
     bool in_transaction = false;
     bool in_implicit_block = false;       // an extended-protocol pipeline has run something before this
 };

@@ -128,6 +128,7 @@ Reply Ledger::settle(bool error) {
     reply.kind = Reply::Kind::done;
     reply.disposition = entry.disposition;
     reply.first_error = error;
+    reply.failed = error || entry.errored;
     reply.synced = !error && ends_with_ready_for_query(entry.owed);
     reply.sequence = entry.sequence;
     reply.extra = std::move(entry.extra);

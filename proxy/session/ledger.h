@@ -72,6 +72,7 @@ struct Reply {
     Kind kind = Kind::part;
     Disposition disposition = Disposition::forward;
     bool first_error = false;       // an ErrorResponse that settles or fails the entry
+    bool failed = false;            // an error came before this ReadyForQuery, in the same entry
     bool synced = false;            // ReadyForQuery for a query, function_call or sync of the client
     std::uint64_t sequence = 0;     // of the entry that the reply belongs to
     std::unique_ptr<Extra> extra;   // of that entry, for a settled or failed one

@@ -132,6 +132,7 @@ bool Session::server_error(std::size_t total) {
         return true;
     }
     Reply reply = ledger_.received('E', code == "08P01");
+    own_tables_.failed();
     if (reply.kind == Reply::Kind::impossible) {
         server_gone_wrong("an ErrorResponse out of place");
         return false;
@@ -159,6 +160,7 @@ bool Session::server_reply(char tag, std::size_t total) {
         server_gone_wrong(std::string("a message '") + tag + "' that answers nothing");
         return false;
     }
+    if (reply.kind == Reply::Kind::done) own_tables_.settled(reply.sequence, !reply.failed);
     if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
         if (!body.empty()) server_ready(body[0], reply);
     } else if (reply.disposition == Disposition::replace) {
@@ -174,7 +176,10 @@ bool Session::server_reply(char tag, std::size_t total) {
 void Session::server_ready(char status, const Reply& reply) {
     transaction_status_ = status;
     settings_.ready(reply.sequence);
-    if (status == 'I') names_.transaction_ended(reply.sequence);
+    if (status == 'I') {
+        names_.transaction_ended(reply.sequence);
+        own_tables_.transaction_ended();
+    }
 }
 
 void Session::pass_reply(std::size_t total, Disposition disposition) {

@@ -20,6 +20,7 @@
 #include "proxy/session/inlet.h"
 #include "proxy/session/ledger.h"
 #include "proxy/session/names.h"
+#include "proxy/session/own_tables.h"
 #include "proxy/session/settings.h"
 
 #include <cstdint>
@@ -28,6 +29,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace pgchaperone::session {
@@ -141,8 +143,10 @@ private:
     void client_gone_wrong(std::size_t bytes_seen, std::string why);
     void ask(Judge question, std::size_t total);
     void judged(policy::Judgement judgement);
+    void explain_cut_off_tail();
     void carry_out();
     void let_through();
+    void ran(const policy::Analysis* analysis, std::uint64_t sequence);
     void refuse(policy::Refusal refusal);
     void pass(std::size_t total, Fate fate);
     std::string pending_text();
@@ -192,7 +196,10 @@ private:
     Ledger ledger_;
     Names names_;
     Settings settings_;
+    OwnTables own_tables_;
     Pending pending_;
+    // The last statement on this session was refused because it was unbounded: its command tag and the rule.
+    std::optional<std::pair<std::string, std::string>> refused_unbounded_;
     std::deque<Command> commands_;
 
     std::unique_ptr<Login> login_;  // what is only needed until the first ReadyForQuery

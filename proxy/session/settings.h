@@ -6,8 +6,10 @@
 #include "policy/session_facts.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgchaperone::session {
 
@@ -25,12 +27,16 @@ public:
     }
 
     policy::LexicalSettings lexical() const;
+    // As the server reports it (PostgreSQL 18 does); none: not known.
+    const std::optional<std::vector<std::string>>& search_path() const;
     const std::string& application_name() const { return application_name_; }
     bool client_encoding_is_utf8() const { return current_.client_encoding == "UTF8"; }
 
 private:
     policy::LexicalSettings current_{policy::StandardConformingStrings::unknown, std::nullopt};
     std::string application_name_;
+    std::optional<std::vector<std::string>> search_path_;
+    std::optional<std::vector<std::string>> unknown_path_;
     std::uint64_t doubtful_until_ = 0;
 };
 

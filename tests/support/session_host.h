@@ -84,6 +84,7 @@ public:
     bool audit_works = true;
     std::vector<session::Judge> judged;  // `sql` points into `judged_texts`
     std::vector<std::string> judged_texts;
+    std::vector<policy::RelationName> last_own_tables;
     std::vector<audit::Record> records;
     std::vector<std::string> milestones;  // Connect, StartTls, ShutdownServer, Close: ...
     std::string sent_to_server;
@@ -114,6 +115,7 @@ private:
     void carry_out(session::Judge& command) {
         judged_texts.emplace_back(command.sql);
         judged.push_back(command);
+        last_own_tables = *command.own_tables;
         if (answer_judge) session.handle(session::Verdict{policy(command)});
     }
     void carry_out(session::StoreAudit& command) {

@@ -273,3 +273,52 @@ TEST_CASE("how the bytes are cut never matters to the guard") {
     CHECK(client_tags(expected_server) == "QPBEPBESQQ");
     CHECK(server_tags(expected_client) == "TCZ12CEZEZIZ");
 }
+
+TEST_CASE("the session's own temporary tables are told to the policy, and statements that rely on them judged again") {
+    SessionHost host;
+    host.log_in();
+    host.policy = [](const session::Judge& question) {
+        policy::Judgement judgement = SessionHost::refuse_delete(question);
+        auto analysis = std::make_shared<policy::Analysis>(*judgement.analysis);
+        if (question.sql.starts_with("CREATE TEMP")) analysis->statements[0].temporary_created = {{"", "", "x"}};
+        judgement.analysis = analysis;
+        return judgement;
+    };
+    host.client(query("CREATE TEMP TABLE x (a int)"));
+    host.server(complete("CREATE TABLE") + ready());
+    host.client(parse("s", "TRUNCATE x"));
+    REQUIRE(host.last_own_tables.size() == 1);
+    CHECK(host.last_own_tables[0].name == "x");
+    const std::size_t judged = host.judged.size();
+    host.client(bind("", "s") + execute(""));
+    CHECK(host.judged.size() == judged + 1);
+}
+
+TEST_CASE("the tail of a statement that was cut in two is told from other nonsense") {
+    SessionHost host;
+    host.log_in();
+    host.policy = [](const session::Judge& question) {
+        policy::Judgement judgement = SessionHost::refuse_delete(question);
+        auto analysis = std::make_shared<policy::Analysis>(*judgement.analysis);
+        analysis->statements[0].command = "UPDATE";
+        analysis->statements[0].unbounded.set = question.sql.starts_with("UPDATE");
+        judgement.analysis = analysis;
+        if (!question.sql.starts_with("SELECT")) {
+            policy::Decision decision;
+            decision.action = policy::Action::block;
+            decision.rule = "no-unbounded-writes";
+            decision.refusal.message = "plain refusal";
+            judgement.decisions = {decision};
+        }
+        return judgement;
+    };
+    const auto answer = [&](std::string_view sql) {
+        host.client(query(sql));
+        host.to_server();
+        host.server(error("42601") + ready());
+        return host.to_client();
+    };
+    CHECK(contains(answer("UPDATE orders SET status = 'x'"), "plain refusal"));
+    CHECK_FALSE(contains(answer("WHERE id = 1"), "plain refusal"));
+    CHECK(contains(answer("WHERE id = 1"), "plain refusal"));
+}
