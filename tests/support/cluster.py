@@ -131,7 +131,11 @@ class Cluster:
                 "ssl_key_file": self._own_copy(tls.key, "server.key"),
                 "ssl_ca_file": self._own_copy(tls.authority, "ca.crt")})
         (self.data / "pg_hba.conf").write_text(hba_extra + hba)
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.erase()
+            raise
 
     def _own_copy(self, source, name: str) -> str:
         target = self.directory / name

@@ -50,7 +50,14 @@ class Guard:
         self.process = None
         self.port = upstream.port
         if start:
-            self.start()
+            try:
+                self.start()
+            except BaseException:
+                if self.process:
+                    processes.stop(self.process, patience_s=2)
+                    self.process = None
+                self.erase()
+                raise
 
     @property
     def pid(self) -> int:
