@@ -332,6 +332,7 @@ private:
     std::optional<Constant> fold(const Json& expression);
     std::optional<Constant> fold_operator(const JsonObject& body);
     std::optional<Constant> pattern(const Json& expression);
+    std::optional<Constant> under_casts(const Json& expression, const std::optional<Constant>& folded);
 
     Verdict any_of(const std::vector<Term>& terms);
     Verdict judge_term(const Term& term);
@@ -920,6 +921,17 @@ std::optional<Constant> Judge::pattern(const Json& expression) {
     return fold(expression);
 }
 
+// 'infinity'::timestamptz: the type is not known here, but what the literal means in it may be.
+std::optional<Constant> Judge::under_casts(const Json& expression,
+                                           const std::optional<Constant>& folded) {
+    if (folded) {
+        return folded;
+    }
+    const auto node = as_node(expression);
+    const auto argument = node && node->type == "TypeCast" ? field(node->body, "arg") : std::nullopt;
+    return argument ? under_casts(*argument, fold(*argument)) : std::nullopt;
+}
+
 // COALESCE($1, id) compared with id: the alternative is the row itself.
 bool Judge::falls_back_to(const Json& expression, const Json& value) {
     const auto node = as_node(expression);
@@ -1348,7 +1360,7 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     const bool mirrored = r.own;
     const Json& own = mirrored ? right : left;
     const Dependencies& other = mirrored ? l : r;
-    const auto& constant = mirrored ? a : b;
+    const auto constant = under_casts(mirrored ? left : right, mirrored ? a : b);
     std::string_view relation = mirrored ? mirror_of(op) : op;
     if (other.copies_target) {
         // One row of the target, found by a query of its own, is a bound; everything on one side of it not.
@@ -1498,6 +1510,10 @@ Verdict Judge::judge_operator(const JsonObject& body, bool negated) {
     }
     if (kind == "AEXPR_NULLIF") {
         return judge(*left, negated);
+    }
+    if (kind == "AEXPR_SIMILAR") {
+        // Its regular expression is made of a pattern like LIKE's.
+        return judge_comparison("~~", *left, *right, negated != (op == "!~"));
     }
     return judge_comparison(op, *left, *right, negated);
 }

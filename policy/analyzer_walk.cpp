@@ -393,9 +393,7 @@ void Walker::select(const JsonObject& body) {
 
 void Walker::write_statement(const Node& node) {
     const JsonObject& body = node.body;
-    const std::size_t depth = enter_queries(body);
-    const auto relation = object_field(body, "relation");
-    if (relation) {
+    if (const auto relation = object_field(body, "relation")) {
         write_relation(*relation);
         const RelationName name = relation_name(*relation);
         if (is_catalog(name)) {
@@ -403,6 +401,7 @@ void Walker::write_statement(const Node& node) {
             facts_.may_change_lexical_settings |= executes_ && name.name == "pg_settings";
         }
     }
+    const std::size_t depth = enter_queries(body);
     for (const auto& [key, value] : body) {
         if (key == "relation" || key == "withClause") {
             continue;

@@ -96,8 +96,8 @@ def statements(text, variables):
             yield sql, data
 
 
-def kind_of(facts, sql):
-    """What the analyzer saw more than a READ in a text that the server ran read-only."""
+def kind_of(facts):
+    """What the analyzer saw more than a READ in a text that the server ran read-only, in a word or two."""
     tags = []
     for one in facts:
         if one.get("unparsable"):
@@ -171,8 +171,9 @@ def compare(psycopg, dsn, folder, schedule, arguments):
         for (sql, data), seen in zip(texts, facts):
             if any(one["command"] in ("DROP DATABASE", "CREATE DATABASE", "ALTER SYSTEM") for one in seen):
                 continue
-            controls = re.match(r"(?is)^\s*(begin|start|commit|end\b|rollback|abort|savepoint|release|prepare\s+tra|"
-                                r"set\s+transaction|set\s+session\s+characteristics|set\s+local|declare|fetch|move|close)", sql)
+            bare = re.sub(r"(?s)\A(\s|--[^\n]*\n?|/\*.*?\*/)*", "", sql)
+            controls = re.match(r"(?is)(begin|start|commit|end\b|rollback|abort|savepoint|release|prepare\s+tra|"
+                                r"set\s+transaction|set\s+session\s+characteristics|set\s+local|declare|fetch|move|close)", bare)
             verdict = None
             if not controls:
                 verdict = server_says(psycopg, probe, sql, dsn)
@@ -184,7 +185,7 @@ def compare(psycopg, dsn, folder, schedule, arguments):
                 if verdict == "writes" and only_read:
                     unsafe.append((name, sql))
                 elif verdict == "reads" and not only_read:
-                    kind = kind_of(seen, sql)
+                    kind = kind_of(seen)
                     differences[kind] += 1
                     samples.setdefault(kind, (name, sql))
                 elif verdict == "writes":
@@ -195,7 +196,7 @@ def compare(psycopg, dsn, folder, schedule, arguments):
             if real.closed:
                 real = psycopg.connect(dsn, autocommit=True)
             # Settings that statements depend on are the same for the probe.
-            if re.match(r"(?is)^\s*(set|reset)\s+(?!transaction|local|session\s+char)", sql) and not probe.closed:
+            if re.match(r"(?is)(set|reset)\s+(?!transaction|local|session\s+char)", bare) and not probe.closed:
                 try:
                     probe.execute(sql.encode())
                 except psycopg.Error:
