@@ -1,0 +1,84 @@
+// The reference pages against the tables that the program runs by: what is written must be so.
+#include "config/loader.h"
+#include "config/policy_loader.h"
+#include "policy/rule_presets.h"
+#include "support/catch.h"
+
+#include <fstream>
+#include <iterator>
+
+using namespace pgchaperone;
+
+namespace {
+
+std::string page(const char* name) {
+    std::ifstream in(std::string(PGCHAPERONE_DOCS) + "/" + name);
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    REQUIRE_FALSE(text.empty());
+    return text;
+}
+
+bool holds(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+
+// The fenced blocks that begin with this line.
+std::vector<std::string> blocks(const std::string& text, const std::string& fence) {
+    std::vector<std::string> out;
+    const std::string open = "\n" + fence + "\n";
+    for (std::size_t at = text.find(open); at != std::string::npos; at = text.find(open, at)) {
+        at += open.size();
+        out.push_back(text.substr(at, text.find("\n```", at) + 1 - at));
+    }
+    return out;
+}
+
+std::string problems_of(const std::string& yaml) {
+    config::Problems problems;
+    config::Surroundings surroundings;
+    surroundings.read_file = [&](const std::filesystem::path&) -> config::Parsed<std::string> {
+        return {boost::system::in_place_value, yaml};
+    };
+    surroundings.environment = [](const std::string&) { return std::nullopt; };
+    config::Request request;
+    request.file = "example.yaml";
+    config::load(request, problems, surroundings);
+    return problems.text();
+}
+
+}  // namespace
+
+TEST_CASE("docs/policy.md has every condition with its summary and its example") {
+    const std::string text = page("policy.md");
+    for (const policy::ConditionType& type : policy::condition_types()) {
+        const std::string row = "| `" + std::string(type.key) + "` | " + std::string(type.summary) + " | `" +
+                                std::string(type.example) + "` |";
+        INFO(row);
+        CHECK(holds(text, row));
+    }
+    for (const auto placeholder : policy::message_placeholders()) CHECK(holds(text, "`{" + std::string(placeholder) + "}`"));
+    for (const policy::Preset& preset : policy::presets()) CHECK(holds(text, "| `" + std::string(preset.name) + "` |"));
+}
+
+TEST_CASE("every configuration in the documentation loads without a problem") {
+    std::size_t count = 0;
+    for (const char* name : {"policy.md", "configuration.md"}) {
+        for (const std::string& block : blocks(page(name), "```yaml")) {
+            INFO(name << "\n" << block);
+            CHECK(problems_of(block) == "");
+            ++count;
+        }
+    }
+    CHECK(count >= 4);
+}
+
+TEST_CASE("docs/configuration.md has every setting with its option, default and meaning") {
+    const std::string text = page("configuration.md");
+    for (const config::Setting& setting : config::settings()) {
+        const std::string by_default = setting.show(config::Options{});
+        const std::string row = "| `" + std::string(setting.key) + "` | `" + std::string(setting.option) + " " +
+                                std::string(setting.metavar) + "` | " +
+                                (by_default.empty() ? "none" : "`" + by_default + "`") + " | " +
+                                std::string(setting.summary) + " |";
+        INFO(row);
+        CHECK(holds(text, row));
+    }
+}

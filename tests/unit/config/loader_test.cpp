@@ -1,0 +1,272 @@
+#include "config/json_text.h"
+#include "config/loader.h"
+#include "support/catch.h"
+
+#include <boost/json.hpp>
+
+#include <map>
+
+using namespace pgchaperone::config;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+struct Files {
+    std::map<std::string, std::string> files;
+    std::map<std::string, std::string> variables;
+    Problems problems;
+
+    Surroundings surroundings() {
+        Surroundings s;
+        s.read_file = [this](const std::filesystem::path& path) -> Parsed<std::string> {
+            const auto at = files.find(path.string());
+            if (at == files.end()) return PatternError{"No such file or directory"};
+            return {boost::system::in_place_value, at->second};
+        };
+        s.environment = [this](const std::string& name) -> std::optional<std::string> {
+            const auto at = variables.find(name);
+            if (at == variables.end()) return std::nullopt;
+            return at->second;
+        };
+        return s;
+    }
+    std::optional<Loaded> load(Request request = {}) {
+        if (request.file.empty() && files.count("a.yaml") != 0) request.file = "a.yaml";
+        problems = Problems();
+        return pgchaperone::config::load(request, problems, surroundings());
+    }
+    std::optional<Loaded> load(const std::string& text) {
+        files["a.yaml"] = text;
+        return load();
+    }
+    bool complains(std::string_view what) const { return problems.text().find(what) != std::string::npos; }
+};
+
+}  // namespace
+
+TEST_CASE("without a file the defaults hold and the built-in policy guards") {
+    Files f;
+    const auto loaded = f.load();
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.listen.text() == "127.0.0.1:6432");
+    CHECK(loaded->options.login_timeout == std::chrono::seconds(60));
+    CHECK(loaded->policy.source == "preset interactive");
+    CHECK(loaded->policy.rules.size() > 2);
+    CHECK(f.problems.empty());
+    CHECK(built_in_policy().rules.size() == loaded->policy.rules.size());
+}
+
+TEST_CASE("every setting can be given in a file and on the command line, which wins") {
+    Files f;
+    const std::map<std::string, std::pair<std::string, std::string>> values = {
+        {"listen", {"0.0.0.0:1", "0.0.0.0:2"}},
+        {"upstream", {"db:1", "db:2"}},
+        {"threads", {"3", "4"}},
+        {"login_timeout", {"7s", "8s"}},
+        {"connect_timeout", {"7s", "8s"}},
+        {"authentication", {"passthrough", "password"}},
+        {"client_tls.mode", {"require", "verify-ca"}},
+        {"client_tls.certificate", {"c.pem", "d.pem"}},
+        {"client_tls.key", {"k.pem", "l.pem"}},
+        {"client_tls.ca", {"ca.pem", "cb.pem"}},
+        {"upstream_tls.mode", {"require", "verify-full"}},
+        {"upstream_tls.negotiation", {"direct", "postgres"}},
+        {"upstream_tls.ca", {"ca.pem", "cb.pem"}},
+        {"upstream_tls.certificate", {"c.pem", "d.pem"}},
+        {"upstream_tls.key", {"k.pem", "l.pem"}},
+        {"audit.file", {"a.jsonl", "b.jsonl"}},
+        {"log.level", {"debug", "warn"}},
+        {"log.file", {"a.log", "b.log"}},
+    };
+    REQUIRE(values.size() == settings().size());
+    std::string text = "policy: { preset: application }\n";
+    std::string section;
+    Request request;
+    for (const Setting& setting : settings()) {
+        const std::string key(setting.key);
+        const auto dot = key.find('.');
+        if (dot == std::string::npos) {
+            text += key + ": \"" + values.at(key).first + "\"\n";
+        } else {
+            if (key.substr(0, dot) != section) text += key.substr(0, dot) + ":\n";
+            section = key.substr(0, dot);
+            text += "  " + key.substr(dot + 1) + ": \"" + values.at(key).first + "\"\n";
+        }
+        request.overrides.emplace_back(&setting, values.at(key).second);
+    }
+    const auto from_file = f.load(text);
+    INFO(f.problems.text());
+    REQUIRE(from_file.has_value());
+    for (const Setting& setting : settings()) {
+        CHECK(setting.show(from_file->options) == values.at(std::string(setting.key)).first);
+    }
+    request.policy = "agent";
+    const auto overridden = f.load(request);
+    INFO(f.problems.text());
+    REQUIRE(overridden.has_value());
+    for (const Setting& setting : settings()) {
+        CHECK(setting.show(overridden->options) == values.at(std::string(setting.key)).second);
+    }
+    CHECK(overridden->policy.source == "preset agent");
+}
+
+TEST_CASE("all mistakes are told at once, each at its place, with a way forward") {
+    Files f;
+    CHECK_FALSE(f.load("listn: 1.2.3.4:5\n"
+                       "threads: many\n"
+                       "client_tls:\n"
+                       "  mode: requre\n"
+                       "  mode: allow\n"
+                       "audit: audit.jsonl\n"
+                       "upstream_tls: { mode: allow }\n"
+                       "log: { level: }\n"));
+    const std::string text = f.problems.text();
+    CHECK_THAT(text, ContainsSubstring("a.yaml:1:1: error: unknown key \"listn\" in the configuration"));
+    CHECK_THAT(text, ContainsSubstring("did you mean \"listen\"?"));
+    CHECK_THAT(text, ContainsSubstring("a.yaml:2:10: error: threads: \"many\" must be a whole number"));
+    CHECK_THAT(text, ContainsSubstring("a.yaml:4:9: error: client_tls.mode: \"requre\" must be"));
+    CHECK_THAT(text, ContainsSubstring("a.yaml:5:3: error: \"mode\" stands twice in client_tls"));
+    CHECK_THAT(text, ContainsSubstring("a.yaml:6:8: error: audit must be a mapping"));
+    CHECK_THAT(text, ContainsSubstring("it would try in clear first"));
+    CHECK_THAT(text, ContainsSubstring("log.level has no value"));
+    CHECK_THAT(text, ContainsSubstring("  2 | threads: many\n    |          ^\n"));
+}
+
+TEST_CASE("text that is no YAML is told with its place") {
+    Files f;
+    CHECK_FALSE(f.load("listen: [1, 2\npolicy: {").has_value());
+    CHECK(f.complains("a.yaml:"));
+    CHECK(f.complains("not valid YAML"));
+    CHECK_FALSE(f.load("listen: a:1\n---\nlisten: b:1\n").has_value());
+    CHECK(f.complains("more than one YAML document"));
+    CHECK_FALSE(f.load("- a list\n").has_value());
+    CHECK(f.complains("must be a mapping"));
+    CHECK(f.load("").has_value());
+}
+
+TEST_CASE("settings that don't go together are told at their place") {
+    Files f;
+    CHECK_FALSE(f.load("client_tls: { mode: require }\n").has_value());
+    CHECK(f.complains("a.yaml:1:21: error: client_tls.mode: TLS with clients needs a certificate"));
+    CHECK_FALSE(f.load("authentication: password\n").has_value());
+    CHECK(f.complains("clients must use TLS"));
+    CHECK_FALSE(f.load("listen: 127.0.0.1:5432\nupstream: 127.0.0.1:5432\n").has_value());
+    CHECK(f.complains("connect to itself"));
+    CHECK_FALSE(f.load("upstream_tls: { mode: verify-full }\n").has_value());
+    CHECK(f.complains("set upstream_tls.ca"));
+    CHECK_FALSE(f.load("upstream_tls: { mode: prefer, negotiation: direct }\n").has_value());
+    CHECK(f.complains("nothing to fall back to"));
+}
+
+TEST_CASE("environment variables stand in for texts, with a default if wanted") {
+    Files f;
+    f.variables["DB"] = "db.example.com:7";
+    CHECK(f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.upstream.text() == "db.example.com:7");
+    CHECK(f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.log.level == "debug");
+    CHECK_FALSE(f.load("upstream: ${NOT_THERE}\n").has_value());
+    CHECK(f.complains("a.yaml:1:11: error: the environment variable NOT_THERE is not set"));
+    CHECK_FALSE(f.load("upstream: \"${DB\"\n").has_value());
+    const auto loaded = f.load("policy: { rules: [ { name: r, match: { text: \"a$${b}\" }, action: block } ] }\n");
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->policy.rules[0].match.children[0].regex->text() == "a${b}");
+}
+
+TEST_CASE("paths are relative to the file that names them") {
+    Files f;
+    f.files["/etc/guard/a.yaml"] = "audit: { file: log/audit.jsonl }\nlog: { file: /var/log/guard }\n";
+    Request request;
+    request.file = "/etc/guard/a.yaml";
+    const auto loaded = f.load(request);
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.audit.file == "/etc/guard/log/audit.jsonl");
+    CHECK(loaded->options.log.file == "/var/log/guard");
+}
+
+TEST_CASE("an including file overrides what it includes") {
+    Files f;
+    f.files["base.yaml"] = "threads: 2\nlisten: 1.1.1.1:1\npolicy: { preset: agent }\n";
+    const auto loaded = f.load("include: base.yaml\nthreads: 5\n");
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.threads == 5);
+    CHECK(loaded->options.listen.text() == "1.1.1.1:1");
+    CHECK(loaded->policy.by_default.action == pgchaperone::policy::Action::block);
+    CHECK(loaded->files.size() == 2);
+}
+
+TEST_CASE("includes that are missing, circular or bring a second policy are told where they stand") {
+    Files f;
+    CHECK_FALSE(f.load("threads: 1\ninclude: [ nowhere.yaml ]\n").has_value());
+    CHECK(f.complains("a.yaml:2:12: error: can't read the configuration nowhere.yaml"));
+    CHECK_FALSE(f.load("include: a.yaml\n").has_value());
+    CHECK(f.complains("includes itself"));
+    f.files["base.yaml"] = "policy: { preset: agent }\n";
+    CHECK_FALSE(f.load("include: base.yaml\npolicy: { preset: application }\n").has_value());
+    CHECK(f.complains("a.yaml:2:1: error: a second policy: there is one at base.yaml:1:1"));
+}
+
+TEST_CASE("--policy names a preset, a file with a policy, or a file that is one") {
+    Files f;
+    f.files["whole.yaml"] = "threads: 3\npolicy: { default: block }\n";
+    f.files["bare.yaml"] = "default: hold\n";
+    Request request;
+    request.policy = "whole.yaml";
+    CHECK(f.load(request)->policy.by_default.action == pgchaperone::policy::Action::block);
+    request.policy = "bare.yaml";
+    CHECK(f.load(request)->policy.by_default.action == pgchaperone::policy::Action::hold);
+    request.policy = "interactiv";
+    CHECK_FALSE(f.load(request).has_value());
+    CHECK(f.complains("did you mean \"interactive\"?"));
+}
+
+TEST_CASE("what show prints loads to the same, and shows the same again") {
+    Files f;
+    const auto loaded = f.load(
+        "listen: \"[::1]:7\"\n"
+        "policy:\n"
+        "  preset: migration\n"
+        "  mode: observe\n"
+        "  default: { hold: { wait: 10s, approvals: 2, approvers: [lead] } }\n"
+        "  approvers: [dba_*]\n"
+        "  break_glass: { roles: [chief], require_reason: false }\n"
+        "  rules:\n"
+        "    - name: \"a: ${x:-b} $${c}\"\n"
+        "      match: { command: \"drop *\", not: { user: [x, y], tls: true }, any: [ { time: { outside: [\"Mon-Fri 08:00-18:00\"], zone: Europe/Berlin } }, { client: [10.0.0.0/8, local] } ] }\n"
+        "      action: { supervise: { max_rows: 5, max_fraction: 10%, max_rows_per_table: { \"public.*\": 3 }, max_rows_per_session: { rows: 9, window: 5m }, effects: total, catalog_changes: refuse, on_exceed: hold, lock_timeout: 2s } }\n"
+        "      message: \"no {relations}: \\\"really\\\"\"\n"
+        "      mode: observe\n");
+    INFO(f.problems.text());
+    REQUIRE(loaded.has_value());
+    const std::string once = show(*loaded);
+    const auto again = f.load(once);
+    INFO(once << f.problems.text());
+    REQUIRE(again.has_value());
+    CHECK(show(*again) == once);
+    CHECK(again->policy.rules.size() == loaded->policy.rules.size());
+    CHECK_THAT(once, ContainsSubstring("zone: Europe/Berlin"));
+    CHECK_THAT(once, ContainsSubstring("max_fraction: 0.1"));
+}
+
+TEST_CASE("the default configuration that is printed loads to the defaults") {
+    Files f;
+    const auto built_in = f.load();
+    REQUIRE(built_in.has_value());
+    const auto printed = f.load(default_configuration());
+    INFO(f.problems.text());
+    REQUIRE(printed.has_value());
+    CHECK(show(*printed) == show(*built_in));
+}
+
+TEST_CASE("the JSON Schema is JSON and knows every setting and every condition") {
+    const auto schema = boost::json::parse(json_schema());
+    const auto& properties = schema.at("properties").as_object();
+    for (const Setting& setting : settings()) {
+        const std::string key(setting.key);
+        const auto dot = key.find('.');
+        INFO(key);
+        if (dot == std::string::npos) CHECK(properties.contains(key));
+        else CHECK(properties.at(key.substr(0, dot)).at("properties").as_object().contains(key.substr(dot + 1)));
+    }
+    const auto& match = schema.at("$defs").at("match").at("properties").as_object();
+    for (const auto& type : pgchaperone::policy::condition_types()) CHECK(match.contains(type.key));
+    CHECK(pretty(boost::json::parse(pretty(schema))) == pretty(schema));
+}

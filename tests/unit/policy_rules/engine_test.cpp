@@ -1,0 +1,204 @@
+#include "policies.h"
+
+#include "policy/engine.h"
+
+using namespace pgchaperone::policy;
+using namespace pgchaperone::policy::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+struct Fixture {
+    explicit Fixture(const std::string& yaml, Capabilities can = {})
+        : book(std::make_shared<RuleBook>(policy(yaml))), engine(book, can) {
+        session.id = 1;
+        session.user = "clerk";
+    }
+    Judgement judge(std::string_view sql) { return engine.judge(sql, lexical, session, moment); }
+
+    std::shared_ptr<RuleBook> book;
+    Engine engine;
+    LexicalSettings lexical;
+    SessionFacts session;
+    Moment moment;
+};
+
+const char* const guard = "rules: [ { name: no-unbounded-writes, match: { unbounded: true }, action: block } ]";
+
+}  // namespace
+
+TEST_CASE("an allowed statement is plainly allowed, at the first time and from the cache") {
+    Fixture f(guard);
+    for (int i = 0; i < 3; ++i) {
+        const Judgement j = f.judge("SELECT 1");
+        CHECK(j.plainly_allowed());
+        CHECK(j.analysis->statements.size() == 1);
+        CHECK(j.policy_version == 1);
+    }
+    CHECK(f.engine.cache_size().texts == 1);
+}
+
+TEST_CASE("a blocked statement is blocked, at the first time and from the cache, each statement by itself") {
+    Fixture f(guard);
+    for (int i = 0; i < 3; ++i) {
+        const Judgement j = f.judge("SELECT 1; DELETE FROM orders");
+        REQUIRE(j.decisions.size() == 2);
+        CHECK(j.decisions[0].action == Action::allow);
+        CHECK(j.decisions[1].action == Action::block);
+        CHECK(j.decisions[1].rule == "no-unbounded-writes");
+        CHECK_THAT(j.decisions[1].refusal.detail, ContainsSubstring("Statement 2 of 2: DELETE FROM orders"));
+        CHECK_FALSE(j.decisions[1].depends_on_moment);
+    }
+}
+
+TEST_CASE("sessions that the policy tells apart are judged apart, with one cached analysis") {
+    Fixture f("rules: [ { name: clerks, match: { user: clerk, class: WRITE }, action: block } ]");
+    const char* sql = "DELETE FROM t WHERE id = 1";
+    CHECK(f.judge(sql).decisions.size() == 1);
+    SessionFacts other = f.session;
+    other.id = 2;
+    other.user = "anna";
+    CHECK(f.engine.judge(sql, f.lexical, other, f.moment).plainly_allowed());
+    CHECK(f.judge(sql).decisions.size() == 1);
+    // The same session under a new name of its application, or another user with the same number of session.
+    other.revision = 1;
+    other.user = "clerk";
+    CHECK(f.engine.judge(sql, f.lexical, other, f.moment).decisions.size() == 1);
+    CHECK(f.engine.cache_size().texts == 1);
+}
+
+TEST_CASE("a new policy holds for the next statement, cached or not") {
+    Fixture f(guard);
+    CHECK(f.judge("SELECT 1").plainly_allowed());
+    CHECK(f.book->replace(policy("default: block")) == 2);
+    const Judgement j = f.judge("SELECT 1");
+    CHECK(j.policy_version == 2);
+    REQUIRE(j.decisions.size() == 1);
+    CHECK(j.decisions[0].action == Action::block);
+    CHECK(j.decisions[0].rule.empty());
+    CHECK(f.engine.policy_version() == 2);
+}
+
+TEST_CASE("a reload that fails leaves the old policy in force and says why") {
+    bool broken = true;
+    RuleBook book(policy(guard), [&]() -> boost::system::result<Policy, PatternError> {
+        if (broken) return PatternError{"line 3 is wrong"};
+        return policy("default: block");
+    });
+    CHECK(book.reload() == "line 3 is wrong");
+    CHECK(book.version() == 1);
+    CHECK(book.current()->policy.rules.size() == 1);
+    broken = false;
+    CHECK(book.reload().empty());
+    CHECK(book.version() == 2);
+    CHECK(book.current()->policy.by_default.action == Action::block);
+}
+
+TEST_CASE("what depends on the moment is judged anew each time") {
+    Fixture f("rules: [ { name: night, match: { class: WRITE, time: { inside: \"22:00-06:00\" } }, action: block } ]");
+    const char* sql = "DELETE FROM t WHERE id = 1";
+    f.moment.now = *parse_time("2026-11-20T12:00");
+    const Judgement day = f.judge(sql);
+    REQUIRE(day.decisions.size() == 1);
+    CHECK(day.decisions[0].action == Action::allow);
+    CHECK(day.decisions[0].depends_on_moment);
+    f.moment.now = *parse_time("2026-11-20T23:00");
+    CHECK(f.judge(sql).decisions.at(0).action == Action::block);
+    f.moment.now = *parse_time("2026-11-20T21:59");  // a clock that was set back
+    CHECK(f.judge(sql).decisions.at(0).action == Action::allow);
+    CHECK(f.judge("SELECT 1").plainly_allowed());
+    f.moment.now = *parse_time("2026-11-20T23:00");
+    CHECK(f.engine.judge_again(day.analysis, f.session, f.moment).decisions.at(0).action == Action::block);
+}
+
+TEST_CASE("a session's own tables are judged apart from what is cached") {
+    Fixture f(guard);
+    CHECK(f.judge("DELETE FROM mine").decisions.size() == 1);
+    f.moment.own_tables = {{"", "", "mine"}};
+    CHECK(f.judge("DELETE FROM mine").decisions.at(0).action == Action::allow);
+    f.moment.own_tables.clear();
+    CHECK(f.judge("DELETE FROM mine").decisions.at(0).action == Action::block);
+}
+
+TEST_CASE("what the host can't do yet becomes what is safe, in one place") {
+    const char* yaml = "rules: [ { name: s, match: { command: UPDATE }, action: { supervise: { max_rows: 10 } } }, "
+                       "{ name: h, match: { command: DELETE }, action: hold } ]";
+    Fixture poor(yaml);
+    const Decision supervised = poor.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0);
+    CHECK(supervised.action == Action::allow);
+    CHECK(supervised.audit);
+    CHECK(supervised.rule == "s");
+    REQUIRE(supervised.supervise);
+    CHECK(*supervised.supervise->max_rows == 10);
+    const Decision held = poor.judge("DELETE FROM t WHERE id = 1").decisions.at(0);
+    CHECK(held.action == Action::block);
+    CHECK_THAT(held.refusal.detail, ContainsSubstring("can't hold statements yet"));
+    Fixture rich(yaml, {true, true});
+    CHECK(rich.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0).action == Action::supervise);
+    CHECK(rich.judge("DELETE FROM t WHERE id = 1").decisions.at(0).action == Action::hold);
+}
+
+TEST_CASE("under observe everything passes and is noted") {
+    Fixture f("{ mode: observe, rules: [ { name: r, match: { unbounded: true }, action: block } ] }");
+    const Decision d = f.judge("DELETE FROM t").decisions.at(0);
+    CHECK(d.observed);
+    CHECK(d.action == Action::block);
+    CHECK(d.rule == "r");
+    Fixture one("rules: [ { name: r, match: { unbounded: true }, action: block, mode: observe } ]");
+    CHECK(one.judge("DELETE FROM t").decisions.at(0).observed);
+    CHECK(one.judge("SELECT 1").plainly_allowed());
+}
+
+TEST_CASE("an allowed statement that leaves a record is not plainly allowed") {
+    Fixture f("rules: [ { name: r, match: { class: DDL }, action: allow, audit: true } ]");
+    const Decision d = f.judge("CREATE TABLE t (a int)").decisions.at(0);
+    CHECK(d.action == Action::allow);
+    CHECK(d.audit);
+    CHECK(d.rule == "r");
+}
+
+TEST_CASE("the cache stays within its bytes and keeps what is used") {
+    Fixture f(guard);
+    const std::string filler(20'000, 'x');
+    for (int i = 0; i < 2'000; ++i) {
+        f.judge("SELECT 1");
+        f.judge("SELECT '" + filler + std::to_string(i) + "'");
+    }
+    CHECK(f.engine.cache_size().bytes <= Engine::cache_bytes);
+    CHECK(f.engine.cache_size().texts > 100);
+    const auto before = f.engine.cache_size().texts;
+    f.judge("SELECT 1");
+    CHECK(f.engine.cache_size().texts == before);
+    // A text that is too long is judged and not kept.
+    f.judge("SELECT '" + std::string(Engine::cached_text_bytes, 'y') + "'");
+    CHECK(f.engine.cache_size().texts == before);
+}
+
+TEST_CASE("the same bytes under other lexical settings are another text") {
+    Fixture f(guard);
+    f.judge("SELECT 1");
+    f.lexical.standard_conforming_strings = StandardConformingStrings::off;
+    f.judge("SELECT 1");
+    f.lexical.client_encoding = "LATIN1";
+    f.judge("SELECT 1");
+    CHECK(f.engine.cache_size().texts == 3);
+}
+
+TEST_CASE("fast-path calls are known for large objects and opaque for everything else") {
+    Fixture f("rules: [ { name: r, match: { command: FUNCTION CALL, opaque: true }, action: block } ]");
+    CHECK(f.engine.judge_function_call(952, f.session, f.moment).plainly_allowed());
+    const Judgement j = f.engine.judge_function_call(16384, f.session, f.moment);
+    REQUIRE(j.decisions.size() == 1);
+    CHECK(j.decisions[0].action == Action::block);
+    CHECK(f.engine.judge_unknown_statement(f.session, f.moment).analysis->statements.at(0).opaque);
+}
+
+TEST_CASE("sessions beyond the table of known ones are still judged by their own facts") {
+    Fixture f("rules: [ { name: r, match: { user: bad }, action: block } ]");
+    for (std::uint64_t id = 1; id < 6'000; ++id) {
+        SessionFacts s;
+        s.id = id;
+        s.user = id % 3 == 0 ? "bad" : "good";
+        REQUIRE(f.engine.judge("SELECT 1", f.lexical, s, f.moment).plainly_allowed() == (id % 3 != 0));
+    }
+}
