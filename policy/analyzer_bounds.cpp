@@ -331,6 +331,7 @@ private:
 
     std::optional<Constant> fold(const Json& expression);
     std::optional<Constant> fold_operator(const JsonObject& body);
+    std::optional<Constant> fold_case(const JsonObject& body);
     std::optional<Constant> pattern(const Json& expression);
     std::optional<Constant> under_casts(const Json& expression, const std::optional<Constant>& folded);
 
@@ -681,7 +682,11 @@ void Judge::depend_on(const Json& expression, Dependencies& out) {
             }
         } else if (key == "FuncCall") {
             if (const auto body = as_object(value)) {
-                const auto function = find_function(last_name(items_field(*body, "funcname")));
+                const auto name = last_name(items_field(*body, "funcname"));
+                if (name == "pg_typeof" || name == "pg_collation_for") {
+                    continue;  // the type of a column is the same for all rows
+                }
+                const auto function = find_function(name);
                 out.unknown_function |= !function.known;
                 out.is_volatile |= function.known && function.varies_by_chance;
                 if (const auto arguments = field(*body, "args")) {
@@ -885,26 +890,53 @@ std::optional<Constant> Judge::fold(const Json& expression) {
         }
         return Constant::make_null();
     }
-    if (node->type == "CaseExpr" && !field(body, "arg")) {
-        for (const Json item : items_field(body, "args")) {
-            const auto when = as_node(item);
-            const auto test = when ? field(when->body, "expr") : std::nullopt;
-            auto value = test ? fold(*test) : std::nullopt;
-            if (value) {
-                value = to_boolean(*value);
-            }
-            if (!value) {
-                return std::nullopt;
-            }
-            if (value->is_true()) {
-                const auto result = field(when->body, "result");
-                return result ? fold(*result) : std::nullopt;
-            }
-        }
-        const auto otherwise = field(body, "defresult");
-        return otherwise ? fold(*otherwise) : Constant::make_null();
+    if (node->type == "CaseExpr") {
+        return fold_case(body);
     }
     return std::nullopt;
+}
+
+std::optional<Constant> Judge::fold_case(const JsonObject& body) {
+    // The branch that is known to be taken; or else what all branches have in common.
+    const bool searched = !field(body, "arg");
+    bool undecided = !searched;
+    std::optional<Constant> common;
+    const auto joins = [&](const std::optional<Constant>& value) {
+        if (!value || value->is_null() || (common && compare(*common, *value) != 0)) {
+            return false;
+        }
+        common = value;
+        return true;
+    };
+    for (const Json item : items_field(body, "args")) {
+        const auto when = as_node(item);
+        const auto test = when ? field(when->body, "expr") : std::nullopt;
+        const auto result = when ? field(when->body, "result") : std::nullopt;
+        auto truth = test && searched ? fold(*test) : std::nullopt;
+        if (truth) {
+            truth = to_boolean(*truth);
+        }
+        if (truth && !truth->is_true()) {
+            continue;
+        }
+        const auto value = result ? fold(*result) : std::nullopt;
+        if (truth && !undecided) {
+            return value;
+        }
+        undecided = true;
+        if (!joins(value)) {
+            return std::nullopt;
+        }
+        if (truth) {
+            return common;
+        }
+    }
+    const auto otherwise = field(body, "defresult");
+    const auto value = otherwise ? fold(*otherwise) : Constant::make_null();
+    if (!undecided) {
+        return value;
+    }
+    return joins(value) ? common : std::nullopt;
 }
 
 // The pattern of LIKE, SIMILAR TO or a regular expression, also behind an ESCAPE.
@@ -981,10 +1013,10 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
             return text.empty();
         }
         if (op == ">=") {
-            return text.empty() || equals_no_case(text, "-infinity");
+            return text.empty() || equals_no_case(text, "-infinity") || text == "(0,0)";
         }
         if (op == ">") {
-            return equals_no_case(text, "-infinity");
+            return equals_no_case(text, "-infinity") || text == "(0,0)";
         }
         if (op == "<=" || op == "<") {
             return equals_no_case(text, "infinity");
@@ -992,10 +1024,16 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
         if (op == "@>") {
             return text == "{}" || text == "[]" || equals_no_case(text, "empty") || text.empty();
         }
+        if (op == "<@") {
+            return text.size() == 3 && text[1] == ',';  // the range without ends
+        }
         if (op == "@?") {
             return text == "$";
         }
         return false;
+    }
+    if (right->kind == Constant::Kind::boolean) {
+        return (op == ">=" && !right->boolean) || (op == "<=" && right->boolean);
     }
     if (right->kind != Constant::Kind::number) {
         return false;

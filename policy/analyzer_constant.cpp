@@ -274,7 +274,10 @@ bool matches_everything_regex(std::string_view pattern) {
     if (rest.front() == '|' || rest.back() == '|' || rest.find("||") != std::string::npos) {
         return true;
     }
-    // One atom and a quantifier that allows none of it: "x*", "[a-z]?".
+    // One atom and a quantifier that allows none of it: "x*", "[a-z]?", "\\d*".
+    if (rest.size() == 3 && rest[0] == '\\' && (rest[2] == '*' || rest[2] == '?')) {
+        return true;
+    }
     if (rest.size() == 2 && (rest[1] == '*' || rest[1] == '?')) {
         return true;
     }

@@ -124,7 +124,7 @@ private:
     void drop(const JsonObject& body);
     void truncate(const JsonObject& body);
     void alter_table(const JsonObject& body);
-    void alter_table_command(const JsonObject& command, const std::string& table);
+    void alter_table_command(const JsonObject& command, const std::string& table, bool fresh);
     void rename(const JsonObject& body);
     void index(const JsonObject& body);
     void transaction(const JsonObject& body);
@@ -151,6 +151,11 @@ private:
     std::optional<std::string> known_text(std::string_view expression) const;
     void plpgsql_json(const Json& json);
     void dynamic_sql(const Json& expression);
+
+    // Made by an earlier statement of the same text.
+    bool is_fresh(const RelationName& name) const {
+        return std::find(context_.created.begin(), context_.created.end(), name) != context_.created.end();
+    }
 
     void command(std::string_view tag) { add_unique(facts_.commands, std::string(tag)); }
     void add_class(StatementClass value) { add_unique(facts_.classes, value); }
@@ -647,13 +652,27 @@ void Walker::truncate(const JsonObject& body) {
     }
 }
 
-void Walker::alter_table_command(const JsonObject& cmd, const std::string& table) {
+// `fresh`: the same text has made the table, and nobody else can be using it.
+void Walker::alter_table_command(const JsonObject& cmd, const std::string& table, bool fresh) {
     const auto type = text_field(cmd, "subtype");
     const std::string name(text_field(cmd, "name"));
     if (type == "AT_DropColumn") {
         destroys("drops column " + name + " of " + table);
     } else if (type == "AT_AlterColumnType") {
         destroys("changes the type of column " + name + " of " + table);
+    } else if (type == "AT_DropNotNull") {
+        destroys("lets column " + name + " of " + table + " be null");
+    } else if (type == "AT_AddConstraint") {
+        const auto constraint = node_field(cmd, "def");
+        const auto kind = constraint ? text_field(constraint->body, "contype") : std::string_view{};
+        if (fresh) {
+            return;
+        }
+        if (kind == "CONSTR_CHECK" || kind == "CONSTR_FOREIGN" || kind == "CONSTR_EXCLUSION") {
+            endangers("adds a constraint to " + table + " that other people's writes may fail");
+        }
+    } else if (type == "AT_EnableRowSecurity" || type == "AT_ForceRowSecurity") {
+        endangers("hides the rows of " + table + " from everybody whom no policy allows to see them");
     } else if (type == "AT_DropConstraint") {
         destroys("drops constraint " + name + " of " + table);
     } else if (type == "AT_DetachPartition" || type == "AT_DetachPartitionFinalize") {
@@ -719,10 +738,12 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
 void Walker::alter_table(const JsonObject& body) {
     std::string table;
     bool temporary = false;
+    bool fresh = false;
     if (const auto relation = object_field(body, "relation")) {
         write_relation(*relation);
         const RelationName name = relation_name(*relation);
         table = written_name(name);
+        fresh = is_fresh(name);
         temporary = name.schema == "pg_temp";
         if (is_catalog(name)) {
             endangers("changes the system catalog " + table);
@@ -731,7 +752,7 @@ void Walker::alter_table(const JsonObject& body) {
     for (const Json item : items_field(body, "cmds")) {
         const auto cmd = as_node(item);
         if (cmd && !temporary) {
-            alter_table_command(cmd->body, table);
+            alter_table_command(cmd->body, table, fresh);
         }
     }
 }
@@ -762,9 +783,7 @@ void Walker::index(const JsonObject& body) {
         facts_.runs_in_transaction = false;
     } else if (relation) {
         const RelationName name = relation_name(*relation);
-        const bool fresh =
-            std::find(context_.created.begin(), context_.created.end(), name) != context_.created.end();
-        if (!fresh && name.schema != "pg_temp") {
+        if (!is_fresh(name) && name.schema != "pg_temp") {
             raise(facts_.blocking, "stops all writes to " + written_name(name) +
                                        " while the index is built (CONCURRENTLY would not)");
         }
@@ -806,7 +825,7 @@ void Walker::setting(std::string_view given) {
         endangers("switches triggers and foreign keys off");
     } else if (name == "allow_system_table_mods" || name == "zero_damaged_pages" ||
                name == "ignore_system_indexes" || name == "ignore_checksum_failure" ||
-               name == "ignore_invalid_pages") {
+               name == "ignore_invalid_pages" || name == "lo_compat_privileges") {
         endangers("lets the session damage the database (" + name + ")");
     } else if (name == "local_preload_libraries" || name == "session_preload_libraries" ||
                name == "dynamic_library_path" || name == "jit_provider") {
@@ -1199,6 +1218,9 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         const auto name = relation();
         if (flag_field(body, "skipData")) {
             destroys("empties the materialized view " + name);
+        }
+        if (!flag_field(body, "concurrent")) {
+            raise(facts_.blocking, "locks out who reads " + name + " while it is filled");
         }
         return;
     }

@@ -118,6 +118,7 @@ def main():
     arguments = parser.parse_args()
     try:
         import psycopg
+        import psycopg.sql
     except ImportError:
         print("psycopg is not here")
         return 77
@@ -146,6 +147,11 @@ def main():
 
 def compare(psycopg, dsn, folder, schedule, arguments):
     with psycopg.connect(dsn, autocommit=True) as admin:
+        left = admin.execute("SELECT gid FROM pg_prepared_xacts WHERE database = 'regression'").fetchall()
+        if left:
+            with psycopg.connect(re.sub(r"dbname=\S+", "", dsn) + " dbname=regression", autocommit=True) as former:
+                for (gid,) in left:
+                    former.execute("ROLLBACK PREPARED " + psycopg.sql.Literal(gid).as_string(former))
         admin.execute("DROP DATABASE IF EXISTS regression")
         admin.execute("CREATE DATABASE regression TEMPLATE template0")
         admin.execute("ALTER DATABASE regression SET statement_timeout = '3s'")

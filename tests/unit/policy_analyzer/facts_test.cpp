@@ -168,7 +168,7 @@ TEST_CASE("what is lost for good is destructive") {
              "ALTER TABLE t SET UNLOGGED", "ALTER TABLE t ALTER a DROP IDENTITY",
              "ALTER TABLE t ALTER a DROP DEFAULT", "ALTER TABLE t NO INHERIT p",
              "REFRESH MATERIALIZED VIEW v WITH NO DATA", "ALTER DOMAIN d DROP CONSTRAINT c",
-             "ALTER TABLE t ADD COLUMN x int, DROP COLUMN y",
+             "ALTER TABLE t ADD COLUMN x int, DROP COLUMN y", "ALTER TABLE t ALTER a DROP NOT NULL",
          }) {
         const StatementFacts facts = facts_of(sql);
         INFO(sql);
@@ -178,7 +178,7 @@ TEST_CASE("what is lost for good is destructive") {
     for (const char* sql : {
              "CREATE TABLE t (a int)", "ALTER TABLE t ADD COLUMN a int", "CREATE INDEX i ON t (a)",
              "ALTER TABLE t ALTER a SET DEFAULT 5", "DROP TABLE pg_temp.t", "TRUNCATE pg_temp.t",
-             "ALTER TABLE t VALIDATE CONSTRAINT c", "REFRESH MATERIALIZED VIEW v",
+             "ALTER TABLE t VALIDATE CONSTRAINT c", "ALTER TABLE t ADD PRIMARY KEY (a)", "REFRESH MATERIALIZED VIEW v",
              "CREATE OR REPLACE VIEW v AS SELECT 1", "ALTER TYPE t ADD VALUE 'x'", "EXPLAIN ANALYZE SELECT 1",
          }) {
         const StatementFacts facts = facts_of(sql);
@@ -207,6 +207,7 @@ TEST_CASE("what reaches beyond the rows is dangerous") {
              "SELECT set_config('session_replication_role', 'replica', false)",
              "SET allow_system_table_mods = on", "ALTER DATABASE d SET a = 1", "ALTER SEQUENCE s RESTART",
              "ALTER TABLE t ALTER id RESTART WITH 1", "ALTER DOMAIN d ADD CHECK (VALUE > 0)",
+             "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
              "ALTER TYPE t RENAME VALUE 'a' TO 'b'", "ALTER EXTENSION e UPDATE",
          }) {
         const StatementFacts facts = facts_of(sql);

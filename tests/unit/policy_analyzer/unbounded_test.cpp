@@ -150,6 +150,8 @@ TEST_CASE("a WHERE that compares the row only with itself is no bound") {
         "DELETE FROM t WHERE id = CASE WHEN $1 THEN $2 ELSE id END",
         "DELETE FROM t WHERE int4eq(id, id)",
         "DELETE FROM t WHERE t = t",
+        "DELETE FROM t WHERE CASE WHEN id > 0 THEN 1 ELSE 1 END = 1",
+        "DELETE FROM t WHERE CASE id WHEN 1 THEN 'a' ELSE 'a' END = 'a'",
         "DELETE FROM t WHERE tags && tags",
     });
 }
@@ -200,6 +202,13 @@ TEST_CASE("conditions that every value meets are no bound") {
         "DELETE FROM t WHERE 0 <= octet_length(name)",
         "DELETE FROM t WHERE id <> ALL (ARRAY[]::int[])",
         "DELETE FROM t WHERE id <> ALL ('{}')",
+        "DELETE FROM t WHERE id::text ~ '\\d*'",
+        "DELETE FROM t WHERE ctid >= '(0,0)'",
+        "DELETE FROM t WHERE id <@ '(,)'::int4range",
+        "DELETE FROM t WHERE is_deleted >= false",
+        "DELETE FROM t WHERE true >= is_deleted",
+        "DELETE FROM t WHERE pg_typeof(id)::text = 'integer'",
+        "DELETE FROM t WHERE tableoid = 't'::regclass",
     });
 }
 
@@ -268,6 +277,8 @@ TEST_CASE("a column compared with something that is not the row is a bound") {
         "DELETE FROM t WHERE lower(name) = lower($1)",
         "DELETE FROM t WHERE id = COALESCE($1, id) AND id < 10",
         "DELETE FROM t WHERE isempty(valid)",
+        "DELETE FROM t WHERE CASE WHEN id > 0 THEN 1 ELSE 2 END = 1",
+        "DELETE FROM t WHERE is_deleted >= true",
         "UPDATE t SET a = a + 1 WHERE id = $1 AND version = $2",
     });
 }
