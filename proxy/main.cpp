@@ -22,18 +22,12 @@ using namespace pgchaperone;
 
 net::TlsMode tls_mode(config::TlsMode mode) {
     switch (mode) {
-    case config::TlsMode::disable:
-        return net::TlsMode::disable;
-    case config::TlsMode::allow:
-        return net::TlsMode::allow;
-    case config::TlsMode::prefer:
-        return net::TlsMode::prefer;
-    case config::TlsMode::require:
-        return net::TlsMode::require;
-    case config::TlsMode::verify_ca:
-        return net::TlsMode::verify_ca;
-    case config::TlsMode::verify_full:
-        return net::TlsMode::verify_full;
+        case config::TlsMode::disable: return net::TlsMode::disable;
+        case config::TlsMode::allow: return net::TlsMode::allow;
+        case config::TlsMode::prefer: return net::TlsMode::prefer;
+        case config::TlsMode::require: return net::TlsMode::require;
+        case config::TlsMode::verify_ca: return net::TlsMode::verify_ca;
+        case config::TlsMode::verify_full: return net::TlsMode::verify_full;
     }
     return net::TlsMode::disable;
 }
@@ -46,7 +40,8 @@ net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
     server.upstream = {options.upstream.host, options.upstream.port};
-    server.threads = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+    server.threads = options.threads != 0 ? options.threads
+                                          : std::max(1u, std::thread::hardware_concurrency());
     server.login_timeout = options.login_timeout;
     server.connect_timeout = options.connect_timeout;
     server.ask_for_passwords = options.authentication == config::AuthenticationMode::password;
@@ -86,11 +81,11 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
                 spdlog::error("reload: the policy stays as it was: {}", problem);
             }
         },
-        [](const std::string& trouble) { std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str()); });
+        [](const std::string& trouble) {
+            std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
+        });
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    return pgchaperone::cli::run(argc, argv, serve);
-}
+int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve); }

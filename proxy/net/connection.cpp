@@ -43,9 +43,12 @@ void log_failure(std::uint64_t session, std::exception_ptr failure) {
 }  // namespace
 
 Connection::Connection(IoThread& thread, Transport::Socket client, session::Setup setup)
-    : thread_(thread), id_(setup.id), session_(std::move(setup)),
+    : thread_(thread),
+      id_(setup.id),
+      session_(std::move(setup)),
       client_{std::make_shared<Transport>(std::move(client)), Gate(thread.context())},
-      server_{nullptr, Gate(thread.context())}, deadline_(thread.context()) {}
+      server_{nullptr, Gate(thread.context())},
+      deadline_(thread.context()) {}
 
 Connection::~Connection() = default;
 
@@ -55,10 +58,11 @@ void Connection::start() {
     prepare_socket(client_.transport->socket());
     carry_out();
     ++coroutines_;
-    asio::co_spawn(thread_.context(), pump(true), [self = shared_from_this()](std::exception_ptr failure) {
-        log_failure(self->id_, failure);
-        self->finished();
-    });
+    asio::co_spawn(thread_.context(), pump(true),
+                   [self = shared_from_this()](std::exception_ptr failure) {
+                       log_failure(self->id_, failure);
+                       self->finished();
+                   });
 }
 
 void Connection::finished() {
@@ -104,11 +108,13 @@ awaitable<void> Connection::pump(bool from_client) {
         char* data = buffer.data();
         if (side.read_on && ++in_a_row < reads_in_a_row) {
             data = thread_.scratch().data();
-            size = transport->socket().read_some(asio::buffer(data, IoThread::scratch_bytes), error);
+            size = transport->socket().read_some(asio::buffer(data, IoThread::scratch_bytes),
+                                                 error);
             side.read_on = !error && size == IoThread::scratch_bytes;
             if (error == asio::error::would_block || error == asio::error::try_again) continue;
         } else if (side.read_on) {
-            // The socket stays readable, so the reactor will not tell of it again: come back by ourselves.
+            // The socket stays readable, so the reactor will not tell of it again: come back by
+            // ourselves.
             in_a_row = 0;
             co_await asio::post(thread_.context(), asio::as_tuple(asio::use_awaitable));
             continue;
@@ -123,7 +129,7 @@ awaitable<void> Connection::pump(bool from_client) {
         if (closing_) break;
         if (error == asio::error::operation_aborted) continue;
         if (error) {
-            side_ended(from_client, error != asio::error::eof);
+            side_ended(from_client, error != asio::error::eof || transport->write_failed());
             break;
         }
         if (!received(from_client, {data, size})) break;
@@ -133,9 +139,11 @@ awaitable<void> Connection::pump(bool from_client) {
     co_await say_good_bye(transport, side.gate, from_client);
 }
 
-// After the last word: let it arrive. A socket that is closed with unread bytes in it takes back what it sent
-// last, so what a client still sends is read and dropped until it closes its side, for a moment.
-awaitable<void> Connection::say_good_bye(std::shared_ptr<Transport> transport, Gate& gate, bool linger) {
+// After the last word: let it arrive. A socket that is closed with unread bytes in it takes back
+// what it sent last, so what a client still sends is read and dropped until it closes its side, for
+// a moment.
+awaitable<void> Connection::say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
+                                         bool linger) {
     transport->shutdown_when_sent();
     asio::steady_timer limit(thread_.context(), flush_time);
     const auto close_when_over = [transport](const boost::system::error_code& error) {
@@ -230,7 +238,8 @@ void Connection::tell(const Event& event) {
     carry_out();
 }
 
-// Not entered twice: a command whose answer is known at once feeds it to the core and lets the loop go on.
+// Not entered twice: a command whose answer is known at once feeds it to the core and lets the loop
+// go on.
 void Connection::carry_out() {
     if (carrying_out_) return;
     carrying_out_ = true;
@@ -239,6 +248,13 @@ void Connection::carry_out() {
     }
     carrying_out_ = false;
     if (draining_ && !closing_ && session_.end_if_idle()) return carry_out();
+    // A client that has gone shows first in what we can't send it. (A server may have left a last
+    // word: it is read.)
+    if (!closing_ && !client_lost_ && client_.transport->write_failed()) {
+        client_lost_ = true;
+        client_.ended = true;
+        return tell(session::ClientClosed{true});
+    }
     open_gates();
 }
 
@@ -288,11 +304,12 @@ awaitable<void> Connection::open_upstream() {
 void Connection::carry_out(session::StartTls& command) {
     TlsChannelOptions options;
     options.direct = command.direct;
-    client_.transport->set_tls(std::make_unique<TlsChannel>(thread_.shared().tls().client, options));
+    client_.transport->set_tls(
+        std::make_unique<TlsChannel>(thread_.shared().tls().client, options));
     (void)client_.transport->tls()->start();
     if (command.received.empty()) return;
-    // The bytes came before anybody knew that they were TLS. Fed after the core has been asked for everything
-    // else, so on a turn of its own.
+    // The bytes came before anybody knew that they were TLS. Fed after the core has been asked for
+    // everything else, so on a turn of its own.
     asio::post(thread_.context(), [self = shared_from_this(), bytes = std::move(command.received)] {
         if (!self->closing_) self->received(true, bytes);
     });
@@ -308,29 +325,30 @@ void Connection::carry_out(session::Judge& command) {
     policy::Engine& engine = thread_.engine();
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {
-        session_.handle(session::Verdict{
-            engine.judge_oversized(command.oversized_bytes, facts, moment)});
+        session_.handle(
+            session::Verdict{engine.judge_oversized(command.oversized_bytes, facts, moment)});
         return;
     }
     switch (command.kind) {
-    case session::StatementKind::query:
-    case session::StatementKind::parse:
-        if (command.sql.size() > policy::Engine::off_thread_bytes) {
-            thread_.shared().judges->judge(
-                {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
+        case session::StatementKind::query:
+        case session::StatementKind::parse:
+            if (command.sql.size() > policy::Engine::off_thread_bytes) {
+                thread_.shared().judges->judge(
+                    {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
+                return;
+            }
+            session_.handle(
+                session::Verdict{engine.judge(command.sql, command.lexical, facts, moment)});
             return;
-        }
-        session_.handle(session::Verdict{engine.judge(command.sql, command.lexical, facts, moment)});
-        return;
-    case session::StatementKind::execute:
-        session_.handle(session::Verdict{command.analysis
-                                             ? engine.judge_again(command.analysis, facts, moment)
-                                             : engine.judge_unknown_statement(facts, moment)});
-        return;
-    case session::StatementKind::function_call:
-        session_.handle(
-            session::Verdict{engine.judge_function_call(command.function_oid, facts, moment)});
-        return;
+        case session::StatementKind::execute:
+            session_.handle(session::Verdict{
+                command.analysis ? engine.judge_again(command.analysis, facts, moment)
+                                 : engine.judge_unknown_statement(facts, moment)});
+            return;
+        case session::StatementKind::function_call:
+            session_.handle(
+                session::Verdict{engine.judge_function_call(command.function_oid, facts, moment)});
+            return;
     }
 }
 
@@ -345,26 +363,25 @@ void Connection::deliver(const session::AuditStored& stored) {
 void Connection::carry_out(session::StoreAudit& command) {
     const auto now = std::chrono::system_clock::now();
     for (audit::Record& record : command.records) record.time = now;
-    const audit::Submitted submitted =
-        thread_.shared().audit->submit(std::move(command.records), audit_token());
+    const audit::Submitted submitted = thread_.shared().audit->submit(std::move(command.records),
+                                                                      audit_token());
     if (submitted != audit::Submitted::accepted) {
         session_.handle(session::AuditStored{false, "too many records wait for the disk"});
     }
 }
 
 // The session and, in the low bits, the thread that it lives on: see Server::audit_completed.
-std::uint64_t Connection::audit_token() const {
-    return id_ << 16 | thread_.index();
-}
+std::uint64_t Connection::audit_token() const { return id_ << 16 | thread_.index(); }
 
 void Connection::carry_out(session::SetDeadline& command) {
     const ServerOptions& options = thread_.shared().options;
     const bool login = command.kind == session::DeadlineKind::login;
-    deadline_.expires_after(login ? options.login_timeout
-                                  : std::chrono::duration_cast<std::chrono::milliseconds>(cancel_time));
+    deadline_.expires_after(
+        login ? options.login_timeout
+              : std::chrono::duration_cast<std::chrono::milliseconds>(cancel_time));
     const session::Deadline event{command.kind};
-    deadline_.async_wait([self = weak_from_this(), event, round = ++deadline_round_](
-                             const boost::system::error_code& error) {
+    deadline_.async_wait([self = weak_from_this(), event,
+                          round = ++deadline_round_](const boost::system::error_code& error) {
         const auto connection = self.lock();
         if (error || !connection || connection->deadline_round_ != round) return;
         connection->tell(event);
@@ -385,7 +402,8 @@ void Connection::carry_out(session::Close& command) {
     close_reason_ = std::move(command.reason);
     ++deadline_round_;
     deadline_.cancel();
-    // The readers wake up and say good-bye. What waits for the socket's room is not a reader and goes on.
+    // The readers wake up and say good-bye. What waits for the socket's room is not a reader and
+    // goes on.
     for (Side* const side : {&client_, &server_}) {
         if (!side->transport) continue;
         side->transport->shutdown_when_sent();
@@ -397,17 +415,13 @@ void Connection::carry_out(session::Close& command) {
 void Connection::carry_out(session::Log& command) {
     const policy::SessionFacts& facts = session_.facts();
     switch (command.level) {
-    case session::LogLevel::debug:
-        spdlog::debug("session {}: {}", id_, command.text);
-        return;
-    case session::LogLevel::info:
-        spdlog::info("session {}: {}: user={} database={} client={} application={} tls={}", id_, command.text,
-                     facts.user, facts.database, facts.client.text, facts.application_name,
-                     facts.tls ? "yes" : "no");
-        return;
-    case session::LogLevel::warning:
-        spdlog::warn("session {}: {}", id_, command.text);
-        return;
+        case session::LogLevel::debug: spdlog::debug("session {}: {}", id_, command.text); return;
+        case session::LogLevel::info:
+            spdlog::info("session {}: {}: user={} database={} client={} application={} tls={}", id_,
+                         command.text, facts.user, facts.database, facts.client.text,
+                         facts.application_name, facts.tls ? "yes" : "no");
+            return;
+        case session::LogLevel::warning: spdlog::warn("session {}: {}", id_, command.text); return;
     }
 }
 

@@ -1,10 +1,14 @@
 #pragma once
-// The Asio host of one session: two sockets, the core between them, and the carrying out of its commands.
+// The Asio host of one session: two sockets, the core between them, and the carrying out of its
+// commands.
 //
-//   client_.read -> Session -> server_.write        and the other way round; full duplex, each direction
-//                                                   stops reading while the other side can't take more
+//   client_.read -> Session -> server_.write        and the other way round; full duplex, each
+//   direction
+//                                                   stops reading while the other side can't take
+//                                                   more
 //
-// Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both are done.
+// Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both
+// are done.
 
 #include "proxy/net/transport.h"
 #include "proxy/session/session.h"
@@ -37,7 +41,8 @@ public:
     void deliver(const session::Verdict& verdict);
     void deliver(const session::AuditStored& stored);
 
-    // The process ends: idle sessions at once, busy ones when they are idle, all of them when `now` is true.
+    // The process ends: idle sessions at once, busy ones when they are idle, all of them when `now`
+    // is true.
     void drain(bool now);
 
 private:
@@ -53,14 +58,15 @@ private:
     struct Side {
         std::shared_ptr<Transport> transport;
         Gate gate;
-        bool ended = false;  // its reader is done
+        bool ended = false;    // its reader is done
         bool read_on = false;  // the socket may hold more than the last read took
     };
 
     boost::asio::awaitable<void> pump(bool from_client);
     boost::asio::awaitable<void> open_upstream();
     boost::asio::awaitable<void> wait(Gate& gate);
-    boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate, bool linger);
+    boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
+                                              bool linger);
     std::uint64_t audit_token() const;
     bool may_read(bool from_client) const;
     // Hands what was read to the core, through TLS where there is some. False: the side has ended.
@@ -95,6 +101,7 @@ private:
     std::uint64_t deadline_round_ = 0;
     bool carrying_out_ = false;
     bool client_tls_announced_ = false;
+    bool client_lost_ = false;
     bool closing_ = false;
     bool draining_ = false;
     unsigned coroutines_ = 0;

@@ -1,7 +1,8 @@
 #pragma once
-// One thread with one io_context, on which connections live from accept to close. Everything a connection
-// touches on the way of a query belongs to its thread, so nothing is locked: the io_context runs without its
-// own locks (BOOST_ASIO_CONCURRENCY_HINT_UNSAFE), and other threads reach it only through post().
+// One thread with one io_context, on which connections live from accept to close. Everything a
+// connection touches on the way of a query belongs to its thread, so nothing is locked: the
+// io_context runs without its own locks (BOOST_ASIO_CONCURRENCY_HINT_UNSAFE), and other threads
+// reach it only through post().
 
 #include "policy/engine.h"
 #include "proxy/net/tls_context.h"

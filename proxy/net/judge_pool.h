@@ -1,6 +1,6 @@
 #pragma once
-// Judges statements that are too long for an I/O thread: on a thread with a large stack of its own, so that a
-// 16 MiB INSERT does not stall the other sessions.
+// Judges statements that are too long for an I/O thread: on a thread with a large stack of its own,
+// so that a 16 MiB INSERT does not stall the other sessions.
 
 #include "policy/engine.h"
 #include "policy/parser_thread.h"

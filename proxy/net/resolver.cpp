@@ -20,7 +20,8 @@ Resolved unix_socket(const Address& address) {
     sockaddr_un name{};
     name.sun_family = AF_UNIX;
     const std::string path = address.text();
-    if (path.size() >= sizeof name.sun_path) return {{}, "the socket's path " + path + " is too long"};
+    if (path.size() >= sizeof name.sun_path)
+        return {{}, "the socket's path " + path + " is too long"};
     std::memcpy(name.sun_path, path.c_str(), path.size() + 1);
     return {{Endpoint(&name, sizeof name, 0)}, {}};
 }
@@ -32,7 +33,8 @@ Resolved resolve_now(const Address& address, bool passive, bool numeric_only) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0) | (numeric_only ? AI_NUMERICHOST : 0);
+    hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0) |
+                     (numeric_only ? AI_NUMERICHOST : 0);
     const bool any = address.host.empty() || address.host == "*";
     addrinfo* found = nullptr;
     const int status = ::getaddrinfo(any && passive ? nullptr : address.host.c_str(),

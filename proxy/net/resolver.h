@@ -1,14 +1,14 @@
 #pragma once
-// Turns the upstream's address into socket addresses. Names are looked up on a thread of its own, since the
-// system's resolver blocks; numeric addresses and Unix-domain sockets take no thread. Answers are kept for a few
-// seconds, so that a flood of connections is one look-up.
+// Turns the upstream's address into socket addresses. Names are looked up on a thread of its own,
+// since the system's resolver blocks; numeric addresses and Unix-domain sockets take no thread.
+// Answers are kept for a few seconds, so that a flood of connections is one look-up.
 
 #include "proxy/net/server_options.h"
 
 #include <boost/asio/generic/stream_protocol.hpp>
 
-#include <condition_variable>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>

@@ -58,8 +58,9 @@ policy::ClientAddress address_of(const asio::generic::stream_protocol::endpoint&
         std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
         const asio::ip::address_v6 v6 = tcp.address().to_v6();
         address.bytes = v6.to_bytes();
-        address.text = v6.is_v4_mapped() ? asio::ip::make_address_v4(asio::ip::v4_mapped, v6).to_string()
-                                         : v6.to_string();
+        address.text = v6.is_v4_mapped()
+                           ? asio::ip::make_address_v4(asio::ip::v4_mapped, v6).to_string()
+                           : v6.to_string();
     } else {
         address.local = true;
         address.text = "[local]";
@@ -69,7 +70,8 @@ policy::ClientAddress address_of(const asio::generic::stream_protocol::endpoint&
 
 std::string random_nonce() {
     unsigned char bytes[nonce_bytes];
-    if (RAND_bytes(bytes, nonce_bytes) != 1) throw std::runtime_error("no random numbers from OpenSSL");
+    if (RAND_bytes(bytes, nonce_bytes) != 1)
+        throw std::runtime_error("no random numbers from OpenSSL");
     unsigned char text[4 * ((nonce_bytes + 2) / 3) + 1];
     const int size = EVP_EncodeBlock(text, bytes, nonce_bytes);
     return std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
@@ -132,9 +134,8 @@ public:
         for (auto& thread : threads_) {
             workers_.emplace_back([&one = *thread] { one.run(); });
         }
-        threads_.front()->post([this] {
-            asio::co_spawn(threads_.front()->context(), accept(), asio::detached);
-        });
+        threads_.front()->post(
+            [this] { asio::co_spawn(threads_.front()->context(), accept(), asio::detached); });
         spdlog::info("listening on {}, guarding {}", shared_.options.listen.text(),
                      shared_.options.upstream.text());
     }
@@ -175,7 +176,9 @@ private:
     void open_audit() {
         audit::WriterOptions options;
         options.file = shared_.options.audit_file;
-        options.on_completion = [this](std::span<const audit::Completion> done) { audit_completed(done); };
+        options.on_completion = [this](std::span<const audit::Completion> done) {
+            audit_completed(done);
+        };
         options.on_notice = [](std::string_view notice) { spdlog::warn("audit log: {}", notice); };
         auto writer = audit::Writer::open(std::move(options));
         if (writer.has_error()) throw std::runtime_error(writer.error().text);
@@ -213,10 +216,11 @@ private:
             if (!error) acceptor.bind(endpoint, error);
             if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
             if (error) {
-                throw std::runtime_error("can't listen on " + address.text() + ": " + error.message() +
-                                         (error == asio::error::address_in_use
-                                              ? " (does another server use this port? choose one with --listen)"
-                                              : ""));
+                throw std::runtime_error(
+                    "can't listen on " + address.text() + ": " + error.message() +
+                    (error == asio::error::address_in_use
+                         ? " (does another server use this port? choose one with --listen)"
+                         : ""));
             }
             acceptors_.push_back(std::move(acceptor));
         }
@@ -250,8 +254,8 @@ private:
         while (acceptor.is_open()) {
             Transport::Socket socket(threads_.front()->context());
             asio::generic::stream_protocol::endpoint peer;
-            const auto [error] =
-                co_await acceptor.async_accept(socket, peer, asio::as_tuple(asio::use_awaitable));
+            const auto [error] = co_await acceptor.async_accept(
+                socket, peer, asio::as_tuple(asio::use_awaitable));
             if (!acceptor.is_open()) co_return;
             if (error) {
                 // Out of descriptors, most likely: what we have goes on, newcomers wait.
@@ -284,14 +288,15 @@ private:
         boost::system::error_code error;
         const int descriptor = socket.release(error);
         thread.post([&thread, descriptor, protocol, setup = std::move(setup)]() mutable {
-            take_in(thread, Transport::Socket(thread.context(), protocol, descriptor), std::move(setup));
+            take_in(thread, Transport::Socket(thread.context(), protocol, descriptor),
+                    std::move(setup));
         });
     }
 
     static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup) {
         spdlog::info("session {}: start: client={}", setup.id, setup.client.text);
-        const auto connection =
-            std::make_shared<Connection>(thread, std::move(socket), std::move(setup));
+        const auto connection = std::make_shared<Connection>(thread, std::move(socket),
+                                                             std::move(setup));
         thread.add(connection);
         connection->start();
     }
@@ -306,7 +311,8 @@ private:
 }  // namespace
 
 int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          const std::function<void()>& reload, const std::function<void(const std::string&)>& trouble) {
+          const std::function<void()>& reload,
+          const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
     std::unique_ptr<Server> server;
     try {

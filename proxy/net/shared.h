@@ -1,5 +1,6 @@
 #pragma once
-// What all threads of the host share: settings, the rules in force, the audit log. Read-only or thread-safe.
+// What all threads of the host share: settings, the rules in force, the audit log. Read-only or
+// thread-safe.
 
 #include "audit/writer.h"
 #include "policy/engine.h"

@@ -71,8 +71,8 @@ void Transport::send(std::string_view bytes) {
 // Never throws: everything awaited answers with a tuple.
 asio::awaitable<void> Transport::send_pending(std::shared_ptr<void> owner) {
     while (pending_bytes() > 0 && !broken_ && socket_.is_open()) {
-        const auto [waited] =
-            co_await socket_.async_wait(Socket::wait_write, asio::as_tuple(asio::use_awaitable));
+        const auto [waited] = co_await socket_.async_wait(Socket::wait_write,
+                                                          asio::as_tuple(asio::use_awaitable));
         if (waited == asio::error::operation_aborted && socket_.is_open()) continue;
         if (waited || !socket_.is_open()) {
             broken_ = true;

@@ -1,6 +1,6 @@
 #pragma once
-// One side's socket, with or without TLS on it. Writes are tried at once, without waiting; what the socket does
-// not take waits in a buffer and goes out as soon as it can. Reads are awaited.
+// One side's socket, with or without TLS on it. Writes are tried at once, without waiting; what the
+// socket does not take waits in a buffer and goes out as soon as it can. Reads are awaited.
 //
 // Lives on one thread. Knows no protocol. Invariant: bytes leave in the order of write().
 
@@ -30,11 +30,13 @@ public:
     TlsChannel* tls() { return tls_.get(); }
     void set_tls(std::unique_ptr<TlsChannel> channel) { tls_ = std::move(channel); }
 
-    // Sends plaintext. Errors of the socket are not told here: the reading side finds out, and what was to be
-    // sent is dropped.
+    // Sends plaintext. Where the socket fails, what was to be sent is dropped; see write_failed().
     void write(std::string_view plaintext);
     // Sends what TLS has to say of itself (handshake, alerts). After every call of the channel.
     void flush_tls();
+
+    // The other side takes nothing any more. What it sent before may still be there to be read.
+    bool write_failed() const { return broken_; }
 
     // Bytes that the socket has not taken yet.
     std::size_t pending_bytes() const { return pending_.size() - pending_sent_; }

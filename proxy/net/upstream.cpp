@@ -31,15 +31,16 @@ struct Lookup {
 awaitable<Resolved> look_up(IoThread& thread) {
     const auto lookup = std::make_shared<Lookup>(thread.context());
     IoThread* const home = &thread;
-    thread.shared().resolver->resolve(thread.shared().options.upstream, [lookup, home](Resolved resolved) {
-        // Either this thread or the resolver's.
-        auto handed = std::make_shared<Resolved>(std::move(resolved));
-        home->post([lookup, handed] {
-            lookup->resolved = std::move(*handed);
-            lookup->done = true;
-            lookup->answered.cancel();
+    thread.shared().resolver->resolve(
+        thread.shared().options.upstream, [lookup, home](Resolved resolved) {
+            // Either this thread or the resolver's.
+            auto handed = std::make_shared<Resolved>(std::move(resolved));
+            home->post([lookup, handed] {
+                lookup->resolved = std::move(*handed);
+                lookup->done = true;
+                lookup->answered.cancel();
+            });
         });
-    });
     while (!lookup->done) co_await lookup->answered.async_wait(asio::as_tuple(asio::use_awaitable));
     co_return std::move(lookup->resolved);
 }
@@ -69,8 +70,8 @@ awaitable<std::string> connect_one(Transport& transport,
     transport.socket().open(endpoint.protocol(), error);
     if (error) co_return error.message();
     prepare_socket(transport.socket());
-    const auto [connected] =
-        co_await transport.socket().async_connect(endpoint, asio::as_tuple(asio::use_awaitable));
+    const auto [connected] = co_await transport.socket().async_connect(
+        endpoint, asio::as_tuple(asio::use_awaitable));
     if (connected) co_return connected.message();
     // Options of the connected socket: before, its family was not known to all of them.
     prepare_socket(transport.socket());
@@ -85,7 +86,8 @@ awaitable<void> flushed(Transport& transport) {
     }
 }
 
-awaitable<std::string> handshake(Transport& transport, IoThread& thread, TlsContextPtr context, bool direct) {
+awaitable<std::string> handshake(Transport& transport, IoThread& thread, TlsContextPtr context,
+                                 bool direct) {
     TlsChannelOptions options;
     options.server_name = thread.shared().options.upstream.host;
     options.direct = direct;
@@ -122,7 +124,8 @@ awaitable<std::string> negotiate(Transport& transport, IoThread& thread, TlsCont
         asio::buffer(&answer, 1), asio::as_tuple(asio::use_awaitable));
     if (error) co_return "no answer to the request for TLS: " + error.message();
     if (answer == 'S') co_return co_await handshake(transport, thread, std::move(context), false);
-    if (answer == 'N' && (mode == TlsMode::prefer || mode == TlsMode::allow)) co_return std::string();
+    if (answer == 'N' && (mode == TlsMode::prefer || mode == TlsMode::allow))
+        co_return std::string();
     if (answer == 'N') co_return "the server does not offer TLS, and upstream_tls requires it";
     co_return "the server answered the request for TLS with neither yes nor no";
 }
@@ -142,7 +145,8 @@ awaitable<UpstreamConnection> connect_upstream(IoThread& thread, std::weak_ptr<v
         error = co_await connect_one(*transport, endpoint);
         TlsContextPtr context = thread.shared().tls().upstream;
         // As libpq has it, there is no TLS on a Unix-domain socket.
-        if (error.empty() && context && tcp) error = co_await negotiate(*transport, thread, std::move(context));
+        if (error.empty() && context && tcp)
+            error = co_await negotiate(*transport, thread, std::move(context));
         if (deadline.expired()) error = "no connection within the time limit";
         if (error.empty()) {
             co_return UpstreamConnection{std::move(transport), {}};
@@ -150,8 +154,8 @@ awaitable<UpstreamConnection> connect_upstream(IoThread& thread, std::weak_ptr<v
         transport->close();
         if (deadline.expired()) break;
     }
-    co_return UpstreamConnection{nullptr, "could not connect to the server at " + options.upstream.text() +
-                                              ": " + error};
+    co_return UpstreamConnection{
+        nullptr, "could not connect to the server at " + options.upstream.text() + ": " + error};
 }
 
 }  // namespace pgchaperone::net

@@ -1,6 +1,6 @@
 #pragma once
-// Opens a connection to the upstream server: addresses one after the other, then TLS as configured, by SSLRequest
-// or directly. What comes out speaks PostgreSQL from its next byte on.
+// Opens a connection to the upstream server: addresses one after the other, then TLS as configured,
+// by SSLRequest or directly. What comes out speaks PostgreSQL from its next byte on.
 
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_channel.h"
@@ -21,6 +21,7 @@ struct UpstreamConnection {
 };
 
 // Never throws. Gives up after ServerOptions::connect_timeout.
-boost::asio::awaitable<UpstreamConnection> connect_upstream(IoThread& thread, std::weak_ptr<void> owner);
+boost::asio::awaitable<UpstreamConnection> connect_upstream(IoThread& thread,
+                                                            std::weak_ptr<void> owner);
 
 }  // namespace pgchaperone::net

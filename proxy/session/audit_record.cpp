@@ -8,13 +8,10 @@ namespace {
 
 std::string_view protocol_name(StatementKind kind) {
     switch (kind) {
-    case StatementKind::query:
-        return "simple";
-    case StatementKind::parse:
-    case StatementKind::execute:
-        return "extended";
-    case StatementKind::function_call:
-        return "function call";
+        case StatementKind::query: return "simple";
+        case StatementKind::parse:
+        case StatementKind::execute: return "extended";
+        case StatementKind::function_call: return "function call";
     }
     return {};
 }
@@ -49,8 +46,8 @@ bool needs_record(const policy::Decision& decision) {
 }
 
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
-                          StatementKind kind, const std::string& text, const policy::Judgement& judgement,
-                          std::size_t index) {
+                          StatementKind kind, const std::string& text,
+                          const policy::Judgement& judgement, std::size_t index) {
     const policy::Decision& decision = judgement.decisions[index];
     audit::Record record;
     record.session = session.id;
@@ -67,7 +64,8 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
     if (judgement.analysis) {
         if (record.statement.empty()) record.statement = judgement.analysis->text;
         record.fingerprint = judgement.analysis->fingerprint;
-        if (index < judgement.analysis->statements.size()) facts = &judgement.analysis->statements[index];
+        if (index < judgement.analysis->statements.size())
+            facts = &judgement.analysis->statements[index];
     }
     if (facts != nullptr) {
         record.command = facts->command;

@@ -17,9 +17,10 @@ bool refuses(const policy::Decision& decision);
 // Everything that was not simply allowed leaves a record.
 bool needs_record(const policy::Decision& decision);
 
-// The record of the decision on statement `index` of the judgement. `text`: the whole Query or Parse text.
+// The record of the decision on statement `index` of the judgement. `text`: the whole Query or
+// Parse text.
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
-                          StatementKind kind, const std::string& text, const policy::Judgement& judgement,
-                          std::size_t index);
+                          StatementKind kind, const std::string& text,
+                          const policy::Judgement& judgement, std::size_t index);
 
 }  // namespace pgchaperone::session

@@ -1,5 +1,5 @@
-// What a client sends, message by message. Heads are looked at and bodies streamed; only Query and Parse are
-// needed whole, since they are judged.
+// What a client sends, message by message. Heads are looked at and bodies streamed; only Query and
+// Parse are needed whole, since they are judged.
 //
 //   Query, Parse, unknown Execute, FunctionCall
 //     -> Judge -> Verdict -> [StoreAudit -> AuditStored ->] let_through() or refuse()
@@ -33,22 +33,22 @@ constexpr std::size_t oversized_prefix_bytes = 8 * 1024;
 
 bool may_change_settings(const policy::Analysis* analysis) {
     if (analysis == nullptr) return true;
-    return std::any_of(analysis->statements.begin(), analysis->statements.end(),
-                       [](const policy::StatementFacts& facts) { return facts.may_change_lexical_settings; });
+    return std::any_of(
+        analysis->statements.begin(), analysis->statements.end(),
+        [](const policy::StatementFacts& facts) { return facts.may_change_lexical_settings; });
 }
 
-// The text of a Query or Parse up to its terminator. What follows it is for the server to complain about: it
-// refuses such a message before it looks at the SQL.
-std::string_view up_to_zero(std::string_view bytes) {
-    return bytes.substr(0, bytes.find('\0'));
-}
+// The text of a Query or Parse up to its terminator. What follows it is for the server to complain
+// about: it refuses such a message before it looks at the SQL.
+std::string_view up_to_zero(std::string_view bytes) { return bytes.substr(0, bytes.find('\0')); }
 
 }  // namespace
 
 void Session::read_client() {
     while (waiting_ == Waiting::nothing) {
         if (client_pass_bytes_ > 0) {
-            const std::size_t count = std::min<std::uint64_t>(from_client_.available(), client_pass_bytes_);
+            const std::size_t count = std::min<std::uint64_t>(from_client_.available(),
+                                                              client_pass_bytes_);
             if (count == 0) break;
             if (client_pass_ == Fate::forward) {
                 from_client_.forward(count);
@@ -60,20 +60,13 @@ void Session::read_client() {
         }
         bool progress = false;
         switch (phase_) {
-        case Phase::startup:
-            progress = read_startup();
-            break;
-        case Phase::login:
-            progress = login_from_client();
-            break;
-        case Phase::relay:
-            progress = !ledger_.full() && client_message();
-            break;
-        case Phase::client_tls:
-        case Phase::connecting:
-        case Phase::cancel:
-        case Phase::closed:
-            break;
+            case Phase::startup: progress = read_startup(); break;
+            case Phase::login: progress = login_from_client(); break;
+            case Phase::relay: progress = !ledger_.full() && client_message(); break;
+            case Phase::client_tls:
+            case Phase::connecting:
+            case Phase::cancel:
+            case Phase::closed: break;
         }
         if (!progress) break;
     }
@@ -111,37 +104,26 @@ bool Session::client_message() {
         return true;
     }
     switch (tag) {
-    case FrontendTag::Query:
-        return client_statement(StatementKind::query, total);
-    case FrontendTag::Parse:
-        return client_statement(StatementKind::parse, total);
-    case FrontendTag::Bind:
-        return client_bind(total);
-    case FrontendTag::Execute:
-        return client_execute(total);
-    case FrontendTag::Describe:
-        return client_describe(total);
-    case FrontendTag::Close:
-        return client_close(total);
-    case FrontendTag::FunctionCall:
-        return client_function_call(total);
-    case FrontendTag::Sync:
-        return client_sync(total);
-    case FrontendTag::CopyDone:
-    case FrontendTag::CopyFail:
-        ledger_.sent(Owed::copy_end);
-        pass(total, Fate::forward);
-        return true;
-    case FrontendTag::CopyData:
-    case FrontendTag::Flush:
-        pass(total, Fate::forward);
-        return true;
-    case FrontendTag::Terminate:
-        client_terminated_ = true;
-        from_client_.forward(std::min(total, from_client_.available()));
-        return false;
-    case FrontendTag::PasswordMessage:
-        break;
+        case FrontendTag::Query: return client_statement(StatementKind::query, total);
+        case FrontendTag::Parse: return client_statement(StatementKind::parse, total);
+        case FrontendTag::Bind: return client_bind(total);
+        case FrontendTag::Execute: return client_execute(total);
+        case FrontendTag::Describe: return client_describe(total);
+        case FrontendTag::Close: return client_close(total);
+        case FrontendTag::FunctionCall: return client_function_call(total);
+        case FrontendTag::Sync: return client_sync(total);
+        case FrontendTag::CopyDone:
+        case FrontendTag::CopyFail:
+            ledger_.sent(Owed::copy_end);
+            pass(total, Fate::forward);
+            return true;
+        case FrontendTag::CopyData:
+        case FrontendTag::Flush: pass(total, Fate::forward); return true;
+        case FrontendTag::Terminate:
+            client_terminated_ = true;
+            from_client_.forward(std::min(total, from_client_.available()));
+            return false;
+        case FrontendTag::PasswordMessage: break;
     }
     return false;
 }
@@ -152,8 +134,8 @@ void Session::pass(std::size_t total, Fate fate) {
     client_pass_bytes_ = total;
 }
 
-// The client's bytes can't be told apart any more. The server gets what it needs to see that too: it ends the
-// connection with an error of its own.
+// The client's bytes can't be told apart any more. The server gets what it needs to see that too:
+// it ends the connection with an error of its own.
 void Session::client_gone_wrong(std::size_t bytes_seen, std::string why) {
     from_client_.forward(bytes_seen);
     from_client_.discard_all();
@@ -175,8 +157,10 @@ bool Session::client_bind(std::size_t total) {
     if (names.has_error() && count < total) {
         if (count < bind_head_bytes_max) return false;
         client_gone_wrong(0, "sent a Bind whose names are too long");
-        fatal({"08P01", "pgchaperone: the names in a Bind are longer than " +
-                            std::to_string(bind_head_bytes_max) + " bytes", "", ""},
+        fatal({"08P01",
+               "pgchaperone: the names in a Bind are longer than " +
+                   std::to_string(bind_head_bytes_max) + " bytes",
+               "", ""},
               "names in a Bind too long");
         return false;
     }
@@ -312,9 +296,8 @@ void Session::judged(policy::Judgement judgement) {
             pending_.rule = decision.rule;
         }
         if (needs_record(decision)) {
-            store.records.push_back(
-                make_record(facts_, settings_.application_name(), pending_.kind, pending_text(),
-                            pending_.judgement, i));
+            store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
+                                                pending_text(), pending_.judgement, i));
         }
     }
     explain_cut_off_tail();
@@ -345,7 +328,8 @@ void Session::handle(const AuditStored& event) {
     if (!event.ok && !pending_.refusal) {
         pending_.rule = "audit";
         pending_.refusal = policy::Refusal{
-            "58030", "pgchaperone: this statement needs a record in the audit log, which can't be written",
+            "58030",
+            "pgchaperone: this statement needs a record in the audit log, which can't be written",
             event.error, "Ask the operator of pgchaperone to look at the audit log's disk."};
     }
     carry_out();
@@ -370,35 +354,34 @@ void Session::let_through() {
     std::uint64_t sequence = 0;
     bool runs = true;
     switch (pending_.kind) {
-    case StatementKind::query:
-        // The server forgets the unnamed statement before it reads the text, and its portal with it.
-        names_.set_statement({}, nullptr);
-        names_.set_portal({}, nullptr, 0);
-        sequence = ledger_.sent(Owed::query);
-        break;
-    case StatementKind::parse: {
-        auto handle = std::make_shared<PreparedStatement>();
-        handle->judgement = pending_.judgement;
-        // What was harmless for the sake of the session's own tables may not be when it runs.
-        if (!own_tables_.names().empty()) handle->judgement.policy_version = 0;
-        StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
-        std::unique_ptr<Extra> extra;
-        if (!pending_.name.empty()) {
-            extra = std::make_unique<Extra>();
-            extra->name = std::move(pending_.name);
-            extra->previous = std::move(previous);
+        case StatementKind::query:
+            // The server forgets the unnamed statement before it reads the text, and its portal
+            // with it.
+            names_.set_statement({}, nullptr);
+            names_.set_portal({}, nullptr, 0);
+            sequence = ledger_.sent(Owed::query);
+            break;
+        case StatementKind::parse: {
+            auto handle = std::make_shared<PreparedStatement>();
+            handle->judgement = pending_.judgement;
+            // What was harmless for the sake of the session's own tables may not be when it runs.
+            if (!own_tables_.names().empty()) handle->judgement.policy_version = 0;
+            StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
+            std::unique_ptr<Extra> extra;
+            if (!pending_.name.empty()) {
+                extra = std::make_unique<Extra>();
+                extra->name = std::move(pending_.name);
+                extra->previous = std::move(previous);
+            }
+            sequence = ledger_.sent(Owed::parse, Disposition::forward, std::move(extra));
+            runs = false;
+            break;
         }
-        sequence = ledger_.sent(Owed::parse, Disposition::forward, std::move(extra));
-        runs = false;
-        break;
-    }
-    case StatementKind::execute:
-        sequence = ledger_.sent(Owed::execute);
-        pipeline_open_ = true;
-        break;
-    case StatementKind::function_call:
-        sequence = ledger_.sent(Owed::function_call);
-        break;
+        case StatementKind::execute:
+            sequence = ledger_.sent(Owed::execute);
+            pipeline_open_ = true;
+            break;
+        case StatementKind::function_call: sequence = ledger_.sent(Owed::function_call); break;
     }
     if (runs) ran(analysis, sequence);
     pass(pending_.total, Fate::forward);
@@ -418,33 +401,34 @@ void Session::refuse(policy::Refusal refusal) {
     auto extra = std::make_unique<Extra>();
     extra->refusal = std::move(refusal);
     switch (pending_.kind) {
-    case StatementKind::query:
-        names_.set_statement({}, nullptr);
-        names_.set_portal({}, nullptr, 0);
-        send_to_server(substitute_query(pending_.rule));
-        ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
-        break;
-    case StatementKind::function_call:
-        names_.set_statement({}, nullptr);
-        send_to_server(substitute_query(pending_.rule));
-        ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
-        break;
-    case StatementKind::parse:
-        if (pending_.name.empty()) names_.set_statement({}, nullptr);
-        send_to_server(substitute_parse(pending_.name, pending_.rule));
-        ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
-        break;
-    case StatementKind::execute:
-        send_to_server(substitute_parse(refused_execute_name, pending_.rule));
-        ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
-        break;
+        case StatementKind::query:
+            names_.set_statement({}, nullptr);
+            names_.set_portal({}, nullptr, 0);
+            send_to_server(substitute_query(pending_.rule));
+            ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
+            break;
+        case StatementKind::function_call:
+            names_.set_statement({}, nullptr);
+            send_to_server(substitute_query(pending_.rule));
+            ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
+            break;
+        case StatementKind::parse:
+            if (pending_.name.empty()) names_.set_statement({}, nullptr);
+            send_to_server(substitute_parse(pending_.name, pending_.rule));
+            ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
+            break;
+        case StatementKind::execute:
+            send_to_server(substitute_parse(refused_execute_name, pending_.rule));
+            ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
+            break;
     }
     pass(pending_.total, Fate::discard);
 }
 
 // The text of the statement that waits, for its audit record.
 std::string Session::pending_text() {
-    if (pending_.kind == StatementKind::execute || pending_.kind == StatementKind::function_call) return {};
+    if (pending_.kind == StatementKind::execute || pending_.kind == StatementKind::function_call)
+        return {};
     const auto bytes = from_client_.peek(std::min(pending_.total, from_client_.available()));
     std::string_view body = bytes->substr(protocol::head_size);
     if (pending_.kind == StatementKind::parse) {
@@ -453,31 +437,32 @@ std::string Session::pending_text() {
     return std::string(up_to_zero(body));
 }
 
-// What a skipped or failed message was to do to the names is undone. A portal of an aborted transaction can't be
-// run; its name counts as unknown.
+// What a skipped or failed message was to do to the names is undone. A portal of an aborted
+// transaction can't be run; its name counts as unknown.
 void Session::undo(Entry& entry) {
     switch (entry.owed) {
-    case Owed::bind:
-        names_.set_portal(entry.extra ? std::string_view(entry.extra->name) : std::string_view(), nullptr, 0);
-        break;
-    case Owed::parse:
-        if (!entry.extra) {
-            names_.set_statement({}, nullptr);
-        } else if (entry.disposition == Disposition::forward) {
-            names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
-        }
-        break;
-    case Owed::close:
-        if (entry.extra) names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
-        break;
-    case Owed::query:
-    case Owed::function_call:
-    case Owed::describe_statement:
-    case Owed::describe_portal:
-    case Owed::execute:
-    case Owed::sync:
-    case Owed::copy_end:
-        break;
+        case Owed::bind:
+            names_.set_portal(
+                entry.extra ? std::string_view(entry.extra->name) : std::string_view(), nullptr, 0);
+            break;
+        case Owed::parse:
+            if (!entry.extra) {
+                names_.set_statement({}, nullptr);
+            } else if (entry.disposition == Disposition::forward) {
+                names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
+            }
+            break;
+        case Owed::close:
+            if (entry.extra)
+                names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
+            break;
+        case Owed::query:
+        case Owed::function_call:
+        case Owed::describe_statement:
+        case Owed::describe_portal:
+        case Owed::execute:
+        case Owed::sync:
+        case Owed::copy_end: break;
     }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// What the session core wants its host to do. The core has no socket, clock, thread or file: everything that
-// reaches the world is one of these values, taken with Session::next() in order, and carried out before the session is called again.
+// What the session core wants its host to do. The core has no socket, clock, thread or file:
+// everything that reaches the world is one of these values, taken with Session::next() in order,
+// and carried out before the session is called again.
 
 #include "audit/record.h"
 #include "policy/session_facts.h"
@@ -15,8 +16,8 @@
 
 namespace pgchaperone::session {
 
-// Bytes for one side. Either `owned` holds them, or `view` points into the chunk that the host gave with the
-// last event of that direction, and is valid until the session is called again.
+// Bytes for one side. Either `owned` holds them, or `view` points into the chunk that the host gave
+// with the last event of that direction, and is valid until the session is called again.
 struct Bytes {
     std::string owned;
     std::string_view view;
@@ -30,12 +31,14 @@ struct SendToServer {
     Bytes data;
 };
 
-// Open the connection to the upstream, TLS included where it is configured. Answered by Event Connected.
+// Open the connection to the upstream, TLS included where it is configured. Answered by Event
+// Connected.
 struct Connect {};
 
-// Start TLS with the client as its server. `direct`: the client's first byte was a TLS handshake's, so ALPN
-// is mandatory, and the bytes received so far are given back as `received`. Otherwise nothing may have
-// been received yet. Everything sent before this command goes out in clear. Answered by ClientTlsReady.
+// Start TLS with the client as its server. `direct`: the client's first byte was a TLS handshake's,
+// so ALPN is mandatory, and the bytes received so far are given back as `received`. Otherwise
+// nothing may have been received yet. Everything sent before this command goes out in clear.
+// Answered by ClientTlsReady.
 struct StartTls {
     bool direct = false;
     std::string received;
@@ -43,19 +46,20 @@ struct StartTls {
 
 enum class StatementKind : std::uint8_t { query, parse, execute, function_call };
 
-// Ask the policy. Answered by Verdict, at once or later; meanwhile no further client message is looked at.
-// `sql` is valid until the session's next event: a host that answers later copies it.
+// Ask the policy. Answered by Verdict, at once or later; meanwhile no further client message is
+// looked at. `sql` is valid until the session's next event: a host that answers later copies it.
 struct Judge {
     StatementKind kind = StatementKind::query;
-    std::string_view sql;                 // query, parse: the text, without its terminating NUL
-    std::size_t oversized_bytes = 0;      // not 0: the text is longer than the core keeps, `sql` its beginning
-    policy::AnalysisPtr analysis;         // execute: what was analysed at Parse; null: not known
-    std::uint32_t function_oid = 0;       // function_call
+    std::string_view sql;  // query, parse: the text, without its terminating NUL
+    std::size_t
+        oversized_bytes = 0;  // not 0: the text is longer than the core keeps, `sql` its beginning
+    policy::AnalysisPtr analysis;    // execute: what was analysed at Parse; null: not known
+    std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours
     const std::optional<std::vector<std::string>>* search_path = nullptr;  // likewise
     bool in_transaction = false;
-    bool in_implicit_block = false;       // an extended-protocol pipeline has run something before this
+    bool in_implicit_block = false;  // an extended-protocol pipeline has run something before this
 };
 
 // Put these on disk, then answer with AuditStored. The host fills `time`.
@@ -63,7 +67,8 @@ struct StoreAudit {
     std::vector<audit::Record> records;
 };
 
-// Answer with Event Deadline when this much time has passed. One of each kind at a time; a new one replaces it.
+// Answer with Event Deadline when this much time has passed. One of each kind at a time; a new one
+// replaces it.
 struct SetDeadline {
     DeadlineKind kind = DeadlineKind::login;
 };
@@ -74,7 +79,8 @@ struct ClearDeadline {
 // The client will send nothing more: tell the server so (half-close) once everything is sent.
 struct ShutdownServer {};
 
-// Send what is waiting for the client and the server, then close both connections. Nothing comes after it.
+// Send what is waiting for the client and the server, then close both connections. Nothing comes
+// after it.
 struct Close {
     std::string reason;  // for the log
 };
@@ -86,7 +92,7 @@ struct Log {
     std::string text;
 };
 
-using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit, SetDeadline,
-                             ClearDeadline, ShutdownServer, Close, Log>;
+using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit,
+                             SetDeadline, ClearDeadline, ShutdownServer, Close, Log>;
 
 }  // namespace pgchaperone::session

@@ -18,7 +18,8 @@ struct ServerBytes {
     std::string_view bytes;
 };
 
-// The upstream connection stands, or not: then `error` says which address failed and why, for the client.
+// The upstream connection stands, or not: then `error` says which address failed and why, for the
+// client.
 struct Connected {
     bool ok = false;
     std::string error;
@@ -26,10 +27,12 @@ struct Connected {
     std::string peer_endpoint_hash;  // RFC 5929 tls-server-end-point of the server's certificate
 };
 
-// The handshake that StartTls asked for is done (its failure closes the connection without the core).
+// The handshake that StartTls asked for is done (its failure closes the connection without the
+// core).
 struct ClientTlsReady {
-    std::string own_endpoint_hash;  // tls-server-end-point of our certificate, as the client computes it
-    std::string peer_common_name;   // of the client's certificate, if it sent one
+    std::string
+        own_endpoint_hash;  // tls-server-end-point of our certificate, as the client computes it
+    std::string peer_common_name;  // of the client's certificate, if it sent one
 };
 
 struct Verdict {

@@ -17,8 +17,8 @@ void Inlet::give(std::string_view bytes) {
         chunk_ = bytes;
         return;
     }
-    // The host gives more although the last chunk is not used up: only possible after settle(), with an
-    // empty chunk, or in tests that skip it.
+    // The host gives more although the last chunk is not used up: only possible after settle(),
+    // with an empty chunk, or in tests that skip it.
     settle();
     chunk_ = bytes;
 }

@@ -1,10 +1,10 @@
 #pragma once
-// One direction of a session: bytes come in as the host receives them, are looked at as far as needed, and leave
-// as contiguous runs, as they came. Nothing is copied while the host's chunk lives, save a message that
-// straddles two chunks and must be seen whole.
+// One direction of a session: bytes come in as the host receives them, are looked at as far as
+// needed, and leave as contiguous runs, as they came. Nothing is copied while the host's chunk
+// lives, save a message that straddles two chunks and must be seen whole.
 //
-// Knows no messages. Invariant: bytes leave in the order in which they came, with inserted bytes at the place
-// where they were inserted.
+// Knows no messages. Invariant: bytes leave in the order in which they came, with inserted bytes at
+// the place where they were inserted.
 
 #include "proxy/session/command.h"
 
@@ -21,8 +21,8 @@ public:
     // Adds what the host received. The bytes must stay in place until settle().
     void give(std::string_view bytes);
 
-    // The next `count` bytes in one piece, or nothing while fewer have come. Valid until the next call of
-    // peek, give or settle.
+    // The next `count` bytes in one piece, or nothing while fewer have come. Valid until the next
+    // call of peek, give or settle.
     std::optional<std::string_view> peek(std::size_t count);
     // What is there in one piece, perhaps less than has come in all.
     std::string_view front_piece() const;
@@ -42,14 +42,15 @@ public:
     std::optional<Bytes> take_output();
     bool has_output() const { return !run_.empty() || taken_ < outputs_.size(); }
 
-    // Everything that was to leave has been taken: keep a copy of what the host's chunk still holds.
+    // Everything that was to leave has been taken: keep a copy of what the host's chunk still
+    // holds.
     void settle();
 
 private:
     void flush_run();
     void consume(std::size_t count);
 
-    std::string held_;  // copied bytes, before the chunk
+    std::string held_;        // copied bytes, before the chunk
     std::size_t wanted_ = 0;  // what a peek asked for in vain: room to make once, not by doubling
     std::size_t held_position_ = 0;
     std::string_view chunk_;

@@ -19,36 +19,40 @@ bool ends_with_ready_for_query(Owed owed) {
 // Whether a backend message of this tag can be a reply to a message of this kind, errors apart.
 bool can_answer(Owed owed, char tag) {
     switch (owed) {
-    case Owed::query:
-        switch (tag) {
-        case 'T': case 'D': case 'C': case 'I': case 'G': case 'H': case 'W': case 'd': case 'c': case 'Z':
-            return true;
-        default:
-            return false;
-        }
-    case Owed::function_call:
-        return tag == 'V' || tag == 'Z';
-    case Owed::parse:
-        return tag == '1';
-    case Owed::bind:
-        return tag == '2';
-    case Owed::describe_statement:
-        return tag == 't' || tag == 'T' || tag == 'n';
-    case Owed::describe_portal:
-        return tag == 'T' || tag == 'n';
-    case Owed::execute:
-        switch (tag) {
-        case 'D': case 'C': case 'I': case 's': case 'G': case 'H': case 'd': case 'c':
-            return true;
-        default:
-            return false;
-        }
-    case Owed::close:
-        return tag == '3';
-    case Owed::sync:
-        return tag == 'Z';
-    case Owed::copy_end:
-        return false;
+        case Owed::query:
+            switch (tag) {
+                case 'T':
+                case 'D':
+                case 'C':
+                case 'I':
+                case 'G':
+                case 'H':
+                case 'W':
+                case 'd':
+                case 'c':
+                case 'Z': return true;
+                default: return false;
+            }
+        case Owed::function_call: return tag == 'V' || tag == 'Z';
+        case Owed::parse: return tag == '1';
+        case Owed::bind: return tag == '2';
+        case Owed::describe_statement: return tag == 't' || tag == 'T' || tag == 'n';
+        case Owed::describe_portal: return tag == 'T' || tag == 'n';
+        case Owed::execute:
+            switch (tag) {
+                case 'D':
+                case 'C':
+                case 'I':
+                case 's':
+                case 'G':
+                case 'H':
+                case 'd':
+                case 'c': return true;
+                default: return false;
+            }
+        case Owed::close: return tag == '3';
+        case Owed::sync: return tag == 'Z';
+        case Owed::copy_end: return false;
     }
     return false;
 }
@@ -66,7 +70,8 @@ Entry& Ledger::push(Entry entry) {
 Entry Ledger::pop() {
     Entry entry = std::move(entries_.front());
     entries_.pop_front();
-    if (entries_.empty() && entries_.capacity() > capacity_kept) entries_.set_capacity(capacity_idle);
+    if (entries_.empty() && entries_.capacity() > capacity_kept)
+        entries_.set_capacity(capacity_idle);
     return entry;
 }
 
@@ -135,7 +140,8 @@ Reply Ledger::settle(bool error) {
     return reply;
 }
 
-// An error in the extended protocol: the entry is done, and the server drops all up to the next Sync.
+// An error in the extended protocol: the entry is done, and the server drops all up to the next
+// Sync.
 Reply Ledger::fail_extended() {
     Reply reply = settle(true);
     while (!entries_.empty() && entries_.front().owed != Owed::sync) drop(0);
@@ -143,9 +149,9 @@ Reply Ledger::fail_extended() {
     return reply;
 }
 
-// The server ended a COPY with an error. Whether it had already read (and ignored) a Sync that the client sent
-// among the data can't be seen; such a Sync stays `unsure`, and so does the one after it, until the next
-// reply tells.
+// The server ended a COPY with an error. Whether it had already read (and ignored) a Sync that the
+// client sent among the data can't be seen; such a Sync stays `unsure`, and so does the one after
+// it, until the next reply tells.
 Reply Ledger::failed_in_copy(bool protocol_violation) {
     entries_.front().copying_in = false;
     if (protocol_violation) {
@@ -227,22 +233,19 @@ Reply Ledger::received(char tag, bool protocol_violation) {
         return reply;
     }
     switch (tag) {
-    case 'Z':
-        return ready_for_query();
-    case 'G':
-        start_copy_in();
-        return part(front.disposition);
-    case 'C':
-        if (front.copying_in) finish_copy_in();
-        return front.owed == Owed::execute ? settle(false) : part(front.disposition);
-    case 'I': case 's':
-        return front.owed == Owed::execute ? settle(false) : part(front.disposition);
-    case '1': case '2': case '3': case 'n':
-        return settle(false);
-    case 'T':
-        return front.owed == Owed::query ? part(front.disposition) : settle(false);
-    default:
-        return part(front.disposition);
+        case 'Z': return ready_for_query();
+        case 'G': start_copy_in(); return part(front.disposition);
+        case 'C':
+            if (front.copying_in) finish_copy_in();
+            return front.owed == Owed::execute ? settle(false) : part(front.disposition);
+        case 'I':
+        case 's': return front.owed == Owed::execute ? settle(false) : part(front.disposition);
+        case '1':
+        case '2':
+        case '3':
+        case 'n': return settle(false);
+        case 'T': return front.owed == Owed::query ? part(front.disposition) : settle(false);
+        default: return part(front.disposition);
     }
 }
 

@@ -1,13 +1,15 @@
 #pragma once
-// The reply ledger: a FIFO of what the server still owes for the messages that it was sent, so that every reply
-// is known by the message that it answers. It mirrors the server's own rules (PostgreSQL's tcop/postgres.c and
-// commands/copyfromparse.c): after an error in the extended protocol everything up to Sync is dropped, a simple
-// Query included; an error in a simple Query or FunctionCall starts no skipping; while the server reads COPY
-// data it ignores Sync and Flush.
+// The reply ledger: a FIFO of what the server still owes for the messages that it was sent, so that
+// every reply is known by the message that it answers. It mirrors the server's own rules
+// (PostgreSQL's tcop/postgres.c and commands/copyfromparse.c): after an error in the extended
+// protocol everything up to Sync is dropped, a simple Query included; an error in a simple Query or
+// FunctionCall starts no skipping; while the server reads COPY data it ignores Sync and Flush.
 //
-// Knows message tags, not bytes. NoticeResponse, NotificationResponse and ParameterStatus live outside it.
+// Knows message tags, not bytes. NoticeResponse, NotificationResponse and ParameterStatus live
+// outside it.
 //
-// Invariant: entries stand in the order in which their messages were sent; sequence numbers only grow.
+// Invariant: entries stand in the order in which their messages were sent; sequence numbers only
+// grow.
 
 #include "policy/decision.h"
 
@@ -28,10 +30,10 @@ enum class Owed : std::uint8_t {
     bind,                // BindComplete
     describe_statement,  // ParameterDescription, then RowDescription or NoData
     describe_portal,     // RowDescription or NoData
-    execute,             // rows or COPY, up to CommandComplete, EmptyQueryResponse or PortalSuspended
-    close,               // CloseComplete
-    sync,                // ReadyForQuery
-    copy_end,            // nothing: marks where the client sent CopyDone or CopyFail
+    execute,   // rows or COPY, up to CommandComplete, EmptyQueryResponse or PortalSuspended
+    close,     // CloseComplete
+    sync,      // ReadyForQuery
+    copy_end,  // nothing: marks where the client sent CopyDone or CopyFail
 };
 
 // What the client gets to see of the replies to an entry.
@@ -45,18 +47,20 @@ struct PreparedStatement;
 
 // What an entry carries besides its kind; most carry nothing.
 struct Extra {
-    policy::Refusal refusal;                           // replace: what the client is told instead
-    std::string name;                                  // parse, bind, close: the statement's or portal's name
-    std::shared_ptr<const PreparedStatement> previous; // parse, close: what stood under the name before
-    bool names_portal = false;                         // bind, close of a portal
+    policy::Refusal refusal;  // replace: what the client is told instead
+    std::string name;         // parse, bind, close: the statement's or portal's name
+    std::shared_ptr<const PreparedStatement>
+        previous;               // parse, close: what stood under the name before
+    bool names_portal = false;  // bind, close of a portal
 };
 
 struct Entry {
     Owed owed = Owed::query;
     Disposition disposition = Disposition::forward;
     bool copying_in = false;  // the server has asked for COPY data and not ended the COPY
-    bool errored = false;     // query, function_call, sync: the error has come, ReadyForQuery has not
-    bool unsure = false;      // sent while the server may have been reading COPY data: it may have ignored it
+    bool errored = false;  // query, function_call, sync: the error has come, ReadyForQuery has not
+    bool unsure = false;   // sent while the server may have been reading COPY data: it may have
+                           // ignored it
     std::uint64_t sequence = 0;
     std::unique_ptr<Extra> extra;
 };
@@ -71,42 +75,42 @@ struct Reply {
     };
     Kind kind = Kind::part;
     Disposition disposition = Disposition::forward;
-    bool first_error = false;       // an ErrorResponse that settles or fails the entry
-    bool failed = false;            // an error came before this ReadyForQuery, in the same entry
-    bool synced = false;            // ReadyForQuery for a query, function_call or sync of the client
-    std::uint64_t sequence = 0;     // of the entry that the reply belongs to
-    std::unique_ptr<Extra> extra;   // of that entry, for a settled or failed one
+    bool first_error = false;      // an ErrorResponse that settles or fails the entry
+    bool failed = false;           // an error came before this ReadyForQuery, in the same entry
+    bool synced = false;           // ReadyForQuery for a query, function_call or sync of the client
+    std::uint64_t sequence = 0;    // of the entry that the reply belongs to
+    std::unique_ptr<Extra> extra;  // of that entry, for a settled or failed one
 };
 
 class Ledger {
 public:
-    // A client that sends without reading can make the server owe at most this many replies; past it the
-    // client is not read until some are settled.
+    // A client that sends without reading can make the server owe at most this many replies; past
+    // it the client is not read until some are settled.
     static constexpr std::size_t entries_max = 65'536;
 
     Ledger();
 
-    // Called for every entry of the extended protocol that failed, and for every one that an error made the
-    // server skip: what they were to do has not been done.
+    // Called for every entry of the extended protocol that failed, and for every one that an error
+    // made the server skip: what they were to do has not been done.
     using Undone = std::function<void(Entry&)>;
     void on_undone(Undone undone) { undone_ = std::move(undone); }
 
-    // Records a message that is being sent to the server. Returns its sequence number. While skipping()
-    // only a sync may be added: the server ignores everything else.
+    // Records a message that is being sent to the server. Returns its sequence number. While
+    // skipping() only a sync may be added: the server ignores everything else.
     std::uint64_t sent(Owed owed, Disposition disposition = Disposition::forward,
                        std::unique_ptr<Extra> extra = nullptr);
 
-    // Takes the tag of a message from the server that is not a notice, a notification or a ParameterStatus.
-    // `protocol_violation`: an ErrorResponse with SQLSTATE 08P01, which a message that does not belong into
-    // a COPY makes the server send while it swallows that message.
+    // Takes the tag of a message from the server that is not a notice, a notification or a
+    // ParameterStatus. `protocol_violation`: an ErrorResponse with SQLSTATE 08P01, which a message
+    // that does not belong into a COPY makes the server send while it swallows that message.
     Reply received(char tag, bool protocol_violation = false);
 
     // The disposition of what the next message from the server belongs to.
     Disposition front_disposition() const;
     const Entry* front() const { return entries_.empty() ? nullptr : &entries_.front(); }
 
-    // An error has come in the extended protocol and no Sync is on its way: the server ignores everything
-    // until one comes.
+    // An error has come in the extended protocol and no Sync is on its way: the server ignores
+    // everything until one comes.
     bool skipping() const { return skipping_; }
     // The front entry reads COPY data and the client has not ended them.
     bool copy_in_open() const;

@@ -8,9 +8,7 @@ namespace {
 
 constexpr std::size_t name_bytes_max = 63;  // NAMEDATALEN - 1
 
-std::string_view significant(std::string_view name) {
-    return name.substr(0, name_bytes_max);
-}
+std::string_view significant(std::string_view name) { return name.substr(0, name_bytes_max); }
 
 }  // namespace
 

@@ -1,10 +1,11 @@
 #pragma once
-// What the session's prepared statements and portals stand for, as they will be when everything already sent to
-// the server has succeeded. A message that the server skipped or failed is undone through its ledger entry.
-// Statements and portals are separate name spaces, as in PostgreSQL; names are compared in their first 63
-// bytes, as the server does (NAMEDATALEN - 1).
+// What the session's prepared statements and portals stand for, as they will be when everything
+// already sent to the server has succeeded. A message that the server skipped or failed is undone
+// through its ledger entry. Statements and portals are separate name spaces, as in PostgreSQL;
+// names are compared in their first 63 bytes, as the server does (NAMEDATALEN - 1).
 //
-// An unknown name is not an error: it may have been made by SQL (PREPARE, DECLARE). It is judged as unknown.
+// An unknown name is not an error: it may have been made by SQL (PREPARE, DECLARE). It is judged as
+// unknown.
 
 #include "policy/decision.h"
 
@@ -51,7 +52,9 @@ private:
     };
     struct Hash {
         using is_transparent = void;
-        std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+        std::size_t operator()(std::string_view text) const {
+            return std::hash<std::string_view>{}(text);
+        }
     };
     template <class Value>
     using Map = boost::unordered_flat_map<std::string, Value, Hash, std::equal_to<>>;

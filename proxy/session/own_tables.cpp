@@ -32,9 +32,11 @@ void OwnTables::sent(const policy::Analysis& analysis, std::uint64_t sequence) {
             forget();
             made.names.clear();
         }
-        made.names.insert(made.names.end(), facts.temporary_created.begin(), facts.temporary_created.end());
+        made.names.insert(made.names.end(), facts.temporary_created.begin(),
+                          facts.temporary_created.end());
     }
-    if (made.names.empty() || names_.size() + made.names.size() > tables_max || awaited_.size() > tables_max) {
+    if (made.names.empty() || names_.size() + made.names.size() > tables_max ||
+        awaited_.size() > tables_max) {
         return;
     }
     made.until_commit = may_drop_on_commit(analysis.text);
@@ -59,7 +61,8 @@ void OwnTables::failed() {
 void OwnTables::transaction_ended() {
     if (made_.empty()) return;
     std::copy_if(std::make_move_iterator(made_.begin()), std::make_move_iterator(made_.end()),
-                 std::back_inserter(committed_), [](const Made& made) { return !made.until_commit; });
+                 std::back_inserter(committed_),
+                 [](const Made& made) { return !made.until_commit; });
     made_.clear();
     list();
 }
@@ -74,7 +77,8 @@ void OwnTables::forget() {
 void OwnTables::list() {
     names_.clear();
     for (const std::vector<Made>* all : {&made_, &committed_}) {
-        for (const Made& made : *all) names_.insert(names_.end(), made.names.begin(), made.names.end());
+        for (const Made& made : *all)
+            names_.insert(names_.end(), made.names.begin(), made.names.end());
     }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// The temporary tables that this session has certainly made and that are certainly still there: what is done to
-// them harms nobody else. A table counts from the moment the server said that it was made; the first thing that
-// makes a name doubtful ends its time here, however harmless it was.
+// The temporary tables that this session has certainly made and that are certainly still there:
+// what is done to them harms nobody else. A table counts from the moment the server said that it
+// was made; the first thing that makes a name doubtful ends its time here, however harmless it was.
 
 #include "policy/facts.h"
 
@@ -34,8 +34,8 @@ private:
     void forget();
     void list();
 
-    std::vector<Made> awaited_;    // sent, not answered
-    std::vector<Made> made_;       // made by the transaction that is open
+    std::vector<Made> awaited_;  // sent, not answered
+    std::vector<Made> made_;     // made by the transaction that is open
     std::vector<Made> committed_;
     std::vector<policy::RelationName> names_;  // of made_ and committed_
 };

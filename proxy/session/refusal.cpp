@@ -61,7 +61,8 @@ std::string substitute_sql(std::string_view rule) {
     if (rule.empty()) return sql;
     sql += " by rule ";
     for (const char c : rule.substr(0, rule_bytes_max)) {
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9');
         sql += plain ? c : '_';
     }
     return sql;

@@ -1,5 +1,5 @@
-// What a server answers, message by message. The ledger says to what each message belongs and whether the client
-// sees it; everything it sees leaves as it came.
+// What a server answers, message by message. The ledger says to what each message belongs and
+// whether the client sees it; everything it sees leaves as it came.
 
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
@@ -22,9 +22,9 @@ using protocol::Side;
 // As much of an ErrorResponse as is looked at for its severity and SQLSTATE, which come first.
 constexpr std::size_t error_head_bytes_max = 1024;
 
-std::string_view body_of(std::string_view message) {
-    return message.substr(protocol::head_size);
-}
+std::string_view body_of(std::string_view message) { return message.substr(protocol::head_size); }
+
+bool known_status(char status) { return status == 'I' || status == 'T' || status == 'E'; }
 
 }  // namespace
 
@@ -35,7 +35,8 @@ void Session::read_server() {
             return;
         }
         if (server_pass_bytes_ > 0) {
-            const std::size_t count = std::min<std::uint64_t>(from_server_.available(), server_pass_bytes_);
+            const std::size_t count = std::min<std::uint64_t>(from_server_.available(),
+                                                              server_pass_bytes_);
             if (count == 0) return;
             if (server_pass_ == Fate::forward) {
                 from_server_.forward(count);
@@ -65,55 +66,57 @@ bool Session::server_message() {
     }
     const std::size_t total = head->total();
     switch (static_cast<BackendTag>(head->tag)) {
-    case BackendTag::NoticeResponse:
-        pass_reply(total, phase_ == Phase::relay ? ledger_.front_disposition() : Disposition::forward);
-        return true;
-    case BackendTag::NotificationResponse:
-        pass_reply(total, Disposition::forward);
-        return true;
-    case BackendTag::ParameterStatus: {
-        const auto message = from_server_.peek(total);
-        if (!message) return false;
-        const auto status = protocol::decode<protocol::ParameterStatus>(body_of(*message));
-        if (status && settings_.reported(status->parameter, status->value)) {
-            facts_.application_name = settings_.application_name();
-            ++facts_.revision;
+        case BackendTag::NoticeResponse:
+            pass_reply(total,
+                       phase_ == Phase::relay ? ledger_.front_disposition() : Disposition::forward);
+            return true;
+        case BackendTag::NotificationResponse: pass_reply(total, Disposition::forward); return true;
+        case BackendTag::ParameterStatus: {
+            const auto message = from_server_.peek(total);
+            if (!message) return false;
+            const auto status = protocol::decode<protocol::ParameterStatus>(body_of(*message));
+            if (status && settings_.reported(status->parameter, status->value)) {
+                facts_.application_name = settings_.application_name();
+                ++facts_.revision;
+            }
+            pass_reply(total, Disposition::forward);
+            return true;
         }
-        pass_reply(total, Disposition::forward);
-        return true;
-    }
-    case BackendTag::ErrorResponse:
-        return server_error(total);
-    default:
-        return phase_ == Phase::login ? server_login_message(head->tag, total)
-                                      : server_reply(head->tag, total);
+        case BackendTag::ErrorResponse: return server_error(total);
+        default:
+            return phase_ == Phase::login ? server_login_message(head->tag, total)
+                                          : server_reply(head->tag, total);
     }
 }
 
 bool Session::server_login_message(char tag, std::size_t total) {
     switch (static_cast<BackendTag>(tag)) {
-    case BackendTag::Authentication: {
-        const auto message = from_server_.peek(total);
-        if (!message) return false;
-        const bool dealt_with = login_from_server(*message);
-        if (phase_ == Phase::closed) return false;
-        // login_from_server put its own message in the place of this one.
-        pass_reply(total, dealt_with ? Disposition::swallow : Disposition::forward);
-        return true;
-    }
-    case BackendTag::ReadyForQuery: {
-        const auto message = from_server_.peek(total);
-        if (!message) return false;
-        const auto ready = protocol::decode<protocol::ReadyForQuery>(body_of(*message));
-        if (ready) transaction_status_ = ready->transaction_status;
-        from_server_.forward(total);
-        logged_in();
-        return true;
-    }
-    default:
-        // BackendKeyData, NegotiateProtocolVersion, and what later versions may add here.
-        pass_reply(total, Disposition::forward);
-        return true;
+        case BackendTag::Authentication: {
+            const auto message = from_server_.peek(total);
+            if (!message) return false;
+            const bool dealt_with = login_from_server(*message);
+            if (phase_ == Phase::closed) return false;
+            // login_from_server put its own message in the place of this one.
+            pass_reply(total, dealt_with ? Disposition::swallow : Disposition::forward);
+            return true;
+        }
+        case BackendTag::ReadyForQuery: {
+            const auto message = from_server_.peek(total);
+            if (!message) return false;
+            const auto ready = protocol::decode<protocol::ReadyForQuery>(body_of(*message));
+            if (!ready || !known_status(ready->transaction_status)) {
+                server_gone_wrong("a ReadyForQuery without a transaction status");
+                return false;
+            }
+            transaction_status_ = ready->transaction_status;
+            from_server_.forward(total);
+            logged_in();
+            return true;
+        }
+        default:
+            // BackendKeyData, NegotiateProtocolVersion, and what later versions may add here.
+            pass_reply(total, Disposition::forward);
+            return true;
     }
 }
 
@@ -138,7 +141,8 @@ bool Session::server_error(std::size_t total) {
         return false;
     }
     if (reply.disposition == Disposition::replace && reply.extra) {
-        send_to_client(error_response(reply.extra->refusal, "ERROR", settings_.client_encoding_is_utf8()));
+        send_to_client(
+            error_response(reply.extra->refusal, "ERROR", settings_.client_encoding_is_utf8()));
         pass_reply(total, Disposition::swallow);
         return true;
     }
@@ -162,7 +166,12 @@ bool Session::server_reply(char tag, std::size_t total) {
     }
     if (reply.kind == Reply::Kind::done) own_tables_.settled(reply.sequence, !reply.failed);
     if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
-        if (!body.empty()) server_ready(body[0], reply);
+        const auto ready = protocol::decode<protocol::ReadyForQuery>(body);
+        if (!ready || !known_status(ready->transaction_status)) {
+            server_gone_wrong("a ReadyForQuery without a transaction status");
+            return false;
+        }
+        server_ready(ready->transaction_status, reply);
     } else if (reply.disposition == Disposition::replace) {
         server_gone_wrong("a success for a statement that can only fail");
         return false;

@@ -36,11 +36,13 @@ void Session::say(Command command) {
     commands_.push_back(std::move(command));
 }
 
-// What was to leave leaves before what is said next. Judge and the like don't care about the order and don't
-// come here: their bytes may go on waiting and leave in one piece with what follows.
+// What was to leave leaves before what is said next. Judge and the like don't care about the order
+// and don't come here: their bytes may go on waiting and leave in one piece with what follows.
 void Session::flush_outputs() {
-    while (auto bytes = from_client_.take_output()) commands_.push_back(SendToServer{std::move(*bytes)});
-    while (auto bytes = from_server_.take_output()) commands_.push_back(SendToClient{std::move(*bytes)});
+    while (auto bytes = from_client_.take_output())
+        commands_.push_back(SendToServer{std::move(*bytes)});
+    while (auto bytes = from_server_.take_output())
+        commands_.push_back(SendToClient{std::move(*bytes)});
 }
 
 void Session::close(std::string reason) {
@@ -64,9 +66,7 @@ bool Session::wants_client_bytes() const {
     return !stuck || from_client_.available() < backlog_bytes_max;
 }
 
-bool Session::wants_server_bytes() const {
-    return !server_closed_ && phase_ != Phase::closed;
-}
+bool Session::wants_server_bytes() const { return !server_closed_ && phase_ != Phase::closed; }
 
 void Session::handle(const ClientBytes& event) {
     if (phase_ == Phase::closed) return;
@@ -84,7 +84,7 @@ void Session::handle(const ServerBytes& event) {
 }
 
 void Session::handle(const ClientClosed& event) {
-    if (client_closed_ || phase_ == Phase::closed) return;
+    if ((client_closed_ && !event.broken) || phase_ == Phase::closed) return;
     client_closed_ = true;
     if (event.broken || phase_ == Phase::startup || phase_ == Phase::client_tls ||
         phase_ == Phase::connecting) {
@@ -96,8 +96,8 @@ void Session::handle(const ClientClosed& event) {
     if (phase_ == Phase::login) half_close();
 }
 
-// The server sees the end-of-file that we saw, behind everything that came before it, and answers what it
-// still has to answer. What is left of a message cut in half is dropped: it was not judged.
+// The server sees the end-of-file that we saw, behind everything that came before it, and answers
+// what it still has to answer. What is left of a message cut in half is dropped: it was not judged.
 void Session::half_close() {
     half_closed_ = true;
     from_client_.discard_all();
@@ -115,35 +115,35 @@ void Session::handle(const ServerClosed& event) {
     if (!expected && !event.broken && ledger_.idle() && !server_said_fatal_) {
         say(Log{LogLevel::warning, "the server closed the connection"});
     }
-    close(event.broken          ? "the server's connection broke"
-          : client_terminated_  ? "the client said good-bye"
-          : client_closed_      ? "the client left"
-                                : "the server closed the connection");
+    close(event.broken         ? "the server's connection broke"
+          : client_terminated_ ? "the client said good-bye"
+          : client_closed_     ? "the client left"
+                               : "the server closed the connection");
 }
 
 void Session::handle(const Deadline& event) {
     switch (event.kind) {
-    case DeadlineKind::login:
-        if (phase_ == Phase::relay || phase_ == Phase::closed) return;
-        if (phase_ == Phase::startup && !login_->startup_seen) {
-            // As PostgreSQL does: who has not even said what it wants is not answered.
-            close("login timeout: no startup packet came in time");
-        } else {
-            fatal({"57014", "pgchaperone: canceling authentication due to timeout", "", ""},
-                  "login timeout");
-        }
-        return;
-    case DeadlineKind::linger:
-        close("the other side did not close the connection in time");
-        return;
+        case DeadlineKind::login:
+            if (phase_ == Phase::relay || phase_ == Phase::closed) return;
+            if (phase_ == Phase::startup && !login_->startup_seen) {
+                // As PostgreSQL does: who has not even said what it wants is not answered.
+                close("login timeout: no startup packet came in time");
+            } else {
+                fatal({"57014", "pgchaperone: canceling authentication due to timeout", "", ""},
+                      "login timeout");
+            }
+            return;
+        case DeadlineKind::linger:
+            close("the other side did not close the connection in time");
+            return;
     }
 }
 
 bool Session::end_if_idle() {
     if (phase_ == Phase::closed) return true;
     if (phase_ == Phase::relay) {
-        const bool idle = ledger_.idle() && waiting_ == Waiting::nothing && transaction_status_ == 'I' &&
-                          !pipeline_open_ && client_pass_bytes_ == 0;
+        const bool idle = ledger_.idle() && waiting_ == Waiting::nothing &&
+                          transaction_status_ == 'I' && !pipeline_open_ && client_pass_bytes_ == 0;
         if (!idle) return false;
     }
     fatal({"57P01", "pgchaperone: terminating connection due to administrator command",

@@ -42,18 +42,19 @@ enum class Authentication : std::uint8_t { passthrough, password };
 struct Setup {
     std::uint64_t id = 0;
     policy::ClientAddress client;
-    bool tls_offered = false;   // the listener has a certificate
+    bool tls_offered = false;  // the listener has a certificate
     bool tls_required = false;
     Authentication authentication = Authentication::passthrough;
-    std::string scram_nonce;    // printable random text without a comma, at least 18 bytes' worth of randomness
+    std::string scram_nonce;  // printable random text without a comma, at least 18 bytes' worth of
+                              // randomness
 };
 
 class Session {
 public:
     // What may wait of a client's bytes while it can't be read on: enough to see it leave.
     static constexpr std::size_t backlog_bytes_max = 64 * 1024;
-    // The longest text of a Query or Parse that is looked at; longer ones are `unparsable`, and are refused or
-    // streamed through unread as the policy says.
+    // The longest text of a Query or Parse that is looked at; longer ones are `unparsable`, and are
+    // refused or streamed through unread as the policy says.
     static constexpr std::size_t text_bytes_max = 16 * 1024 * 1024;
 
     explicit Session(Setup setup);
@@ -111,7 +112,7 @@ private:
         std::size_t total = 0;  // bytes of the whole message
         std::string name;       // parse: the statement's
         policy::Judgement judgement;
-        std::string rule;       // of the refusal
+        std::string rule;  // of the refusal
         std::optional<policy::Refusal> refusal;
     };
 
@@ -176,13 +177,14 @@ private:
     Phase phase_ = Phase::startup;
     Waiting waiting_ = Waiting::nothing;
     char transaction_status_ = 'I';
-    bool pipeline_open_ = false;        // an Execute was sent since the last Sync
+    bool pipeline_open_ = false;  // an Execute was sent since the last Sync
     bool client_closed_ = false;
-    bool client_poisoned_ = false;      // the client's bytes can't be read any more; the server will say so
+    bool client_poisoned_ = false;  // the client's bytes can't be read any more; the server will
+                                    // say so
     bool client_terminated_ = false;
-    bool half_closed_ = false;          // the server was told that the client sends nothing more
+    bool half_closed_ = false;  // the server was told that the client sends nothing more
     bool server_said_fatal_ = false;
-    bool server_raw_ = false;           // the server does not speak the protocol; what it says goes through
+    bool server_raw_ = false;  // the server does not speak the protocol; what it says goes through
     bool server_closed_ = false;
     std::uint64_t policy_version_ = 0;
 
@@ -198,7 +200,8 @@ private:
     Settings settings_;
     OwnTables own_tables_;
     Pending pending_;
-    // The last statement on this session was refused because it was unbounded: its command tag and the rule.
+    // The last statement on this session was refused because it was unbounded: its command tag and
+    // the rule.
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;
     std::deque<Command> commands_;
 

@@ -7,8 +7,8 @@ namespace pgchaperone::session {
 
 namespace {
 
-// A list of identifiers, quoted or not, as in the setting search_path. None where it can't be read, or where it
-// names "$user", which stands for whatever role is in force.
+// A list of identifiers, quoted or not, as in the setting search_path. None where it can't be read,
+// or where it names "$user", which stands for whatever role is in force.
 std::optional<std::vector<std::string>> identifiers(std::string_view list) {
     std::vector<std::string> out;
     while (!list.empty()) {
@@ -44,8 +44,8 @@ std::optional<std::vector<std::string>> identifiers(std::string_view list) {
 bool Settings::reported(std::string_view name, std::string_view value) {
     using policy::StandardConformingStrings;
     if (name == "standard_conforming_strings") {
-        current_.standard_conforming_strings =
-            value == "on" ? StandardConformingStrings::on : StandardConformingStrings::off;
+        current_.standard_conforming_strings = value == "on" ? StandardConformingStrings::on
+                                                             : StandardConformingStrings::off;
     } else if (name == "client_encoding") {
         current_.client_encoding = std::string(value);
     } else if (name == "search_path") {

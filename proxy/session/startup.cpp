@@ -27,16 +27,16 @@ using protocol::AuthenticationCode;
 using protocol::Side;
 
 constexpr std::string_view not_the_same_certificate =
-    "The connection to pgchaperone and the one to the server are encrypted with different certificates, and "
+    "The connection to pgchaperone and the one to the server are encrypted with different "
+    "certificates, and "
     "the server's password check (SCRAM) is bound to the connection.";
 constexpr std::string_view three_ways_out =
-    "Connect with channel_binding=disable, or give pgchaperone the server's own certificate and key, or set "
+    "Connect with channel_binding=disable, or give pgchaperone the server's own certificate and "
+    "key, or set "
     "authentication: password in its configuration.";
 
 // The body of a whole message.
-std::string_view body_of(std::string_view message) {
-    return message.substr(protocol::head_size);
-}
+std::string_view body_of(std::string_view message) { return message.substr(protocol::head_size); }
 
 std::string authentication_message(std::string_view body) {
     std::string out = "R";
@@ -46,11 +46,9 @@ std::string authentication_message(std::string_view body) {
     return out;
 }
 
-// Whether the client-first-message says `y`: the client can bind to the channel, but believes that the server
-// can't.
-bool says_it_could_bind(std::string_view client_first) {
-    return client_first.starts_with("y,");
-}
+// Whether the client-first-message says `y`: the client can bind to the channel, but believes that
+// the server can't.
+bool says_it_could_bind(std::string_view client_first) { return client_first.starts_with("y,"); }
 
 }  // namespace
 
@@ -71,37 +69,38 @@ bool Session::read_startup() {
     login_->startup_seen = true;
     using Kind = protocol::StartupPacket::Kind;
     switch (packet.kind) {
-    case Kind::direct_tls:
-        return direct_tls();
-    case Kind::ssl_request:
-        return encryption_request(packet.size, login_->ssl_asked, setup_.tls_offered ? 'S' : 'N');
-    case Kind::gssenc_request:
-        return encryption_request(packet.size, login_->gss_asked, 'N');
-    case Kind::cancel_request:
-        login_->cancelling = true;
-        login_->packet.assign(whole->substr(0, packet.size));
-        from_client_.discard_all();
-        phase_ = Phase::connecting;
-        say(Connect{});
-        return true;
-    case Kind::startup_message:
-        startup_message(packet.startup, whole->substr(0, packet.size));
-        return true;
-    case Kind::unsupported_version:
-        fatal({"0A000",
-               "pgchaperone: unsupported frontend protocol " + std::to_string(packet.startup.major()) + "." +
-                   std::to_string(packet.startup.minor()) + ": the server supports 3.0 to 3.2",
-               "", ""},
-              "unsupported protocol version");
-        return false;
+        case Kind::direct_tls: return direct_tls();
+        case Kind::ssl_request:
+            return encryption_request(packet.size, login_->ssl_asked,
+                                      setup_.tls_offered ? 'S' : 'N');
+        case Kind::gssenc_request: return encryption_request(packet.size, login_->gss_asked, 'N');
+        case Kind::cancel_request:
+            login_->cancelling = true;
+            login_->packet.assign(whole->substr(0, packet.size));
+            from_client_.discard_all();
+            phase_ = Phase::connecting;
+            say(Connect{});
+            return true;
+        case Kind::startup_message:
+            startup_message(packet.startup, whole->substr(0, packet.size));
+            return true;
+        case Kind::unsupported_version:
+            fatal({"0A000",
+                   "pgchaperone: unsupported frontend protocol " +
+                       std::to_string(packet.startup.major()) + "." +
+                       std::to_string(packet.startup.minor()) + ": the server supports 3.0 to 3.2",
+                   "", ""},
+                  "unsupported protocol version");
+            return false;
     }
     return false;
 }
 
 bool Session::direct_tls() {
     if (login_->client_tls || login_->ssl_asked) {
-        fatal({"08P01", "pgchaperone: received a TLS handshake inside or behind another one", "", ""},
-              "TLS handshake out of place");
+        fatal(
+            {"08P01", "pgchaperone: received a TLS handshake inside or behind another one", "", ""},
+            "TLS handshake out of place");
         return false;
     }
     if (!setup_.tls_offered) {
@@ -118,14 +117,17 @@ bool Session::direct_tls() {
 
 bool Session::encryption_request(std::size_t size, bool& asked, char answer) {
     if (asked || login_->client_tls) {
-        fatal({"08P01", "pgchaperone: a second request for encryption on the same connection", "", ""},
+        fatal({"08P01", "pgchaperone: a second request for encryption on the same connection", "",
+               ""},
               "repeated encryption request");
         return false;
     }
     if (from_client_.available() > size) {
-        // It came before there was anything to protect it, and may be somebody else's (CVE-2021-23214).
+        // It came before there was anything to protect it, and may be somebody else's
+        // (CVE-2021-23214).
         fatal({"08P01", "pgchaperone: received unencrypted data after a request for encryption",
-               "This could be either a client-software bug or evidence of an attempted man-in-the-middle "
+               "This could be either a client-software bug or evidence of an attempted "
+               "man-in-the-middle "
                "attack.",
                ""},
               "unencrypted data after a request for encryption");
@@ -161,12 +163,13 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
     facts_.replication = replication == protocol::Replication::physical ||
                          replication == protocol::Replication::logical;
     if (setup_.tls_required && !login_->client_tls && !setup_.client.local) {
-        fatal({"28000", "pgchaperone: this connection must be encrypted", "The configuration requires TLS.",
-               "Connect with sslmode=require or stricter."},
+        fatal({"28000", "pgchaperone: this connection must be encrypted",
+               "The configuration requires TLS.", "Connect with sslmode=require or stricter."},
               "TLS required");
         return;
     }
-    if (setup_.authentication == Authentication::password && !login_->client_tls && !setup_.client.local) {
+    if (setup_.authentication == Authentication::password && !login_->client_tls &&
+        !setup_.client.local) {
         fatal({"28000", "pgchaperone: passwords are only taken over an encrypted connection",
                "The configuration says authentication: password.",
                "Connect with sslmode=require or stricter."},
@@ -203,21 +206,24 @@ void Session::handle(const Connected& event) {
     read_client();
 }
 
-// During the login the client has something to say only when it is asked ('p'). What it sends ahead of time
-// waits: the first statement must be judged, and what the server thinks of anything else it says itself.
+// During the login the client has something to say only when it is asked ('p'). What it sends ahead
+// of time waits: the first statement must be judged, and what the server thinks of anything else it
+// says itself.
 bool Session::login_from_client() {
     if (!login_->answer_expected && !login_->asking) return false;
     const auto first = from_client_.peek(1);
     if (!first) return false;
-    const bool password_message =
-        (*first)[0] == static_cast<char>(protocol::FrontendTag::PasswordMessage);
+    const bool password_message = (*first)[0] ==
+                                  static_cast<char>(protocol::FrontendTag::PasswordMessage);
     const auto bytes = from_client_.peek(protocol::head_size);
     if (password_message && !bytes) return false;
-    const auto head = password_message ? protocol::read_head(*bytes, Side::frontend)
-                                       : protocol::Result<protocol::Head>(protocol::Error::unknown_message);
+    const auto head = password_message
+                          ? protocol::read_head(*bytes, Side::frontend)
+                          : protocol::Result<protocol::Head>(protocol::Error::unknown_message);
     if (head.has_error()) {
         if (login_->asking) {
-            fatal({"08P01", "pgchaperone: expected a password message", "", ""}, "protocol violation");
+            fatal({"08P01", "pgchaperone: expected a password message", "", ""},
+                  "protocol violation");
             return false;
         }
         client_gone_wrong(std::min(from_client_.available(), protocol::head_size),
@@ -241,8 +247,8 @@ bool Session::login_from_client() {
         login_->sasl_initial = false;
         const auto initial = protocol::decode<protocol::SASLInitialResponse>(body_of(*message));
         if (initial && initial->data && says_it_could_bind(*initial->data)) {
-            fatal({"28000", "pgchaperone: this login can't pass through", std::string(not_the_same_certificate),
-                   std::string(three_ways_out)},
+            fatal({"28000", "pgchaperone: this login can't pass through",
+                   std::string(not_the_same_certificate), std::string(three_ways_out)},
                   "SCRAM with channel binding between two different certificates");
             return false;
         }
@@ -258,30 +264,28 @@ bool Session::login_from_server(std::string_view message) {
     if (code.has_error()) return false;
     if (setup_.authentication == Authentication::password) return password_exchange(message, *code);
     switch (*code) {
-    case AuthenticationCode::SASL:
-        login_->answer_expected = true;
-        login_->sasl_initial = true;
-        return offer_mechanisms(message);
-    case AuthenticationCode::CleartextPassword:
-    case AuthenticationCode::MD5Password:
-    case AuthenticationCode::SCMCredential:
-    case AuthenticationCode::GSS:
-    case AuthenticationCode::GSSContinue:
-    case AuthenticationCode::SSPI:
-    case AuthenticationCode::SASLContinue:
-        login_->answer_expected = true;
-        return false;
-    case AuthenticationCode::Ok:
-    case AuthenticationCode::KerberosV5:
-    case AuthenticationCode::SASLFinal:
-        return false;
+        case AuthenticationCode::SASL:
+            login_->answer_expected = true;
+            login_->sasl_initial = true;
+            return offer_mechanisms(message);
+        case AuthenticationCode::CleartextPassword:
+        case AuthenticationCode::MD5Password:
+        case AuthenticationCode::SCMCredential:
+        case AuthenticationCode::GSS:
+        case AuthenticationCode::GSSContinue:
+        case AuthenticationCode::SSPI:
+        case AuthenticationCode::SASLContinue: login_->answer_expected = true; return false;
+        case AuthenticationCode::Ok:
+        case AuthenticationCode::KerberosV5:
+        case AuthenticationCode::SASLFinal: return false;
     }
     login_->answer_expected = true;  // a method of a later PostgreSQL: the two will know
     return false;
 }
 
-// SCRAM bound to the channel works end to end only where client and server see the same certificate. Elsewhere
-// the bound mechanisms are not offered to the client: one that is not encrypted would refuse them.
+// SCRAM bound to the channel works end to end only where client and server see the same
+// certificate. Elsewhere the bound mechanisms are not offered to the client: one that is not
+// encrypted would refuse them.
 bool Session::offer_mechanisms(std::string_view message) {
     const auto offer = read_mechanisms(body_of(message));
     if (offer.has_error() || !offer->scram_sha_256_plus) return false;
@@ -292,9 +296,10 @@ bool Session::offer_mechanisms(std::string_view message) {
     const auto stripped = without_channel_binding(body_of(message));
     if (stripped.has_error()) {
         fatal({"28000", "pgchaperone: this login can't pass through",
-               login_->client_tls ? std::string(not_the_same_certificate)
-                                  : "The server demands a password check that is bound to an encrypted "
-                                    "connection, and this one is not encrypted.",
+               login_->client_tls
+                   ? std::string(not_the_same_certificate)
+                   : "The server demands a password check that is bound to an encrypted "
+                     "connection, and this one is not encrypted.",
                std::string(three_ways_out)},
               "only mechanisms with channel binding are offered");
         return true;
@@ -304,55 +309,63 @@ bool Session::offer_mechanisms(std::string_view message) {
     return true;
 }
 
-// Authentication::password: the client hears only of a cleartext password, asked for when the server asks for one.
+// Authentication::password: the client hears only of a cleartext password, asked for when the
+// server asks for one.
 bool Session::password_exchange(std::string_view message, AuthenticationCode code) {
     const std::string_view body = body_of(message);
     switch (code) {
-    case AuthenticationCode::Ok:
-        if (login_->scram && !login_->authenticated) {
-            fatal({"28000", "pgchaperone: the server ended the password check without proving itself", "",
-                   "Something between pgchaperone and the server may be pretending to be the server."},
-                  "SCRAM cut short by the server");
+        case AuthenticationCode::Ok:
+            if (login_->scram && !login_->authenticated) {
+                fatal(
+                    {"28000",
+                     "pgchaperone: the server ended the password check without proving itself", "",
+                     "Something between pgchaperone and the server may be pretending to be the "
+                     "server."},
+                    "SCRAM cut short by the server");
+                return true;
+            }
+            login_->scram.reset();
+            return false;
+        case AuthenticationCode::CleartextPassword:
+        case AuthenticationCode::MD5Password:
+        case AuthenticationCode::SASL:
+            if (login_->asking || !login_->asked_for.empty()) break;
+            login_->asked_for.assign(message);
+            login_->asking = true;
+            send_to_client(protocol::encoded(protocol::AuthenticationCleartextPassword{}));
+            return true;
+        case AuthenticationCode::SASLContinue: {
+            const auto challenge = protocol::decode<protocol::AuthenticationSASLContinue>(body);
+            if (!login_->scram || challenge.has_error()) break;
+            const auto answer = login_->scram->client_final(challenge->data);
+            if (answer.has_error()) {
+                fatal({"28000", "pgchaperone: the login failed", answer.error().text, ""},
+                      "SCRAM failed");
+                return true;
+            }
+            send_to_server(protocol::encoded(protocol::SASLResponse{*answer}));
             return true;
         }
-        login_->scram.reset();
-        return false;
-    case AuthenticationCode::CleartextPassword:
-    case AuthenticationCode::MD5Password:
-    case AuthenticationCode::SASL:
-        if (login_->asking || !login_->asked_for.empty()) break;
-        login_->asked_for.assign(message);
-        login_->asking = true;
-        send_to_client(protocol::encoded(protocol::AuthenticationCleartextPassword{}));
-        return true;
-    case AuthenticationCode::SASLContinue: {
-        const auto challenge = protocol::decode<protocol::AuthenticationSASLContinue>(body);
-        if (!login_->scram || challenge.has_error()) break;
-        const auto answer = login_->scram->client_final(challenge->data);
-        if (answer.has_error()) {
-            fatal({"28000", "pgchaperone: the login failed", answer.error().text, ""}, "SCRAM failed");
+        case AuthenticationCode::SASLFinal: {
+            const auto final = protocol::decode<protocol::AuthenticationSASLFinal>(body);
+            if (!login_->scram || final.has_error()) break;
+            const auto verified = login_->scram->verify(final->data);
+            if (verified.has_error()) {
+                fatal(
+                    {"28000", "pgchaperone: the server could not prove that it knows the password",
+                     verified.error().text,
+                     "Something between pgchaperone and the server may be pretending."},
+                    "the server failed SCRAM");
+                return true;
+            }
+            login_->authenticated = true;
             return true;
         }
-        send_to_server(protocol::encoded(protocol::SASLResponse{*answer}));
-        return true;
+        default: break;
     }
-    case AuthenticationCode::SASLFinal: {
-        const auto final = protocol::decode<protocol::AuthenticationSASLFinal>(body);
-        if (!login_->scram || final.has_error()) break;
-        const auto verified = login_->scram->verify(final->data);
-        if (verified.has_error()) {
-            fatal({"28000", "pgchaperone: the server could not prove that it knows the password",
-                   verified.error().text, "Something between pgchaperone and the server may be pretending."},
-                  "the server failed SCRAM");
-            return true;
-        }
-        login_->authenticated = true;
-        return true;
-    }
-    default:
-        break;
-    }
-    fatal({"28000", "pgchaperone: the server asks for a login method that authentication: password can't serve",
+    fatal({"28000",
+           "pgchaperone: the server asks for a login method that authentication: password can't "
+           "serve",
            "", "Use a password method (scram-sha-256) for pgchaperone's address in pg_hba.conf."},
           "unsupported authentication method");
     return true;
@@ -366,17 +379,20 @@ void Session::login_upstream_with_password(std::string_view password) {
     if (*code == AuthenticationCode::SASL) {
         const auto offer = read_mechanisms(body);
         if (offer.has_error()) {
-            fatal({"28000", "pgchaperone: the login failed", offer.error().text, ""}, "SCRAM failed");
+            fatal({"28000", "pgchaperone: the login failed", offer.error().text, ""},
+                  "SCRAM failed");
             return;
         }
         ScramSetup setup;
         setup.password = Secret(password);
         setup.nonce = setup_.scram_nonce;
-        setup.tls_server_end_point = login_->server_tls ? login_->server_endpoint_hash : std::string();
+        setup.tls_server_end_point = login_->server_tls ? login_->server_endpoint_hash
+                                                        : std::string();
         setup.user = login_->user;
         auto scram = ScramClient::start(*offer, std::move(setup));
         if (scram.has_error()) {
-            fatal({"28000", "pgchaperone: the login failed", scram.error().text, ""}, "SCRAM failed");
+            fatal({"28000", "pgchaperone: the login failed", scram.error().text, ""},
+                  "SCRAM failed");
             return;
         }
         login_->scram.emplace(std::move(*scram));
@@ -387,7 +403,9 @@ void Session::login_upstream_with_password(std::string_view password) {
     }
     if (!login_->server_tls) {
         // Anybody on the way could read it, or use its md5 hash.
-        fatal({"28000", "pgchaperone: the server asks for a password in a form that must not travel unencrypted",
+        fatal({"28000",
+               "pgchaperone: the server asks for a password in a form that must not travel "
+               "unencrypted",
                "The upstream connection has no TLS, and the server does not use SCRAM.",
                "Use scram-sha-256 in pg_hba.conf, or set upstream_tls."},
               "unsafe authentication method");
@@ -396,9 +414,11 @@ void Session::login_upstream_with_password(std::string_view password) {
     if (*code == AuthenticationCode::MD5Password) {
         const auto request = protocol::decode<protocol::AuthenticationMD5Password>(body);
         const auto hashed = request ? md5_password(login_->user, password, request->salt)
-                                    : ScramResult<std::string>(ScramError{ScramFailure::malformed, "malformed request"});
+                                    : ScramResult<std::string>(
+                                          ScramError{ScramFailure::malformed, "malformed request"});
         if (hashed.has_error()) {
-            fatal({"28000", "pgchaperone: the login failed", hashed.error().text, ""}, "md5 failed");
+            fatal({"28000", "pgchaperone: the login failed", hashed.error().text, ""},
+                  "md5 failed");
             return;
         }
         send_to_server(protocol::encoded(protocol::PasswordMessage{*hashed}));

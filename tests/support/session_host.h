@@ -1,6 +1,6 @@
 #pragma once
-// A host for the session core that has no sockets: what a test (or a fuzzer) feeds goes in, what would be sent is
-// collected. It answers Judge and StoreAudit at once, or keeps them until told.
+// A host for the session core that has no sockets: what a test (or a fuzzer) feeds goes in, what
+// would be sent is collected. It answers Judge and StoreAudit at once, or keeps them until told.
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -22,7 +22,10 @@ public:
     // What the policy says of a text; the default refuses every text that contains "DELETE".
     using Policy = std::function<policy::Judgement(const session::Judge&)>;
 
-    explicit SessionHost(session::Setup setup = {}) : session(std::move(setup)), policy(refuse_delete) { drain(); }
+    explicit SessionHost(session::Setup setup = {})
+        : session(std::move(setup)), policy(refuse_delete) {
+        drain();
+    }
 
     static policy::Judgement refuse_delete(const session::Judge& question) {
         policy::Judgement judgement;
@@ -102,7 +105,8 @@ private:
     void feed(std::string_view bytes, std::size_t piece) {
         if (piece == 0) piece = bytes.size();
         while (!bytes.empty()) {
-            // A buffer of its own that is gone afterwards: a view kept too long shows under a sanitizer.
+            // A buffer of its own that is gone afterwards: a view kept too long shows under a
+            // sanitizer.
             const std::string chunk(bytes.substr(0, piece));
             session.handle(Event{chunk});
             drain();
@@ -120,7 +124,8 @@ private:
     }
     void carry_out(session::StoreAudit& command) {
         for (audit::Record& record : command.records) records.push_back(std::move(record));
-        if (answer_audit) session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
+        if (answer_audit)
+            session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
     }
     void carry_out(session::Connect&) { milestones.emplace_back("Connect"); }
     void carry_out(session::StartTls& command) {
@@ -149,8 +154,12 @@ inline std::string execute(std::string_view portal, int rows = 0) {
 }
 inline std::string sync_message() { return protocol::encoded(protocol::Sync{}); }
 inline std::string flush() { return protocol::encoded(protocol::Flush{}); }
-inline std::string complete(std::string_view tag) { return protocol::encoded(protocol::CommandComplete{tag}); }
-inline std::string ready(char status = 'I') { return protocol::encoded(protocol::ReadyForQuery{status}); }
+inline std::string complete(std::string_view tag) {
+    return protocol::encoded(protocol::CommandComplete{tag});
+}
+inline std::string ready(char status = 'I') {
+    return protocol::encoded(protocol::ReadyForQuery{status});
+}
 inline std::string parse_complete() { return protocol::encoded(protocol::ParseComplete{}); }
 inline std::string bind_complete() { return protocol::encoded(protocol::BindComplete{}); }
 inline std::string error(std::string_view sqlstate, std::string_view message = "no",
@@ -171,7 +180,11 @@ inline std::string tags(std::string_view bytes, protocol::Side side) {
     }
     return bytes.empty() ? out : out + "?";
 }
-inline std::string client_tags(std::string_view bytes) { return tags(bytes, protocol::Side::frontend); }
-inline std::string server_tags(std::string_view bytes) { return tags(bytes, protocol::Side::backend); }
+inline std::string client_tags(std::string_view bytes) {
+    return tags(bytes, protocol::Side::frontend);
+}
+inline std::string server_tags(std::string_view bytes) {
+    return tags(bytes, protocol::Side::backend);
+}
 
 }  // namespace pgchaperone::test

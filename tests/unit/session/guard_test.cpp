@@ -9,7 +9,9 @@ using namespace pgchaperone::test;
 
 namespace {
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool contains(std::string_view text, std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -38,11 +40,13 @@ TEST_CASE("a refused Parse swallows until Sync") {
     SessionHost host;
     host.log_in();
     const std::string allowed = parse("", "SELECT 1") + bind("", "") + execute("");
-    host.client(allowed + parse("s", "DELETE FROM orders") + bind("", "s") + execute("") + sync_message());
+    host.client(allowed + parse("s", "DELETE FROM orders") + bind("", "s") + execute("") +
+                sync_message());
     const std::string sent = host.to_server();
     CHECK(client_tags(sent) == "PBEPBES");
     CHECK_FALSE(contains(sent, "DELETE"));
-    host.server(parse_complete() + bind_complete() + complete("SELECT 1") + error("42601") + ready());
+    host.server(parse_complete() + bind_complete() + complete("SELECT 1") + error("42601") +
+                ready());
     const std::string seen = host.to_client();
     CHECK(server_tags(seen) == "12CEZ");
     CHECK(contains(seen, "refused by no-delete"));
@@ -50,7 +54,9 @@ TEST_CASE("a refused Parse swallows until Sync") {
     CHECK_FALSE(host.session.names().statement("s"));
 }
 
-TEST_CASE("after a refused Parse without Sync the client's messages are dropped as the server would drop them") {
+TEST_CASE(
+    "after a refused Parse without Sync the client's messages are dropped as the server would drop "
+    "them") {
     SessionHost host;
     host.log_in();
     host.client(parse("", "DELETE FROM orders") + flush());
@@ -227,11 +233,12 @@ TEST_CASE("settings count as unknown while a statement that could change them is
     CHECK(host.judged.back().lexical.client_encoding == "UTF8");
     host.client(query("SET standard_conforming_strings = off"));
     host.client(query("SELECT 2"));
-    CHECK(host.judged.back().lexical.standard_conforming_strings == StandardConformingStrings::unknown);
+    CHECK(host.judged.back().lexical.standard_conforming_strings ==
+          StandardConformingStrings::unknown);
     CHECK_FALSE(host.judged.back().lexical.client_encoding);
     host.server(complete("SELECT 1") + ready() + complete("SET") +
-                protocol::encoded(protocol::ParameterStatus{"standard_conforming_strings", "off"}) + ready() +
-                complete("SELECT 1") + ready());
+                protocol::encoded(protocol::ParameterStatus{"standard_conforming_strings", "off"}) +
+                ready() + complete("SELECT 1") + ready());
     host.client(query("SELECT 3"));
     CHECK(host.judged.back().lexical.standard_conforming_strings == StandardConformingStrings::off);
 }
@@ -246,13 +253,15 @@ TEST_CASE("an Execute of a portal that nobody saw being made is judged as unknow
 }
 
 TEST_CASE("how the bytes are cut never matters to the guard") {
-    const std::string from_client = query("SELECT 1") + parse("a", "SELECT $1") + bind("p", "a") + execute("p") +
-                                    parse("", "DELETE FROM t") + bind("", "") + execute("") + sync_message() +
+    const std::string from_client = query("SELECT 1") + parse("a", "SELECT $1") + bind("p", "a") +
+                                    execute("p") + parse("", "DELETE FROM t") + bind("", "") +
+                                    execute("") + sync_message() +
                                     query("DELETE FROM t; SELECT 1") + query("");
-    const std::string from_server =
-        protocol::encoded(protocol::RowDescription{}) + complete("SELECT 0") + ready() + parse_complete() +
-        bind_complete() + complete("SELECT 1") + error("42601") + ready() + error("42601") + ready() +
-        protocol::encoded(protocol::EmptyQueryResponse{}) + ready();
+    const std::string from_server = protocol::encoded(protocol::RowDescription{}) +
+                                    complete("SELECT 0") + ready() + parse_complete() +
+                                    bind_complete() + complete("SELECT 1") + error("42601") +
+                                    ready() + error("42601") + ready() +
+                                    protocol::encoded(protocol::EmptyQueryResponse{}) + ready();
     std::string expected_server;
     std::string expected_client;
     for (const std::size_t piece : {0, 1, 2, 3, 5, 7, 11, 64}) {
@@ -274,13 +283,16 @@ TEST_CASE("how the bytes are cut never matters to the guard") {
     CHECK(server_tags(expected_client) == "TCZ12CEZEZIZ");
 }
 
-TEST_CASE("the session's own temporary tables are told to the policy, and statements that rely on them judged again") {
+TEST_CASE(
+    "the session's own temporary tables are told to the policy, and statements that rely on them "
+    "judged again") {
     SessionHost host;
     host.log_in();
     host.policy = [](const session::Judge& question) {
         policy::Judgement judgement = SessionHost::refuse_delete(question);
         auto analysis = std::make_shared<policy::Analysis>(*judgement.analysis);
-        if (question.sql.starts_with("CREATE TEMP")) analysis->statements[0].temporary_created = {{"", "", "x"}};
+        if (question.sql.starts_with("CREATE TEMP"))
+            analysis->statements[0].temporary_created = {{"", "", "x"}};
         judgement.analysis = analysis;
         return judgement;
     };

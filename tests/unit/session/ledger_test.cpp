@@ -13,10 +13,10 @@ std::string receive(Ledger& ledger, std::string_view tags) {
     for (const char tag : tags) {
         const Reply reply = ledger.received(tag == '!' ? 'E' : tag, tag == '!');
         switch (reply.kind) {
-        case Reply::Kind::part: out += 'p'; break;
-        case Reply::Kind::done: out += 'd'; break;
-        case Reply::Kind::unsolicited: out += 'u'; break;
-        case Reply::Kind::impossible: out += 'i'; break;
+            case Reply::Kind::part: out += 'p'; break;
+            case Reply::Kind::done: out += 'd'; break;
+            case Reply::Kind::unsolicited: out += 'u'; break;
+            case Reply::Kind::impossible: out += 'i'; break;
         }
     }
     return out;
@@ -37,16 +37,18 @@ TEST_CASE("a simple Query is settled by its ReadyForQuery alone") {
 
 TEST_CASE("the extended protocol is settled message by message") {
     Ledger ledger;
-    send(ledger, {Owed::parse, Owed::bind, Owed::describe_statement, Owed::describe_portal, Owed::execute,
-                  Owed::execute, Owed::close, Owed::sync});
+    send(ledger, {Owed::parse, Owed::bind, Owed::describe_statement, Owed::describe_portal,
+                  Owed::execute, Owed::execute, Owed::close, Owed::sync});
     CHECK(receive(ledger, "12tTTDDsDC3Z") == "ddpddppdpddd");
     CHECK(ledger.empty());
 }
 
-TEST_CASE("an error in the extended protocol drops everything up to Sync, a simple Query included") {
+TEST_CASE(
+    "an error in the extended protocol drops everything up to Sync, a simple Query included") {
     Ledger ledger;
     std::string undone;
-    ledger.on_undone([&](Entry& entry) { undone += static_cast<char>('0' + static_cast<int>(entry.owed)); });
+    ledger.on_undone(
+        [&](Entry& entry) { undone += static_cast<char>('0' + static_cast<int>(entry.owed)); });
     send(ledger, {Owed::parse, Owed::bind, Owed::query, Owed::execute, Owed::sync, Owed::query});
     CHECK(receive(ledger, "1EZTCZ") == "dddppd");
     CHECK(undone == "306");  // bind, query, execute
@@ -98,7 +100,9 @@ TEST_CASE("a Sync sent among the data of a simple COPY is ignored when the COPY 
     CHECK(ledger.empty());
 }
 
-TEST_CASE("a failed COPY in the extended protocol: the Sync after CopyDone is answered, the one before perhaps") {
+TEST_CASE(
+    "a failed COPY in the extended protocol: the Sync after CopyDone is answered, the one before "
+    "perhaps") {
     for (const bool first_sync_was_read_as_copy_data : {true, false}) {
         Ledger ledger;
         send(ledger, {Owed::execute, Owed::sync});

@@ -7,7 +7,8 @@ using session::OwnTables;
 
 namespace {
 
-policy::Analysis text(std::string_view sql, std::vector<std::string> commands, std::vector<std::string> made = {}) {
+policy::Analysis text(std::string_view sql, std::vector<std::string> commands,
+                      std::vector<std::string> made = {}) {
     policy::Analysis analysis;
     analysis.text = sql;
     policy::StatementFacts facts;
@@ -66,7 +67,8 @@ TEST_CASE("a table that goes with the commit is own until then only") {
 }
 
 TEST_CASE("whatever makes a name doubtful ends its time as soon as it is sent") {
-    for (const char* command : {"DROP TABLE", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE"}) {
+    for (const char* command :
+         {"DROP TABLE", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE"}) {
         OwnTables own;
         own.sent(create, 1);
         own.settled(1, true);

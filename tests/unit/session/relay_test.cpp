@@ -34,7 +34,9 @@ TEST_CASE("a large Bind streams through as soon as its names are known") {
     CHECK(host.to_server() == bytes.substr(100));
 }
 
-TEST_CASE("a message of an unknown type goes to the server, which ends the connection, and nothing after it") {
+TEST_CASE(
+    "a message of an unknown type goes to the server, which ends the connection, and nothing after "
+    "it") {
     SessionHost host;
     host.log_in();
     host.client(query("SELECT 1") + "@" + query("DELETE FROM t"));
@@ -75,7 +77,8 @@ TEST_CASE("half a statement in front of an end-of-file is dropped") {
     CHECK(host.milestones.back() == "ShutdownServer");
 }
 
-TEST_CASE("a statement that waits for its verdict is carried out before the end-of-file is passed on") {
+TEST_CASE(
+    "a statement that waits for its verdict is carried out before the end-of-file is passed on") {
     SessionHost host;
     host.log_in();
     host.answer_judge = false;
@@ -119,4 +122,25 @@ TEST_CASE("a client that never reads is not read for ever") {
     host.to_server();
     host.server(ready() + ready());
     CHECK(host.to_server() == sync_message() + sync_message());
+}
+
+TEST_CASE("a ReadyForQuery that says nothing of the transaction is not believed") {
+    for (const std::string& body : {std::string(), std::string("X")}) {
+        SessionHost host;
+        host.log_in();
+        host.client(query("SELECT 1"));
+        std::string message = std::string("Z\0\0\0", 4) + static_cast<char>(4 + body.size()) + body;
+        host.server(message);
+        CHECK(host.closed);
+    }
+}
+
+TEST_CASE("a client that half-closed and then vanished ends the session") {
+    SessionHost host;
+    host.log_in();
+    host.client(query("SELECT 1"));
+    host.event(session::ClientClosed{});
+    CHECK_FALSE(host.closed);
+    host.event(session::ClientClosed{true});
+    CHECK(host.closed);
 }

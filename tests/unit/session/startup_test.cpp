@@ -22,7 +22,9 @@ std::string sasl(std::vector<std::string_view> mechanisms) {
     return encoded(offer);
 }
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool contains(std::string_view text, std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+}
 
 session::Setup with_tls() {
     session::Setup setup;
@@ -31,7 +33,8 @@ session::Setup with_tls() {
 }
 
 // A client on TLS and a server on TLS, at the point where the server asks for SASL.
-SessionHost& tls_both_sides(SessionHost& host, std::string_view client_hash, std::string_view server_hash) {
+SessionHost& tls_both_sides(SessionHost& host, std::string_view client_hash,
+                            std::string_view server_hash) {
     host.client(encoded(protocol::SSLRequest{}));
     host.event(session::ClientTlsReady{std::string(client_hash), {}});
     host.client(startup_message());
@@ -119,7 +122,8 @@ TEST_CASE("a client without TLS is refused where TLS is required") {
 TEST_CASE("an upstream that can't be reached is told to the client as FATAL") {
     SessionHost host;
     host.client(startup_message());
-    host.event(session::Connected{false, "could not connect to the server at 127.0.0.1:1: refused", false, {}});
+    host.event(session::Connected{
+        false, "could not connect to the server at 127.0.0.1:1: refused", false, {}});
     const std::string seen = host.to_client();
     CHECK(contains(seen, "08006"));
     CHECK(contains(seen, "127.0.0.1:1"));
@@ -149,8 +153,8 @@ TEST_CASE("with another certificate a client that could bind is told the three w
         host.server(sasl({"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}));
         CHECK(host.to_client() == sasl({"SCRAM-SHA-256"}));
         const std::string first = std::string(flag) + ",,n=,r=abc";
-        const std::string initial =
-            encoded(protocol::SASLInitialResponse{"SCRAM-SHA-256", std::string_view(first)});
+        const std::string initial = encoded(
+            protocol::SASLInitialResponse{"SCRAM-SHA-256", std::string_view(first)});
         host.client(initial);
         if (flag == "n") {
             CHECK(host.to_server() == initial);
