@@ -129,7 +129,9 @@ private:
         finding.action = policy::action_name(one.action);
         const std::string command = one.facts->unparsable || one.facts->command.empty() ? "statement" : one.facts->command;
         finding.message = "this " + command +
-                          (one.action == policy::Action::hold ? " would wait for a second person: " : " would be blocked: ") +
+                          (one.observed                         ? " would pass and be noted: "
+                           : one.action == policy::Action::hold ? " would wait for a second person: "
+                                                                : " would be blocked: ") +
                           one.reason;
         finding.hint = one.hint;
         for (Waiver& waiver : waivers) {

@@ -9,9 +9,11 @@
 #include <boost/version.hpp>
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::cli {
 
@@ -58,6 +60,14 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         add_check(app, status);
         add_audit(app, status);
         add_decode(app, status);
+        std::vector<std::string> names;
+        for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) names.push_back(command->get_name());
+        if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
+            const std::string hint = config::did_you_mean(argv[1], names);
+            std::cerr << "pgchaperone: there is no command \"" << argv[1] << "\"" << (hint.empty() ? "" : "; " + hint)
+                      << "\nRun `pgchaperone --help` for the list.\n";
+            return exit_trouble;
+        }
         try {
             app.parse(argc, argv);
         } catch (const CLI::ParseError& e) {

@@ -108,6 +108,7 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
             << policy::action_name(statement.action) << ", by " << decided_by(statement);
         if (statement.rule != nullptr && statement.rule->place.line > 0) out << " (" << statement.rule->place.text() << ")";
         out << '\n';
+        if (statement.observed) continue;
         if (statement.action == policy::Action::block || statement.action == policy::Action::hold) {
             line(out, "MESSAGE", statement.refusal.message);
             std::string detail = statement.refusal.detail;

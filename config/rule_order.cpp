@@ -10,16 +10,33 @@ using policy::Condition;
 using policy::ConditionKind;
 using policy::Rule;
 
+bool always(const Condition& condition);
+
 // True where `wide` holds whenever `narrow` does.
 bool implied(const Condition& narrow, const Condition& wide);
 
 bool all_of_wide(const std::vector<Condition>& narrow, const std::vector<Condition>& wide) {
     return std::all_of(wide.begin(), wide.end(), [&](const Condition& w) {
-        return std::any_of(narrow.begin(), narrow.end(), [&](const Condition& n) { return implied(n, w); });
+        return always(w) || std::any_of(narrow.begin(), narrow.end(), [&](const Condition& n) { return implied(n, w); });
     });
 }
 
+// True where the condition holds for every statement of every session.
+bool always(const Condition& condition) {
+    switch (condition.kind) {
+        case ConditionKind::user:
+        case ConditionKind::database:
+        case ConditionKind::application_name:
+            return std::any_of(condition.globs.begin(), condition.globs.end(),
+                               [](const policy::Glob& glob) { return glob.matches_everything(); });
+        case ConditionKind::all: return std::all_of(condition.children.begin(), condition.children.end(), always);
+        case ConditionKind::any: return std::any_of(condition.children.begin(), condition.children.end(), always);
+        default: return false;
+    }
+}
+
 bool implied(const Condition& narrow, const Condition& wide) {
+    if (always(wide)) return true;
     if (wide.kind == ConditionKind::any) {
         if (std::any_of(wide.children.begin(), wide.children.end(), [&](const Condition& w) {
                 return implied(narrow, w);
@@ -102,7 +119,7 @@ void report_unreachable_rules(const policy::Policy& policy, Problems& problems) 
             if (cover.action.action == policy::Action::allow && !about_the_whole(cover.match)) continue;
             if (!implied(hidden.match, cover.match)) continue;
             const std::string message = "rule \"" + hidden.name + "\" can never be reached: " +
-                                        (cover.match.children.empty() ? "rule \"" + cover.name + "\" before it always applies"
+                                        (always(cover.match) ? "rule \"" + cover.name + "\" before it always applies"
                                                                       : "everything it matches is taken by rule \"" +
                                                                             cover.name + "\" before it") +
                                         " (" + cover.place.text() + ")";

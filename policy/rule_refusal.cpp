@@ -163,8 +163,8 @@ std::string facts_reason(const Rule& rule, const Subject& subject) {
                (facts.opaque.reason.empty() ? std::string() : " (" + facts.opaque.reason + ")");
     }
     if (const Condition* time = find(rule.match, ConditionKind::time)) {
-        return "it may not run at this time (" + time->window->local_time(subject.moment.now) + "; the rule says " +
-               (time->outside ? "outside " : "inside ") + time->window->text() + ")";
+        return "it may not run now: it is " + time->window->local_time(subject.moment.now) + ", and the rule holds " +
+               (time->outside ? "outside " : "inside ") + time->window->text();
     }
     if (mentions(rule.match, ConditionKind::function) && !facts.functions.empty()) {
         return "it calls " + functions(facts.functions);

@@ -66,7 +66,7 @@ TEST_CASE("variables and placeholders can be filled without moving anything") {
     const ScriptStatement& s = script.statements[0];
     CHECK(s.filled(false) == "DELETE FROM  \"t\" WHERE a = $1 AND b =  'w' AND c::int = $1   AND d[1$1] = 1");
     CHECK(s.filled(true).size() == s.sql.size());
-    CHECK(split_script("SELECT * FROM ${schema}.t").statements[0].filled(true) == "SELECT * FROM   schema.t");
+    CHECK(split_script("SELECT * FROM ${schema}.t").statements[0].filled(true) == "SELECT * FROM    schema.t");
 }
 
 TEST_CASE("comments belong to the statement behind them, or to the one before them on its line") {

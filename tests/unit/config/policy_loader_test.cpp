@@ -208,6 +208,7 @@ TEST_CASE("a rule that can never be reached is told, as an error where it is the
     CHECK(two("{ client: 10.0.0.0/8 }", "block", "{ client: 10.1.0.0/16 }", "block").problems != "");
     CHECK(two("{ any: [ { class: WRITE }, { class: DDL } ] }", "block", "{ class: DDL }", "block").problems != "");
     CHECK(two("{ not: { user: a } }", "block", "{ not: { user: [a, b] } }", "block").problems != "");
+    CHECK_FALSE(two("{ user: \"*\" }", "allow", "{ unbounded: true }", "block").good);
     // These can be reached.
     CHECK(two("{ command: SELECT }", "allow", "{ command: SELECT }", "block").problems == "");
     CHECK(two("{ user: clerk }", "block", "{ user: \"*\" }", "block").problems == "");

@@ -48,6 +48,16 @@ TEST_CASE("allowing a write allows the reading that it needs") {
     CHECK_FALSE(insert.decides("{ command: SELECT }", "allow"));
 }
 
+TEST_CASE("another word for the same command is not another command") {
+    Scene truncate = delete_from({"", "", "t"});
+    truncate.facts.command = "TRUNCATE TABLE";
+    truncate.facts.commands = {"TRUNCATE TABLE", "TRUNCATE"};
+    CHECK(truncate.decides("{ command: TRUNCATE }", "allow"));
+    CHECK(truncate.decides("{ command: TRUNCATE TABLE }", "allow"));
+    CHECK(truncate.decides("{ command: TRUNCATE }"));
+    CHECK_FALSE(truncate.decides("{ command: DELETE }"));
+}
+
 TEST_CASE("allowing some relations does not allow a statement that touches others too") {
     Scene scene = delete_from({"", "scratch", "t"});
     CHECK(scene.decides("{ relation: \"scratch.*\" }", "allow"));
