@@ -63,6 +63,17 @@ std::string many_rules(int count) {
     return yaml;
 }
 
+// Without conditions on the session, and with names whose schema the statement leaves open.
+std::string rules_on_relations(int count) {
+    std::string yaml = "rules:\n";
+    for (int i = 0; i < count; ++i) {
+        const std::string n = std::to_string(i);
+        yaml += "  - { name: rule" + n + ", match: { command: [DELETE, TRUNCATE], relation: [\"archive" + n + ".*\", public.t" + n +
+                "] }, action: block }\n";
+    }
+    return yaml;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -84,6 +95,7 @@ int main(int argc, char** argv) {
                               "class: READ }, action: block } ]";
     const std::pair<const char*, std::string> policies[] = {{"interactive", "preset: interactive"},
                                                             {"200 rules", many_rules(200)},
+                                                            {"200 rules on relations", rules_on_relations(200)},
                                                             {"a rule on the time", timed}};
     for (const auto& [name, yaml] : policies) {
         policy::Engine engine(std::make_shared<policy::RuleBook>(load(yaml)));

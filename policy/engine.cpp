@@ -7,9 +7,11 @@
 #include "policy/rule_match.h"
 #include "policy/rule_refusal.h"
 
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <list>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -22,11 +24,20 @@ namespace {
 // decisions: a profile. Profiles are numbered in the order of their appearance.
 using ProfileNumber = std::uint32_t;
 
-// What is remembered of a text's judgement for one profile. Only outcomes that no moment can change.
+// What is remembered of a text's judgement for one profile, with what of the moment it holds for.
 struct Remembered {
     ProfileNumber profile;
-    bool plain;                     // allowed, without a record
+    bool plain;                     // allowed at any moment, without a record
     std::vector<Outcome> outcomes;  // one per statement, unless plain
+    MomentUse used;                 // by any of them
+    bool in_transaction = false;
+    std::optional<std::vector<std::string>> search_path;  // where it was used
+
+    bool holds_for(const Moment& moment) const {
+        return (!used.transaction || moment.in_transaction == in_transaction) &&
+               (!used.search_path || moment.search_path == search_path) &&
+               (!used.time || (moment.now >= used.from && moment.now < used.until));
+    }
 };
 
 struct Key {
@@ -239,12 +250,14 @@ struct Engine::Impl {
                 if (remembered.plain) return {analysis, edition->version, {}};
                 // A session's own tables make some statements harmless, and none harmful.
                 if (!ordinary) break;
+                if (!remembered.holds_for(moment)) continue;
                 return put_into_words(analysis, remembered.outcomes, session, moment);
             }
         }
         std::vector<Outcome> outcomes;
         outcomes.reserve(analysis->statements.size());
-        bool plain = true, lasting = true;
+        bool plain = true;
+        MomentUse used;
         Moment without_own_tables;
         const Moment* at = &moment;
         for (const StatementFacts& facts : analysis->statements) {
@@ -257,20 +270,34 @@ struct Engine::Impl {
             }
             outcomes.push_back(evaluate(edition->policy, subject, profiles[profile], &times));
             plain = plain && is_plain(outcomes.back());
-            lasting = lasting && !outcomes.back().depends_on_moment;
+            used = joined(used, outcomes.back().used);
         }
-        if (lasting && ordinary && entry != nullptr) {
-            if (entry->remembered.size() >= 64) entry->remembered.clear();
-            entry->remembered.push_back({profile, plain, plain ? std::vector<Outcome>() : outcomes});
+        if (ordinary && entry != nullptr) {
+            remember(*entry, {profile, plain, plain ? std::vector<Outcome>() : outcomes, used, moment.in_transaction,
+                              used.search_path ? moment.search_path : std::nullopt});
         }
         if (plain) return {analysis, edition->version, {}};
         return put_into_words(analysis, outcomes, session, moment);
     }
 
+    static void remember(Entry& entry, Remembered news) {
+        // What has run out makes room first.
+        std::erase_if(entry.remembered, [&](const Remembered& old) {
+            return old.profile == news.profile && old.used.time && news.used.from >= old.used.until;
+        });
+        if (entry.remembered.size() >= 64) entry.remembered.clear();
+        entry.remembered.push_back(std::move(news));
+    }
+
+    static MomentUse joined(const MomentUse& a, const MomentUse& b) {
+        return {a.transaction || b.transaction, a.search_path || b.search_path, a.own_tables || b.own_tables,
+                a.time || b.time,               std::max(a.from, b.from),       std::min(a.until, b.until)};
+    }
+
     bool is_plain(const Outcome& outcome) const {
         const bool audited = outcome.rule >= 0 && edition->policy.rules[static_cast<std::size_t>(outcome.rule)].audit;
         return outcome.action(edition->policy).action == Action::allow && !audited && outcome.observed < 0 &&
-               !outcome.depends_on_moment;
+               !outcome.depends_on_moment();
     }
 
     Judgement put_into_words(const AnalysisPtr& analysis, const std::vector<Outcome>& outcomes,
@@ -289,7 +316,7 @@ struct Engine::Impl {
         const Policy& policy = edition->policy;
         const RuleAction* action = &outcome.action(policy);
         Decision result;
-        result.depends_on_moment = outcome.depends_on_moment;
+        result.depends_on_moment = outcome.depends_on_moment();
         const Rule* rule = outcome.rule >= 0 ? &policy.rules[static_cast<std::size_t>(outcome.rule)] : nullptr;
         Outcome told = outcome;
         if (action->action == Action::allow && outcome.observed >= 0) {

@@ -92,12 +92,27 @@ DependsOn strongest(const Condition& condition) {
     return result;
 }
 
-// Statement before session before moment: cheap and rememberable first. The order of conditions in a rule
-// has no meaning, so the answer stays the same.
+// The cheapest first, and what may depend on the moment last, so that most answers need not look at it. The
+// order of conditions in a rule has no meaning, so the answer stays the same.
+int rank(const Condition& condition) {
+    int result = 0;
+    for (const Condition& child : condition.children) result = std::max(result, rank(child));
+    switch (condition_type(condition.kind).depends_on) {
+        case D::nothing: return result;
+        case D::session: return std::max(result, 1);  // answered once for a session
+        case D::statement: {
+            const V shape = condition_type(condition.kind).shape;
+            return std::max(result, shape == V::regex ? 4 : shape == V::names ? 3 : 2);
+        }
+        case D::moment: return 5;
+    }
+    return result;
+}
+
 void order(Condition& condition) {
     for (Condition& child : condition.children) order(child);
     std::stable_sort(condition.children.begin(), condition.children.end(),
-                     [](const Condition& a, const Condition& b) { return strongest(a) < strongest(b); });
+                     [](const Condition& a, const Condition& b) { return rank(a) < rank(b); });
 }
 
 void number(Condition& condition, Policy& policy) {

@@ -48,7 +48,7 @@ public:
     Evaluation(const Subject& subject, const SessionAnswers& session_answers, TimeAnswers* times)
         : subject_(subject), session_answers_(session_answers), times_(times) {}
 
-    bool used_moment() const { return used_moment_; }
+    const MomentUse& used() const { return used_; }
 
     bool applies(const Rule& rule) {
         const Truth t = evaluate(rule.match);
@@ -82,7 +82,7 @@ public:
             case ConditionKind::tls:
             case ConditionKind::replication: return truth(session_answers_[condition.number]);
             case ConditionKind::in_transaction:
-                used_moment_ = true;
+                used_.transaction = true;
                 return truth(subject_.moment.in_transaction == condition.expected);
             case ConditionKind::time: return time(condition);
             case ConditionKind::text: return truth(condition.regex->found_in(subject_.text));
@@ -95,8 +95,9 @@ public:
 
 private:
     Truth time(const Condition& condition) {
-        used_moment_ = true;
+        used_.time = true;
         if (times_ == nullptr) {
+            used_.from = used_.until = subject_.moment.now;
             return truth(condition.window->contains(subject_.moment.now) != condition.outside);
         }
         TimeWindow::Answer& answer = (*times_)[condition.number];
@@ -104,6 +105,8 @@ private:
         if (subject_.moment.now >= answer.until || subject_.moment.now < answer.from) {
             answer = condition.window->at(subject_.moment.now);
         }
+        used_.from = std::max(used_.from, answer.from);
+        used_.until = std::min(used_.until, answer.until);
         return truth(answer.inside != condition.outside);
     }
 
@@ -152,7 +155,7 @@ private:
     bool harms(const Flag& flag) {
         const auto& own = subject_.moment.own_tables;
         if (!flag || own.empty()) return flag.set;
-        used_moment_ = true;
+        used_.own_tables = true;
         const auto& written = subject_.facts.written;
         return written.empty() || !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
             return std::find(own.begin(), own.end(), name) != own.end();
@@ -195,7 +198,7 @@ private:
             Truth t = pattern.matches(relation.catalog, relation.schema, relation.name, nullptr);
             if (t == Truth::maybe) {
                 // What an unqualified name means depends on the search_path of the moment.
-                used_moment_ = true;
+                used_.search_path = true;
                 if (const auto* schemas = search_path()) {
                     t = pattern.matches(relation.catalog, relation.schema, relation.name, schemas);
                 }
@@ -220,7 +223,7 @@ private:
     const Subject& subject_;
     const SessionAnswers& session_answers_;
     TimeAnswers* times_;
-    bool used_moment_ = false;
+    MomentUse used_;
     std::vector<std::string> resolved_path_;
 };
 
@@ -352,7 +355,7 @@ Outcome evaluate(const Policy& policy, const Subject& subject, const SessionAnsw
         }
         if (rule.action.action != Action::allow || rule.audit) outcome.observed = static_cast<int>(i);
     }
-    outcome.depends_on_moment = evaluation.used_moment();
+    outcome.used = evaluation.used();
     return outcome;
 }
 

@@ -32,12 +32,24 @@ struct Subject {
     const Moment& moment;
 };
 
+// What of the moment an evaluation has looked at: as long as that is the same, the outcome is the same.
+struct MomentUse {
+    bool transaction = false;  // Moment::in_transaction
+    bool search_path = false;
+    bool own_tables = false;
+    bool time = false;
+    TimeWindow::Time from = TimeWindow::Time::min();   // the outcome holds from here
+    TimeWindow::Time until = TimeWindow::Time::max();  // and before here
+    bool any() const { return transaction || search_path || own_tables || time; }
+};
+
 struct Outcome {
     static constexpr int by_default = -1;
     static constexpr int unparsable = -2;
     int rule = by_default;   // which rule decides, from 0, or one of the constants above
     int observed = -1;       // the first rule under `observe` that would have decided something
-    bool depends_on_moment = false;
+    MomentUse used;
+    bool depends_on_moment() const { return used.any(); }
 
     const RuleAction& action(const Policy& policy) const;
 };

@@ -111,6 +111,23 @@ TEST_CASE("what depends on the moment is judged anew each time") {
     CHECK(f.engine.judge_again(day.analysis, f.session, f.moment).decisions.at(0).action == Action::block);
 }
 
+TEST_CASE("what is remembered for one search_path or transaction state is not taken for another") {
+    Fixture f("rules: [ { name: a, match: { relation: \"archive.*\", in_transaction: false }, action: block } ]");
+    const char* sql = "DELETE FROM orders WHERE id = 1";
+    const auto action = [&] { return f.judge(sql).decisions.at(0).action; };
+    for (int round = 0; round < 3; ++round) {
+        f.moment.search_path.reset();
+        f.moment.in_transaction = false;
+        CHECK(action() == Action::block);
+        f.moment.search_path = std::vector<std::string>{"public"};
+        CHECK(action() == Action::allow);
+        f.moment.search_path = std::vector<std::string>{"archive"};
+        CHECK(action() == Action::block);
+        f.moment.in_transaction = true;
+        CHECK(action() == Action::allow);
+    }
+}
+
 TEST_CASE("a session's own tables are judged apart from what is cached") {
     Fixture f(guard);
     CHECK(f.judge("DELETE FROM mine").decisions.size() == 1);

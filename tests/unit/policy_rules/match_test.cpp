@@ -72,13 +72,13 @@ TEST_CASE("a name whose schema is open is restricted and not allowed") {
     Scene scene = delete_from({"", "", "orders"});
     CHECK(scene.decides("{ relation: public.orders }"));
     CHECK_FALSE(scene.decides("{ relation: public.orders }", "allow"));
-    CHECK(scene.outcome(policy(one_rule("{ relation: public.orders }"))).depends_on_moment);
+    CHECK(scene.outcome(policy(one_rule("{ relation: public.orders }"))).depends_on_moment());
     scene.moment.search_path = std::vector<std::string>{"$user"};
     scene.session.user = "public";
     CHECK(scene.decides("{ relation: public.orders }", "allow"));
     scene.session.user = "anna";
     CHECK_FALSE(scene.decides("{ relation: public.orders }"));
-    CHECK_FALSE(scene.outcome(policy(one_rule("{ relation: orders }"))).depends_on_moment);
+    CHECK_FALSE(scene.outcome(policy(one_rule("{ relation: orders }"))).depends_on_moment());
 }
 
 TEST_CASE("conditions on the session, alone and together") {
@@ -105,15 +105,15 @@ TEST_CASE("conditions on the moment make the decision depend on it") {
     scene.moment.now = *parse_time("2026-11-21T12:00");
     const Policy p = policy(one_rule("{ time: { outside: \"Mon-Fri\" } }"));
     CHECK(scene.decides(p));
-    CHECK(scene.outcome(p).depends_on_moment);
+    CHECK(scene.outcome(p).depends_on_moment());
     scene.moment.now = *parse_time("2026-11-20T12:00");
     CHECK_FALSE(scene.decides(p));
-    CHECK(scene.outcome(p).depends_on_moment);
+    CHECK(scene.outcome(p).depends_on_moment());
     CHECK_FALSE(scene.decides("{ in_transaction: true }"));
     scene.moment.in_transaction = true;
     CHECK(scene.decides("{ in_transaction: true }"));
     // A condition that already fails by the statement itself is never asked about the moment.
-    CHECK_FALSE(scene.outcome(policy(one_rule("{ time: { inside: \"Mon\" }, command: INSERT }"))).depends_on_moment);
+    CHECK_FALSE(scene.outcome(policy(one_rule("{ time: { inside: \"Mon\" }, command: INSERT }"))).depends_on_moment());
 }
 
 TEST_CASE("of what could not be read nothing is known, and only what holds anyhow applies") {
