@@ -91,6 +91,7 @@ void read_statements(std::string_view sql, const ReadableText& readable, Analysi
     constexpr std::uint64_t least_work = 100'000;
     constexpr std::uint64_t work_per_byte = 50;
     context.work = least_work + work_per_byte * sql.size();
+    out.fingerprint = fingerprint_of(tree.root());
     const auto root = as_object(tree.root());
     for (const Json item : root ? items_field(*root, "stmts") : Items{}) {
         const auto raw = as_object(item);
@@ -110,6 +111,9 @@ void read_statements(std::string_view sql, const ReadableText& readable, Analysi
         facts.location = readable.sent_offset(location);
         facts.length = readable.sent_offset(end) - facts.location;
         gather_facts(*node, text, context, facts);
+    }
+    if (out.statements.empty()) {
+        out.fingerprint = 0;
     }
 }
 

@@ -53,6 +53,67 @@ PgQueryParseResult parse_sql(const char* sql, [[maybe_unused]] bool backslash_es
 
 }  // namespace
 
+namespace {
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+    hash = (hash ^ value) * 0x9E3779B97F4A7C15U;
+    return hash ^ (hash >> 29U);
+}
+
+std::uint64_t mix(std::uint64_t hash, std::string_view text) {
+    std::uint64_t word = 0;
+    while (text.size() >= sizeof word) {
+        std::memcpy(&word, text.data(), sizeof word);
+        hash = mix(hash, word);
+        text.remove_prefix(sizeof word);
+    }
+    word = text.size() << 56U;
+    std::memcpy(&word, text.data(), text.size());
+    return mix(hash, word ^ (std::uint64_t{text.size()} << 60U));
+}
+
+}  // namespace
+
+std::uint64_t fingerprint_of(const Json& tree) {
+    constexpr std::uint64_t seed = 0x70676368;
+    std::uint64_t hash = seed;
+    JsonObject object;
+    if (tree.get(object) == simdjson::SUCCESS) {
+        for (const auto& [key, value] : object) {
+            if (key == "location" || key == "stmt_location" || key == "stmt_len") {
+                continue;
+            }
+            if (key == "A_Const" || key == "ParamRef") {
+                return mix(seed, 2U);
+            }
+            hash = mix(mix(hash, key), fingerprint_of(value));
+        }
+        return hash;
+    }
+    JsonArray array;
+    if (tree.get(array) == simdjson::SUCCESS) {
+        std::uint64_t before = 0;
+        for (const Json item : array) {
+            const std::uint64_t one = fingerprint_of(item);
+            if (one != before) {
+                hash = mix(hash, one);
+            }
+            before = one;
+        }
+        return mix(hash, 1U);
+    }
+    std::string_view text;
+    std::int64_t number = 0;
+    bool truth = false;
+    if (tree.get(text) == simdjson::SUCCESS) {
+        return mix(hash, text);
+    }
+    if (tree.get(number) == simdjson::SUCCESS) {
+        return mix(hash, static_cast<std::uint64_t>(number));
+    }
+    return tree.get(truth) == simdjson::SUCCESS ? mix(hash, truth ? 3U : 4U) : hash;
+}
+
 struct ParseTree::Reader {
     simdjson::dom::parser parser;
     std::vector<char> padded;

@@ -5,6 +5,7 @@
 #include "policy/parse_node.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -41,5 +42,9 @@ private:
     Json root_;
     std::string error_;
 };
+
+// The same for statements that differ in their constants and parameters only, and in the length of lists of
+// them. Not the fingerprint of libpg_query, and not the same from one grammar version to the next.
+std::uint64_t fingerprint_of(const Json& tree);
 
 }  // namespace pgchaperone::policy

@@ -305,6 +305,21 @@ TEST_CASE("an empty text has no statements, and a broken one has one that is unp
     }
 }
 
+TEST_CASE("the fingerprint is the same for statements that differ in constants only") {
+    const auto fingerprint = [](std::string_view sql) { return analyze(sql)->fingerprint; };
+    const std::uint64_t one = fingerprint("SELECT a FROM t WHERE id = 1 AND b IN (1, 2, 3)");
+    CHECK(one != 0);
+    CHECK(one == fingerprint("select  a from t where id = 42 and b in (7, 8, 9, 10)"));
+    CHECK(one == fingerprint("SELECT a FROM t WHERE id = $1 AND b IN ($2)"));
+    CHECK(one == fingerprint("SELECT a FROM t WHERE id = 'x' AND b IN (NULL)"));
+    CHECK(one != fingerprint("SELECT a FROM u WHERE id = 1 AND b IN (1, 2, 3)"));
+    CHECK(one != fingerprint("SELECT a FROM t WHERE id = 1 OR b IN (1, 2, 3)"));
+    CHECK(one != fingerprint("SELECT a FROM t WHERE id <> 1 AND b IN (1, 2, 3)"));
+    CHECK(fingerprint("INSERT INTO t VALUES (1, 2)") == fingerprint("INSERT INTO t VALUES (1, 2), (3, 4)"));
+    CHECK(fingerprint("") == 0);
+    CHECK(fingerprint("SELEC") == 0);
+}
+
 TEST_CASE("a walsender's own commands are known by their first word") {
     const Analyzer analyzer;
     const auto facts = [&](std::string_view sql) { return analyzer.analyze(sql, {}, true)->statements.at(0); };
