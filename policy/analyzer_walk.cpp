@@ -380,9 +380,7 @@ void Walker::select(const JsonObject& body) {
             if (value.get(object) == simdjson::SUCCESS) {
                 if (const auto relation = object_field(object, "rel")) {
                     write_relation(*relation);
-                    if (is_temporary(*relation)) {
-                        add_unique(facts_.temporary_created, relation_name(*relation));
-                    }
+                    add_unique(facts_.tables_created, relation_name(*relation));
                     context_.created.push_back(relation_name(*relation));
                 }
                 add_class(StatementClass::ddl);
@@ -477,8 +475,9 @@ void Walker::create_table(const JsonObject& body) {
         write_relation(*relation);
         const RelationName name = relation_name(*relation);
         context_.created.push_back(name);
-        if (is_temporary(*relation)) {
-            add_unique(facts_.temporary_created, name);
+        // IF NOT EXISTS may find a table that was there before; only a temporary one is then still ours.
+        if (is_temporary(*relation) || !flag_field(table, "if_not_exists")) {
+            add_unique(facts_.tables_created, name);
         }
     }
     // Defaults and checks are only written down here; they run when rows come.
@@ -503,8 +502,8 @@ void Walker::create_table_as(const JsonObject& body) {
         if (const auto relation = object_field(*into, "rel")) {
             write_relation(*relation);
             context_.created.push_back(relation_name(*relation));
-            if (is_temporary(*relation)) {
-                add_unique(facts_.temporary_created, relation_name(*relation));
+            if (is_temporary(*relation) || !flag_field(body, "if_not_exists")) {
+                add_unique(facts_.tables_created, relation_name(*relation));
             }
         }
     }
@@ -1197,11 +1196,7 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "FetchStmt") return;
     if (type == "ViewStmt") {
-        const auto view = object_field(body, "view");
         relation("view");
-        if (view && is_temporary(*view)) {
-            add_unique(facts_.temporary_created, relation_name(*view));
-        }
         if (const auto query = field(body, "query")) {
             walk(*query);
         }
@@ -1324,11 +1319,7 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         return;
     }
     if (type == "CreateSeqStmt") {
-        const auto made = object_field(body, "sequence");
         relation("sequence");
-        if (made && is_temporary(*made)) {
-            add_unique(facts_.temporary_created, relation_name(*made));
-        }
         return;
     }
     if (type == "CreatePolicyStmt" || type == "AlterPolicyStmt") {

@@ -64,7 +64,9 @@ struct StatementFacts {
     // Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK, REINDEX ...
     Flag blocking;
     // Names that give the session something to keep track of, folded as PostgreSQL folds them.
-    std::vector<RelationName> temporary_created;  // CREATE TEMP TABLE, SELECT INTO TEMP ...
+    // Tables that certainly did not exist before: CREATE TABLE, SELECT INTO ... A temporary view is none: what is
+    // written to it goes to the tables below it.
+    std::vector<RelationName> tables_created;
     std::string prepared_statement;  // of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL
     bool runs_in_transaction = true;     // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;   // BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION ...

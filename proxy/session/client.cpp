@@ -234,7 +234,7 @@ bool Session::client_execute(std::size_t total) {
     if (!bytes) return false;
     const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
     const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
-    if (handle && handle->judgement.plainly_allowed() &&
+    if (handle && !handle->judge_again && handle->judgement.plainly_allowed() &&
         handle->judgement.policy_version == policy_version_) {
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
         pipeline_open_ = true;
@@ -364,8 +364,7 @@ void Session::let_through() {
         case StatementKind::parse: {
             auto handle = std::make_shared<PreparedStatement>();
             handle->judgement = pending_.judgement;
-            // What was harmless for the sake of the session's own tables may not be when it runs.
-            if (!own_tables_.names().empty()) handle->judgement.policy_version = 0;
+            handle->judge_again = !own_tables_.names().empty();
             StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
             std::unique_ptr<Extra> extra;
             if (!pending_.name.empty()) {

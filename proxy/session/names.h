@@ -23,6 +23,8 @@ namespace pgchaperone::session {
 // A statement as it was judged at Parse.
 struct PreparedStatement {
     policy::Judgement judgement;
+    // Allowed for the sake of the session's own tables, which may be gone when it runs.
+    bool judge_again = false;
 };
 using StatementHandle = std::shared_ptr<const PreparedStatement>;
 

@@ -32,8 +32,7 @@ void OwnTables::sent(const policy::Analysis& analysis, std::uint64_t sequence) {
             forget();
             made.names.clear();
         }
-        made.names.insert(made.names.end(), facts.temporary_created.begin(),
-                          facts.temporary_created.end());
+        made.names.insert(made.names.end(), facts.tables_created.begin(), facts.tables_created.end());
     }
     if (made.names.empty() || names_.size() + made.names.size() > tables_max ||
         awaited_.size() > tables_max) {

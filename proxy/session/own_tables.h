@@ -1,5 +1,5 @@
 #pragma once
-// The temporary tables that this session has certainly made and that are certainly still there:
+// The tables that this session has certainly made and that are certainly still there:
 // what is done to them harms nobody else. A table counts from the moment the server said that it
 // was made; the first thing that makes a name doubtful ends its time here, however harmless it was.
 

@@ -61,7 +61,10 @@ void check_what_left(const SessionHost& host, std::string_view sent) {
         const auto head = protocol::read_head(sent, protocol::Side::frontend);
         if (!head || sent.size() < head->total()) return;
         std::string_view body = sent.substr(protocol::head_size, head->body_size());
-        if (head->tag == 'P') body.remove_prefix(std::min(body.find('\0') + 1, body.size()));
+        if (head->tag == 'P') {
+            const std::size_t name = body.find('\0');
+            body.remove_prefix(name == std::string_view::npos ? body.size() : name + 1);
+        }
         if (head->tag == 'P' || head->tag == 'Q') {
             const std::string text(body.substr(0, body.find('\0')));
             if (!text.starts_with("pgchaperone refused this statement")) {
@@ -139,7 +142,7 @@ std::string pgchaperone_fuzz_seed(Random& random) {
                     server += parse_complete();
                     break;
                 case 2:
-                    client += bind(names[pick(3)], names[pick(3)]);
+                    client += pgchaperone::test::bind(names[pick(3)], names[pick(3)]);
                     server += bind_complete();
                     break;
                 case 3:
@@ -150,15 +153,15 @@ std::string pgchaperone_fuzz_seed(Random& random) {
                     client += sync_message();
                     server += ready(pick(2) == 0 ? 'I' : 'T');
                     break;
-                case 5: client += flush(); break;
+                case 5: client += pgchaperone::test::flush(); break;
                 case 6: client += protocol::encoded(protocol::CopyData{"1\tx\n"}); break;
                 case 7: client += protocol::encoded(protocol::CopyDone{}); break;
-                case 8: server += error(pick(2) == 0 ? "22012" : "08P01"); break;
+                case 8: server += pgchaperone::test::error(pick(2) == 0 ? "22012" : "08P01"); break;
                 case 9: server += protocol::encoded(protocol::CopyInResponse{}); break;
                 case 10: client += protocol::encoded(protocol::Close{'S', names[pick(3)]}); break;
                 default:
                     client += query(texts[pick(texts.size())]);
-                    server += error("42601") + ready();
+                    server += pgchaperone::test::error("42601") + ready();
                     break;
             }
         }

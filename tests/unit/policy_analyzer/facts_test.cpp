@@ -270,10 +270,13 @@ TEST_CASE("what changes how later bytes are read says so") {
 }
 
 TEST_CASE("sessions learn names that they have to keep track of") {
-    CHECK(facts_of("CREATE TEMP TABLE x (a int)").temporary_created == std::vector<RelationName>{named("", "x")});
-    CHECK(facts_of("SELECT 1 INTO TEMP x").temporary_created == std::vector<RelationName>{named("", "x")});
-    CHECK(facts_of("CREATE TABLE pg_temp.x AS SELECT 1").temporary_created.size() == 1);
-    CHECK(facts_of("CREATE TABLE x (a int)").temporary_created.empty());
+    CHECK(facts_of("CREATE TEMP TABLE x (a int)").tables_created == std::vector<RelationName>{named("", "x")});
+    CHECK(facts_of("SELECT 1 INTO TEMP x").tables_created == std::vector<RelationName>{named("", "x")});
+    CHECK(facts_of("CREATE TABLE pg_temp.x AS SELECT 1").tables_created.size() == 1);
+    CHECK(facts_of("CREATE TABLE x (a int)").tables_created.size() == 1);
+    CHECK(facts_of("CREATE TABLE IF NOT EXISTS x (a int)").tables_created.empty());
+    CHECK(facts_of("CREATE TEMP TABLE IF NOT EXISTS x (a int)").tables_created.size() == 1);
+    CHECK(facts_of("CREATE TEMP VIEW x AS SELECT 1").tables_created.empty());
     CHECK(facts_of("PREPARE \"P\" AS SELECT 1").prepared_statement == "P");
     CHECK(facts_of("EXECUTE p(1)").prepared_statement == "p");
     CHECK(facts_of("EXECUTE p(1)").opaque.set);

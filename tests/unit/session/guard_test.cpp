@@ -292,7 +292,7 @@ TEST_CASE(
         policy::Judgement judgement = SessionHost::refuse_delete(question);
         auto analysis = std::make_shared<policy::Analysis>(*judgement.analysis);
         if (question.sql.starts_with("CREATE TEMP"))
-            analysis->statements[0].temporary_created = {{"", "", "x"}};
+            analysis->statements[0].tables_created = {{"", "", "x"}};
         judgement.analysis = analysis;
         return judgement;
     };

@@ -14,7 +14,7 @@ policy::Analysis text(std::string_view sql, std::vector<std::string> commands,
     policy::StatementFacts facts;
     facts.command = commands.front();
     facts.commands = std::move(commands);
-    for (std::string& name : made) facts.temporary_created.push_back({"", "", std::move(name)});
+    for (std::string& name : made) facts.tables_created.push_back({"", "", std::move(name)});
     analysis.statements.push_back(std::move(facts));
     return analysis;
 }
