@@ -1,5 +1,5 @@
-// What judging costs: nanoseconds for one statement, cached and not, with few rules and with many. A plain
-// program: `engine_bench [seconds for each line]`.
+// What judging costs: nanoseconds for one statement, cached and not, with few rules and with many.
+// A plain program: `engine_bench [seconds for each line]`.
 #include "config/policy_loader.h"
 #include "policy/analyzer.h"
 #include "policy/engine.h"
@@ -56,9 +56,10 @@ std::string many_rules(int count) {
     std::string yaml = "rules:\n";
     for (int i = 0; i < count; ++i) {
         const std::string n = std::to_string(i);
-        yaml += "  - { name: rule" + n + ", match: { command: [UPDATE, SELECT, \"DROP *\"], relation: [\"archive" + n +
-                ".*\", secret" + n + "], user: [\"team" + n + "_*\"], client: 10." + std::to_string(i % 256) +
-                ".0.0/16 }, action: block }\n";
+        yaml += "  - { name: rule" + n +
+                ", match: { command: [UPDATE, SELECT, \"DROP *\"], relation: [\"archive" + n +
+                ".*\", secret" + n + "], user: [\"team" + n + "_*\"], client: 10." +
+                std::to_string(i % 256) + ".0.0/16 }, action: block }\n";
     }
     return yaml;
 }
@@ -68,8 +69,9 @@ std::string rules_on_relations(int count) {
     std::string yaml = "rules:\n";
     for (int i = 0; i < count; ++i) {
         const std::string n = std::to_string(i);
-        yaml += "  - { name: rule" + n + ", match: { command: [DELETE, TRUNCATE], relation: [\"archive" + n + ".*\", public.t" + n +
-                "] }, action: block }\n";
+        yaml += "  - { name: rule" + n +
+                ", match: { command: [DELETE, TRUNCATE], relation: [\"archive" + n +
+                ".*\", public.t" + n + "] }, action: block }\n";
     }
     return yaml;
 }
@@ -91,22 +93,28 @@ int main(int argc, char** argv) {
 
     const policy::Analyzer analyzer;
     measure("analyze a pgbench statement", [&](std::size_t) { analyzer.analyze(point, lexical); });
-    const std::string timed = "rules: [ { name: night, match: { time: { inside: \"22:00-06:00\", zone: Europe/Berlin }, "
-                              "class: READ }, action: block } ]";
-    const std::pair<const char*, std::string> policies[] = {{"interactive", "preset: interactive"},
-                                                            {"200 rules", many_rules(200)},
-                                                            {"200 rules on relations", rules_on_relations(200)},
-                                                            {"a rule on the time", timed}};
+    const std::string timed =
+        "rules: [ { name: night, match: { time: { inside: \"22:00-06:00\", zone: Europe/Berlin }, "
+        "class: READ }, action: block } ]";
+    const std::pair<const char*, std::string> policies[] = {
+        {"interactive", "preset: interactive"},
+        {"200 rules", many_rules(200)},
+        {"200 rules on relations", rules_on_relations(200)},
+        {"a rule on the time", timed}};
     for (const auto& [name, yaml] : policies) {
         policy::Engine engine(std::make_shared<policy::RuleBook>(load(yaml)));
         const auto line = [&](const char* what) { return std::string(name) + ": " + what; };
-        measure(line("allowed, cached").c_str(), [&](std::size_t) { engine.judge(point, lexical, session, moment); });
+        measure(line("allowed, cached").c_str(),
+                [&](std::size_t) { engine.judge(point, lexical, session, moment); });
         const auto analysis = engine.judge(point, lexical, session, moment).analysis;
-        measure(line("judged again").c_str(), [&](std::size_t) { engine.judge_again(analysis, session, moment); });
+        measure(line("judged again").c_str(),
+                [&](std::size_t) { engine.judge_again(analysis, session, moment); });
         measure(line("allowed, new text each time").c_str(), [&](std::size_t i) {
-            engine.judge("SELECT abalance FROM pgbench_accounts WHERE aid = " + std::to_string(i), lexical, session, moment);
+            engine.judge("SELECT abalance FROM pgbench_accounts WHERE aid = " + std::to_string(i),
+                         lexical, session, moment);
         });
-        measure(line("blocked or not, cached").c_str(), [&](std::size_t) { engine.judge(blocked, lexical, session, moment); });
+        measure(line("blocked or not, cached").c_str(),
+                [&](std::size_t) { engine.judge(blocked, lexical, session, moment); });
         measure(line("a new session each time, cached text").c_str(), [&](std::size_t i) {
             session.id = 2 + i;
             engine.judge(point, lexical, session, moment);

@@ -25,8 +25,11 @@ struct Waiver {
 };
 
 std::string trimmed(std::string_view text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '"')) text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '"')) text.remove_suffix(1);
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '"'))
+        text.remove_prefix(1);
+    while (!text.empty() &&
+           (text.back() == ' ' || text.back() == '\t' || text.back() == '\r' || text.back() == '"'))
+        text.remove_suffix(1);
     return std::string(text);
 }
 
@@ -47,15 +50,18 @@ void read_waivers(std::string_view text, Span comment, std::vector<Waiver>& waiv
         const std::string folded = lower(line);
         const auto mark = folded.find("chaperone:");
         const auto allow = mark == std::string::npos ? mark : folded.find("allow", mark + 10);
-        if (allow != std::string::npos && trimmed(line.substr(mark + 10, allow - mark - 10)).empty()) {
+        if (allow != std::string::npos &&
+            trimmed(line.substr(mark + 10, allow - mark - 10)).empty()) {
             Waiver waiver;
             waiver.span = {offset + mark, line.size() - mark};
             auto because = folded.find(" because", allow);
-            std::string_view names = line.substr(allow + 5, because == std::string::npos ? because : because - allow - 5);
+            std::string_view names = line.substr(
+                allow + 5, because == std::string::npos ? because : because - allow - 5);
             if (because != std::string::npos) waiver.because = trimmed(line.substr(because + 8));
             while (!names.empty()) {
                 const auto comma = std::min(names.find(','), names.size());
-                if (const auto name = trimmed(names.substr(0, comma)); !name.empty()) waiver.rules.push_back(name);
+                if (const auto name = trimmed(names.substr(0, comma)); !name.empty())
+                    waiver.rules.push_back(name);
                 names.remove_prefix(std::min(comma + 1, names.size()));
             }
             waivers.push_back(std::move(waiver));
@@ -67,7 +73,8 @@ void read_waivers(std::string_view text, Span comment, std::vector<Waiver>& waiv
 
 class Checker {
 public:
-    Checker(const policy::Policy& policy, Situation here, const std::string& file, std::string_view text, Totals& totals)
+    Checker(const policy::Policy& policy, Situation here, const std::string& file,
+            std::string_view text, Totals& totals)
         : policy_(policy), situation_(std::move(here)), file_(file), text_(text), totals_(totals) {}
 
     std::vector<Finding> run() {
@@ -79,13 +86,17 @@ public:
             finding.message = note.text;
             findings_.push_back(std::move(finding));
         }
-        std::stable_sort(findings_.begin(), findings_.end(), [](const Finding& a, const Finding& b) {
-            return std::tie(a.line, a.column) < std::tie(b.line, b.column);
-        });
+        std::stable_sort(findings_.begin(), findings_.end(),
+                         [](const Finding& a, const Finding& b) {
+                             return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+                         });
         for (const Finding& finding : findings_) {
-            if (finding.waived) ++totals_.waived;
-            else if (finding.level == Finding::Level::error) ++totals_.errors;
-            else if (finding.level == Finding::Level::warning) ++totals_.warnings;
+            if (finding.waived)
+                ++totals_.waived;
+            else if (finding.level == Finding::Level::error)
+                ++totals_.errors;
+            else if (finding.level == Finding::Level::warning)
+                ++totals_.warnings;
         }
         return std::move(findings_);
     }
@@ -97,7 +108,8 @@ private:
             return std::any_of(verdict.statements.begin(), verdict.statements.end(),
                                [](const StatementVerdict& s) { return s.facts->unparsable.set; });
         };
-        // Only what can't be read as it stands is read with its variables filled: a[1:n] is no variable.
+        // Only what can't be read as it stands is read with its variables filled: a[1:n] is no
+        // variable.
         for (const bool as_names : {false, true}) {
             if (statement.blanks.empty() || !unparsable()) break;
             verdict = judge(policy_, statement.filled(as_names), situation_);
@@ -117,25 +129,33 @@ private:
         for (const Waiver& waiver : waivers) complain(waiver);
     }
 
-    void report(const ScriptStatement& statement, const StatementVerdict& one, std::vector<Waiver>& waivers) {
+    void report(const ScriptStatement& statement, const StatementVerdict& one,
+                std::vector<Waiver>& waivers) {
         if (one.action == policy::Action::allow || one.action == policy::Action::supervise) return;
-        const std::size_t offset = std::min<std::size_t>(one.facts->location, statement.span.length);
-        const std::size_t length = std::min<std::size_t>(one.facts->length, statement.span.length - offset);
+        const std::size_t offset = std::min<std::size_t>(one.facts->location,
+                                                         statement.span.length);
+        const std::size_t length = std::min<std::size_t>(one.facts->length,
+                                                         statement.span.length - offset);
         Finding finding = at(statement.span.offset + offset, length,
                              one.observed ? Finding::Level::warning : Finding::Level::error);
-        finding.rule = one.rule != nullptr ? one.rule->name
+        finding.rule = one.rule != nullptr                               ? one.rule->name
                        : one.outcome.rule == policy::Outcome::unparsable ? "unparsable"
                                                                          : "default";
         finding.action = policy::action_name(one.action);
-        const std::string command = one.facts->unparsable || one.facts->command.empty() ? "statement" : one.facts->command;
+        const std::string command = one.facts->unparsable || one.facts->command.empty()
+                                        ? "statement"
+                                        : one.facts->command;
         finding.message = "this " + command +
-                          (one.observed                         ? " would pass and be noted: "
-                           : one.action == policy::Action::hold ? " would wait for a second person: "
-                                                                : " would be blocked: ") +
+                          (one.observed ? " would pass and be noted: "
+                           : one.action == policy::Action::hold
+                               ? " would wait for a second person: "
+                               : " would be blocked: ") +
                           one.reason;
         finding.hint = one.hint;
         for (Waiver& waiver : waivers) {
-            if (std::find(waiver.rules.begin(), waiver.rules.end(), finding.rule) == waiver.rules.end()) continue;
+            if (std::find(waiver.rules.begin(), waiver.rules.end(), finding.rule) ==
+                waiver.rules.end())
+                continue;
             waiver.used = true;
             if (waiver.because.empty()) continue;
             finding.waived = true;
@@ -156,7 +176,8 @@ private:
             finding.level = Finding::Level::error;
             finding.message = "this waiver gives no reason, so it does not count";
         } else if (!waiver.used) {
-            finding.message = "this waiver waives nothing: " + names + " does not stop this statement";
+            finding.message = "this waiver waives nothing: " + names +
+                              " does not stop this statement";
             finding.hint = "Remove it, lest it hide something later.";
         } else {
             return;
@@ -166,8 +187,10 @@ private:
     }
 
     void follow_transaction(const std::string& command) {
-        if (command == "BEGIN" || command == "START TRANSACTION") situation_.moment.in_transaction = true;
-        if (command == "COMMIT" || command == "ROLLBACK" || command == "PREPARE TRANSACTION") situation_.moment.in_transaction = false;
+        if (command == "BEGIN" || command == "START TRANSACTION")
+            situation_.moment.in_transaction = true;
+        if (command == "COMMIT" || command == "ROLLBACK" || command == "PREPARE TRANSACTION")
+            situation_.moment.in_transaction = false;
     }
 
     Finding at(std::size_t offset, std::size_t length, Finding::Level level) const {
@@ -180,10 +203,12 @@ private:
         finding.column = begin.column;
         finding.end_line = end.line;
         finding.end_column = end.column;
-        const auto line_begin = offset == 0 ? 0 : text_.rfind('\n', offset - 1) + 1;  // npos + 1 is 0
+        const auto line_begin = offset == 0 ? 0
+                                            : text_.rfind('\n', offset - 1) + 1;  // npos + 1 is 0
         const auto line_end = std::min(text_.find('\n', offset), text_.size());
         finding.source_line = text_.substr(line_begin, line_end - line_begin);
-        if (!finding.source_line.empty() && finding.source_line.back() == '\r') finding.source_line.pop_back();
+        if (!finding.source_line.empty() && finding.source_line.back() == '\r')
+            finding.source_line.pop_back();
         return finding;
     }
 
@@ -203,8 +228,10 @@ bool expand(const std::string& name, std::vector<std::string>& files) {
         return true;
     }
     std::vector<std::string> found;
-    for (auto it = std::filesystem::recursive_directory_iterator(name, error); !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error)) {
-        if (it->is_regular_file() && it->path().extension() == ".sql") found.push_back(it->path().string());
+    for (auto it = std::filesystem::recursive_directory_iterator(name, error);
+         !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error)) {
+        if (it->is_regular_file() && it->path().extension() == ".sql")
+            found.push_back(it->path().string());
     }
     if (error) {
         std::cerr << name << ": error: " << error.message() << '\n';
@@ -218,8 +245,8 @@ bool expand(const std::string& name, std::vector<std::string>& files) {
 
 }  // namespace
 
-std::vector<Finding> check_script(const policy::Policy& policy, const Situation& situation, const std::string& file,
-                                  std::string_view text, Totals& totals) {
+std::vector<Finding> check_script(const policy::Policy& policy, const Situation& situation,
+                                  const std::string& file, std::string_view text, Totals& totals) {
     ++totals.files;
     return Checker(policy, situation, file, text, totals).run();
 }
@@ -232,26 +259,32 @@ void add_check(CLI::App& app, int& status) {
         std::string format = "text";
     };
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* command = app.add_subcommand("check", "Judge files of SQL, such as migrations, before they are run");
-    command->add_option("files", arguments->files, "Files, folders (all *.sql below them), or - for standard input")
+    CLI::App* command = app.add_subcommand(
+        "check", "Judge files of SQL, such as migrations, before they are run");
+    command
+        ->add_option("files", arguments->files,
+                     "Files, folders (all *.sql below them), or - for standard input")
         ->type_name("FILE")
         ->required();
-    command->add_option("--format", arguments->format, "text, json, sarif or github (default: text)")
+    command
+        ->add_option("--format", arguments->format, "text, json, sarif or github (default: text)")
         ->check(CLI::IsMember({"text", "json", "sarif", "github"}))
         ->type_name("FORMAT");
     add_policy_options(*command, arguments->source);
     add_session_options(*command, arguments->session);
-    command->footer("Without a policy the preset `migration` is used.\n"
-                    "A comment at a statement waives a rule: -- chaperone: allow RULE because REASON");
+    command->footer(
+        "Without a policy the preset `migration` is used.\n"
+        "A comment at a statement waives a rule: -- chaperone: allow RULE because REASON");
     command->callback([arguments, &status] {
         config::Request request;
         request.file = arguments->source.file;
         request.policy = arguments->source.policy;
         request.default_preset = "migration";
         auto loaded = load_or_complain(request);
-        const auto here = situation(arguments->session, [](const std::string& name, const std::string& message) {
-            std::cerr << "--" << name << ": error: " << message << '\n';
-        });
+        const auto here = situation(arguments->session,
+                                    [](const std::string& name, const std::string& message) {
+                                        std::cerr << "--" << name << ": error: " << message << '\n';
+                                    });
         if (!loaded || !here) {
             status = exit_trouble;
             return;
@@ -276,15 +309,24 @@ void add_check(CLI::App& app, int& status) {
                 }
                 text = *std::move(read);
             }
-            auto found = check_script(loaded->policy, *here, name == "-" ? "<stdin>" : name, text, totals);
-            findings.insert(findings.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+            auto found = check_script(loaded->policy, *here, name == "-" ? "<stdin>" : name, text,
+                                      totals);
+            findings.insert(findings.end(), std::make_move_iterator(found.begin()),
+                            std::make_move_iterator(found.end()));
         }
-        if (arguments->format == "json") print_json(findings, totals, std::cout);
-        else if (arguments->format == "sarif") print_sarif(loaded->policy, findings, std::cout);
-        else if (arguments->format == "github") print_github(findings, totals, std::cout);
-        else print_text(findings, totals, isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr, std::cout);
-        if (trouble) status = exit_trouble;
-        else if (totals.errors > 0) status = exit_findings;
+        if (arguments->format == "json")
+            print_json(findings, totals, std::cout);
+        else if (arguments->format == "sarif")
+            print_sarif(loaded->policy, findings, std::cout);
+        else if (arguments->format == "github")
+            print_github(findings, totals, std::cout);
+        else
+            print_text(findings, totals,
+                       isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr, std::cout);
+        if (trouble)
+            status = exit_trouble;
+        else if (totals.errors > 0)
+            status = exit_findings;
     });
 }
 

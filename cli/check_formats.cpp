@@ -1,4 +1,5 @@
-// What `pgchaperone check` prints: for people, for programs, for GitHub's annotations, and as SARIF.
+// What `pgchaperone check` prints: for people, for programs, for GitHub's annotations, and as
+// SARIF.
 #include "cli/check.h"
 #include "config/json_text.h"
 #include "pgchaperone_version.h"
@@ -25,9 +26,14 @@ std::string utf8(const std::string& text) {
     std::string out;
     for (std::size_t i = 0; i < text.size();) {
         const auto byte = static_cast<unsigned char>(text[i]);
-        const std::size_t length = byte < 0x80 ? 1 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0;
+        const std::size_t length = byte < 0x80    ? 1
+                                   : byte >= 0xf0 ? 4
+                                   : byte >= 0xe0 ? 3
+                                   : byte >= 0xc2 ? 2
+                                                  : 0;
         bool good = length > 0 && i + length <= text.size() && byte <= 0xf4;
-        for (std::size_t j = 1; good && j < length; ++j) good = (static_cast<unsigned char>(text[i + j]) & 0xc0U) == 0x80;
+        for (std::size_t j = 1; good && j < length; ++j)
+            good = (static_cast<unsigned char>(text[i + j]) & 0xc0U) == 0x80;
         out += good ? text.substr(i, length) : std::string("\xEF\xBF\xBD");
         i += good ? length : 1;
     }
@@ -50,7 +56,8 @@ void print_caret(const Finding& finding, bool colors, std::ostream& out) {
         std::size_t byte = 0, seen = 0;
         while (byte < line.size() && seen + 20 < column) {
             ++byte;
-            while (byte < line.size() && (static_cast<unsigned char>(line[byte]) & 0xc0U) == 0x80) ++byte;
+            while (byte < line.size() && (static_cast<unsigned char>(line[byte]) & 0xc0U) == 0x80)
+                ++byte;
             ++seen;
         }
         line = line.substr(byte);
@@ -75,7 +82,8 @@ void print_caret(const Finding& finding, bool colors, std::ostream& out) {
         ++at;
         while (at < line.size() && (static_cast<unsigned char>(line[at]) & 0xc0U) == 0x80) ++at;
     }
-    out << (colors ? "\x1b[1;31m" : "") << '^' << std::string(length - 1, '~') << (colors ? "\x1b[0m" : "") << '\n';
+    out << (colors ? "\x1b[1;31m" : "") << '^' << std::string(length - 1, '~')
+        << (colors ? "\x1b[0m" : "") << '\n';
 }
 
 std::string counted(std::size_t count, const char* one, const char* many) {
@@ -85,12 +93,18 @@ std::string counted(std::size_t count, const char* one, const char* many) {
 std::string escaped(std::string_view text, bool property) {
     std::string out;
     for (const char c : text) {
-        if (c == '%') out += "%25";
-        else if (c == '\r') out += "%0D";
-        else if (c == '\n') out += "%0A";
-        else if (property && c == ':') out += "%3A";
-        else if (property && c == ',') out += "%2C";
-        else out += c;
+        if (c == '%')
+            out += "%25";
+        else if (c == '\r')
+            out += "%0D";
+        else if (c == '\n')
+            out += "%0A";
+        else if (property && c == ':')
+            out += "%3A";
+        else if (property && c == ',')
+            out += "%2C";
+        else
+            out += c;
     }
     return out;
 }
@@ -100,7 +114,8 @@ std::string uri(const std::string& file) {
     static constexpr char digits[] = "0123456789ABCDEF";
     std::string out;
     for (const char c : file) {
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') ||
                            std::string_view("/._-~").find(c) != std::string_view::npos;
         if (plain) {
             out += c;
@@ -114,22 +129,27 @@ std::string uri(const std::string& file) {
 
 }  // namespace
 
-void print_text(const std::vector<Finding>& findings, const Totals& totals, bool colors, std::ostream& out) {
+void print_text(const std::vector<Finding>& findings, const Totals& totals, bool colors,
+                std::ostream& out) {
     const auto paint = [&](const char* code) { return colors ? code : ""; };
     for (const Finding& finding : findings) {
         const char* color = finding.level == Finding::Level::error     ? "\x1b[1;31m"
                             : finding.level == Finding::Level::warning ? "\x1b[1;33m"
                                                                        : "\x1b[1;36m";
-        out << paint("\x1b[1m") << finding.file << ':' << finding.line << ':' << finding.column << ": " << paint(color)
-            << (finding.waived ? "waived" : level_name(finding.level)) << ": " << paint("\x1b[0m") << finding.message;
+        out << paint("\x1b[1m") << finding.file << ':' << finding.line << ':' << finding.column
+            << ": " << paint(color) << (finding.waived ? "waived" : level_name(finding.level))
+            << ": " << paint("\x1b[0m") << finding.message;
         if (!finding.rule.empty()) out << "  [" << finding.rule << ']';
         out << '\n';
         print_caret(finding, colors, out);
-        if (finding.waived) out << "    because: " << finding.waiver << '\n';
-        else if (!finding.hint.empty()) out << "    " << finding.hint << '\n';
+        if (finding.waived)
+            out << "    because: " << finding.waiver << '\n';
+        else if (!finding.hint.empty())
+            out << "    " << finding.hint << '\n';
         out << '\n';
     }
-    out << counted(totals.files, "file", "files") << ", " << counted(totals.statements, "statement", "statements") << ": "
+    out << counted(totals.files, "file", "files") << ", "
+        << counted(totals.statements, "statement", "statements") << ": "
         << (totals.errors == 0 ? "no findings" : counted(totals.errors, "finding", "findings"));
     if (totals.warnings > 0) out << ", " << counted(totals.warnings, "warning", "warnings");
     if (totals.waived > 0) out << ", " << totals.waived << " waived";
@@ -139,10 +159,11 @@ void print_text(const std::vector<Finding>& findings, const Totals& totals, bool
 void print_json(const std::vector<Finding>& findings, const Totals& totals, std::ostream& out) {
     boost::json::array list;
     for (const Finding& finding : findings) {
-        boost::json::object item{{"file", utf8(finding.file)},      {"line", finding.line},
-                                 {"column", finding.column},        {"end_line", finding.end_line},
-                                 {"end_column", finding.end_column}, {"level", level_name(finding.level)},
-                                 {"rule", utf8(finding.rule)},      {"message", utf8(finding.message)}};
+        boost::json::object item{
+            {"file", utf8(finding.file)},       {"line", finding.line},
+            {"column", finding.column},         {"end_line", finding.end_line},
+            {"end_column", finding.end_column}, {"level", level_name(finding.level)},
+            {"rule", utf8(finding.rule)},       {"message", utf8(finding.message)}};
         if (!finding.action.empty()) item["action"] = finding.action;
         if (!finding.hint.empty()) item["hint"] = utf8(finding.hint);
         if (finding.waived) item["waived_because"] = utf8(finding.waiver);
@@ -158,22 +179,25 @@ void print_json(const std::vector<Finding>& findings, const Totals& totals, std:
 
 void print_github(const std::vector<Finding>& findings, const Totals& totals, std::ostream& out) {
     for (const Finding& finding : findings) {
-        const char* level = finding.level == Finding::Level::error ? "error"
+        const char* level = finding.level == Finding::Level::error     ? "error"
                             : finding.level == Finding::Level::warning ? "warning"
                                                                        : "notice";
         out << "::" << level << " file=" << escaped(finding.file, true) << ",line=" << finding.line
             << ",col=" << finding.column << ",endLine=" << finding.end_line;
         if (finding.end_line == finding.line) out << ",endColumn=" << finding.end_column;
         out << ",title=" << escaped("pgchaperone: " + finding.rule, true) << "::"
-            << escaped((finding.waived ? "Waived (" + finding.waiver + "): " : "") + finding.message +
+            << escaped((finding.waived ? "Waived (" + finding.waiver + "): " : "") +
+                           finding.message +
                            (finding.hint.empty() || finding.waived ? "" : "\n" + finding.hint),
                        false)
             << '\n';
     }
-    out << totals.statements << " statements, " << totals.errors << " findings, " << totals.waived << " waived\n";
+    out << totals.statements << " statements, " << totals.errors << " findings, " << totals.waived
+        << " waived\n";
 }
 
-void print_sarif(const policy::Policy& policy, const std::vector<Finding>& findings, std::ostream& out) {
+void print_sarif(const policy::Policy& policy, const std::vector<Finding>& findings,
+                 std::ostream& out) {
     using boost::json::array;
     using boost::json::object;
     std::vector<std::string> names;
@@ -181,12 +205,14 @@ void print_sarif(const policy::Policy& policy, const std::vector<Finding>& findi
     const auto describe = [&](const std::string& name, const std::string& text) {
         if (std::find(names.begin(), names.end(), name) != names.end()) return;
         names.push_back(name);
-        rules.push_back(object{{"id", utf8(name)}, {"shortDescription", object{{"text", utf8(text)}}}});
+        rules.push_back(
+            object{{"id", utf8(name)}, {"shortDescription", object{{"text", utf8(text)}}}});
     };
     for (const policy::Rule& rule : policy.rules) {
         const std::string when = rule.match.children.empty() ? "always" : [&] {
             std::string text;
-            for (const auto& condition : rule.match.children) text += (text.empty() ? "" : ", ") + condition.summary();
+            for (const auto& condition : rule.match.children)
+                text += (text.empty() ? "" : ", ") + condition.summary();
             return text;
         }();
         describe(rule.name, std::string(policy::action_name(rule.action.action)) + " when " + when);
@@ -198,24 +224,35 @@ void print_sarif(const policy::Policy& policy, const std::vector<Finding>& findi
     array results;
     for (const Finding& finding : findings) {
         const auto index = std::find(names.begin(), names.end(), finding.rule) - names.begin();
-        object region{{"startLine", finding.line}, {"startColumn", finding.column}, {"endLine", finding.end_line}, {"endColumn", finding.end_column}};
+        object region{{"startLine", finding.line},
+                      {"startColumn", finding.column},
+                      {"endLine", finding.end_line},
+                      {"endColumn", finding.end_column}};
         object result{
             {"ruleId", utf8(finding.rule)},
             {"ruleIndex", index},
             {"level", finding.waived ? "error" : level_name(finding.level)},
-            {"message", object{{"text", utf8(finding.message + (finding.hint.empty() ? "" : "\n" + finding.hint))}}},
+            {"message", object{{"text", utf8(finding.message +
+                                             (finding.hint.empty() ? "" : "\n" + finding.hint))}}},
             {"locations",
-             array{object{{"physicalLocation", object{{"artifactLocation", object{{"uri", uri(finding.file)}}}, {"region", std::move(region)}}}}}}};
+             array{object{{"physicalLocation",
+                           object{{"artifactLocation", object{{"uri", uri(finding.file)}}},
+                                  {"region", std::move(region)}}}}}}};
         if (finding.waived) {
-            result["suppressions"] = array{object{{"kind", "inSource"}, {"justification", utf8(finding.waiver)}}};
+            result["suppressions"] = array{
+                object{{"kind", "inSource"}, {"justification", utf8(finding.waiver)}}};
         }
         results.push_back(std::move(result));
     }
-    object driver{{"name", "pgchaperone"}, {"semanticVersion", PGCHAPERONE_VERSION}, {"rules", std::move(rules)}};
-    out << config::pretty(object{
-        {"version", "2.1.0"},
-        {"$schema", "https://json.schemastore.org/sarif-2.1.0.json"},
-        {"runs", array{object{{"tool", object{{"driver", std::move(driver)}}}, {"columnKind", "unicodeCodePoints"}, {"results", std::move(results)}}}}});
+    object driver{{"name", "pgchaperone"},
+                  {"semanticVersion", PGCHAPERONE_VERSION},
+                  {"rules", std::move(rules)}};
+    out << config::pretty(
+        object{{"version", "2.1.0"},
+               {"$schema", "https://json.schemastore.org/sarif-2.1.0.json"},
+               {"runs", array{object{{"tool", object{{"driver", std::move(driver)}}},
+                                     {"columnKind", "unicodeCodePoints"},
+                                     {"results", std::move(results)}}}}});
 }
 
 }  // namespace pgchaperone::cli

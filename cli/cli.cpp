@@ -26,7 +26,8 @@ std::string version_text() {
            "grammar: PostgreSQL " PGCHAPERONE_GRAMMAR_VERSION_TEXT
            "\n"
            "Boost " +
-           std::to_string(BOOST_VERSION / 100000) + "." + std::to_string(BOOST_VERSION / 100 % 1000) + ", " + openssl;
+           std::to_string(BOOST_VERSION / 100000) + "." +
+           std::to_string(BOOST_VERSION / 100 % 1000) + ", " + openssl;
 }
 
 std::optional<config::Loaded> load_or_complain(const config::Request& request) {
@@ -38,20 +39,24 @@ std::optional<config::Loaded> load_or_complain(const config::Request& request) {
 
 void add_policy_options(CLI::App& command, PolicySource& source) {
     command.add_option("-c,--config", source.file, "Configuration file (YAML)")->type_name("FILE");
-    command.add_option("--policy", source.policy,
-                       "Policy file, or one of the presets interactive, application, migration, agent; wins over the "
-                       "configuration's")
+    command
+        .add_option("--policy", source.policy,
+                    "Policy file, or one of the presets interactive, application, migration, "
+                    "agent; wins over the "
+                    "configuration's")
         ->type_name("FILE|PRESET");
 }
 
 int run(int argc, char** argv, ServeFunction serve) noexcept {
     try {
-        CLI::App app("A guard proxy for PostgreSQL: it judges statements before they do harm.", "pgchaperone");
+        CLI::App app("A guard proxy for PostgreSQL: it judges statements before they do harm.",
+                     "pgchaperone");
         app.set_version_flag("-V,--version", version_text());
         app.require_subcommand(0, 1);
         app.get_formatter()->column_width(34);
-        app.footer("Run `pgchaperone COMMAND --help` for the options of a command.\n"
-                   "Exit status: 0 all is well, 1 findings (check, test), 2 trouble.");
+        app.footer(
+            "Run `pgchaperone COMMAND --help` for the options of a command.\n"
+            "Exit status: 0 all is well, 1 findings (check, test), 2 trouble.");
         int status = exit_ok;
         add_serve(app, status, std::move(serve));
         add_config(app, status);
@@ -61,17 +66,21 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         add_audit(app, status);
         add_decode(app, status);
         std::vector<std::string> names;
-        for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) names.push_back(command->get_name());
-        if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
+        for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+            names.push_back(command->get_name());
+        if (argc > 1 && argv[1][0] != '-' &&
+            std::find(names.begin(), names.end(), argv[1]) == names.end()) {
             const std::string hint = config::did_you_mean(argv[1], names);
-            std::cerr << "pgchaperone: there is no command \"" << argv[1] << "\"" << (hint.empty() ? "" : "; " + hint)
+            std::cerr << "pgchaperone: there is no command \"" << argv[1] << "\""
+                      << (hint.empty() ? "" : "; " + hint)
                       << "\nRun `pgchaperone --help` for the list.\n";
             return exit_trouble;
         }
         try {
             app.parse(argc, argv);
         } catch (const CLI::ParseError& e) {
-            // Help and version are "errors" with status 0 to the library; all others are wrong usage.
+            // Help and version are "errors" with status 0 to the library; all others are wrong
+            // usage.
             return app.exit(e) == 0 ? exit_ok : exit_trouble;
         }
         if (app.get_subcommands().empty()) {

@@ -1,8 +1,8 @@
 #pragma once
 // The command line: subcommands, their options, and what they print. Only main and tests call it.
 //
-// Exit statuses: 0 all is well; 1 findings (check, test, audit verify and the like); 2 trouble: wrong usage,
-// a broken configuration, files that can't be read.
+// Exit statuses: 0 all is well; 1 findings (check, test, audit verify and the like); 2 trouble:
+// wrong usage, a broken configuration, files that can't be read.
 
 #include "config/options.h"
 #include "policy/rule_book.h"
@@ -16,12 +16,14 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
-// Takes the policy again from where it came, for a reload by signal. Returns what is wrong, for the log;
-// empty: the rule book has the new rules. A broken file leaves the old rules in force.
+// Takes the policy again from where it came, for a reload by signal. Returns what is wrong, for the
+// log; empty: the rule book has the new rules. A broken file leaves the old rules in force.
 using Reload = std::function<std::string()>;
 
-// Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a time.
-using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>, Reload reload)>;
+// Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a
+// time.
+using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>,
+                                        Reload reload)>;
 
 // What main does. Never throws.
 int run(int argc, char** argv, ServeFunction serve) noexcept;

@@ -18,8 +18,11 @@ void add_config(CLI::App& app, int& status) {
     };
     auto arguments = std::make_shared<Arguments>();
 
-    CLI::App* check = command->add_subcommand("check", "Report everything that is wrong with a configuration");
-    check->add_option("file", arguments->file, "Configuration file (YAML)")->type_name("FILE")->required();
+    CLI::App* check = command->add_subcommand(
+        "check", "Report everything that is wrong with a configuration");
+    check->add_option("file", arguments->file, "Configuration file (YAML)")
+        ->type_name("FILE")
+        ->required();
     check->add_flag("--strict", arguments->strict, "Warnings count as errors");
     check->callback([arguments, &status] {
         config::Request request;
@@ -32,17 +35,18 @@ void add_config(CLI::App& app, int& status) {
             return;
         }
         std::cout << arguments->file << ": good (" << loaded->policy.rules.size()
-                  << (loaded->policy.rules.size() == 1 ? " rule" : " rules") << " from " << loaded->policy.source
-                  << ")\n";
+                  << (loaded->policy.rules.size() == 1 ? " rule" : " rules") << " from "
+                  << loaded->policy.source << ")\n";
     });
 
-    command->add_subcommand("default", "Print the built-in configuration and policy as YAML")->callback([] {
-        std::cout << config::default_configuration();
-    });
+    command->add_subcommand("default", "Print the built-in configuration and policy as YAML")
+        ->callback([] { std::cout << config::default_configuration(); });
 
     CLI::App* show = command->add_subcommand("show", "Print the effective configuration as YAML");
-    show->add_option("-c,--config,file", arguments->file, "Configuration file (YAML)")->type_name("FILE");
-    show->add_option("--policy", arguments->policy, "Policy file or preset")->type_name("FILE|PRESET");
+    show->add_option("-c,--config,file", arguments->file, "Configuration file (YAML)")
+        ->type_name("FILE");
+    show->add_option("--policy", arguments->policy, "Policy file or preset")
+        ->type_name("FILE|PRESET");
     show->callback([arguments, &status] {
         config::Request request;
         request.file = arguments->file;
@@ -55,9 +59,8 @@ void add_config(CLI::App& app, int& status) {
         std::cout << config::show(*loaded);
     });
 
-    command->add_subcommand("schema", "Print the JSON Schema of the configuration, for editors")->callback([] {
-        std::cout << config::json_schema();
-    });
+    command->add_subcommand("schema", "Print the JSON Schema of the configuration, for editors")
+        ->callback([] { std::cout << config::json_schema(); });
 }
 
 }  // namespace pgchaperone::cli

@@ -1,4 +1,5 @@
-// `pgchaperone explain`: what a statement is, which rules apply to it and why, and what would happen.
+// `pgchaperone explain`: what a statement is, which rules apply to it and why, and what would
+// happen.
 #include "cli/subcommands.h"
 #include "cli/verdict.h"
 #include "config/json_text.h"
@@ -17,7 +18,8 @@ namespace {
 using policy::StatementFacts;
 
 std::string qualified(const policy::RelationName& name) {
-    return (name.catalog.empty() ? "" : name.catalog + ".") + (name.schema.empty() ? "" : name.schema + ".") + name.name;
+    return (name.catalog.empty() ? "" : name.catalog + ".") +
+           (name.schema.empty() ? "" : name.schema + ".") + name.name;
 }
 
 std::vector<std::string> names(const std::vector<policy::RelationName>& relations) {
@@ -28,7 +30,8 @@ std::vector<std::string> names(const std::vector<policy::RelationName>& relation
 
 std::vector<std::string> names(const std::vector<policy::FunctionName>& functions) {
     std::set<std::string> out;
-    for (const auto& function : functions) out.insert((function.schema.empty() ? "" : function.schema + ".") + function.name);
+    for (const auto& function : functions)
+        out.insert((function.schema.empty() ? "" : function.schema + ".") + function.name);
     return {out.begin(), out.end()};
 }
 
@@ -49,17 +52,15 @@ struct NamedFlag {
     const policy::Flag* flag;
 };
 std::vector<NamedFlag> flags(const StatementFacts& facts) {
-    return {{"unbounded", &facts.unbounded},
-            {"destructive", &facts.destructive},
-            {"dangerous", &facts.dangerous},
-            {"blocking", &facts.blocking},
-            {"opaque", &facts.opaque},
-            {"unparsable", &facts.unparsable}};
+    return {{"unbounded", &facts.unbounded}, {"destructive", &facts.destructive},
+            {"dangerous", &facts.dangerous}, {"blocking", &facts.blocking},
+            {"opaque", &facts.opaque},       {"unparsable", &facts.unparsable}};
 }
 
 void line(std::ostream& out, std::string_view name, std::string_view value) {
     if (value.empty()) return;
-    out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value << '\n';
+    out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value
+        << '\n';
 }
 
 void print_facts(const StatementFacts& facts, std::ostream& out) {
@@ -74,13 +75,16 @@ void print_facts(const StatementFacts& facts, std::ostream& out) {
     line(out, "writes", join(names(facts.written)));
     line(out, "calls", join(names(facts.functions)));
     for (const NamedFlag& flag : flags(facts)) {
-        if (*flag.flag) line(out, flag.name, "yes" + (flag.flag->reason.empty() ? "" : ": " + flag.flag->reason));
+        if (*flag.flag)
+            line(out, flag.name,
+                 "yes" + (flag.flag->reason.empty() ? "" : ": " + flag.flag->reason));
     }
     if (!facts.runs_in_transaction) line(out, "transaction", "can't run inside one");
     if (facts.controls_transaction) line(out, "transaction", "controls it");
 }
 
-void print(const policy::Policy& policy, const Verdict& verdict, const Situation& situation, std::ostream& out) {
+void print(const policy::Policy& policy, const Verdict& verdict, const Situation& situation,
+           std::ostream& out) {
     std::size_t width = 4;
     for (const auto& rule : policy.rules) width = std::max(width, rule.name.size());
     std::size_t number = 0;
@@ -88,11 +92,13 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
         ++number;
         if (number > 1) out << '\n';
         out << "Statement";
-        if (verdict.statements.size() > 1) out << ' ' << number << " of " << verdict.statements.size();
+        if (verdict.statements.size() > 1)
+            out << ' ' << number << " of " << verdict.statements.size();
         out << ": " << policy::first_words(statement.text, 100) << '\n';
         print_facts(*statement.facts, out);
         out << "Rules of " << policy.source << (policy.rules.empty() ? ": none" : "") << '\n';
-        const policy::Subject subject{*statement.facts, statement.text, situation.session, situation.moment};
+        const policy::Subject subject{*statement.facts, statement.text, situation.session,
+                                      situation.moment};
         std::size_t rule_number = 0;
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
             const std::string action(policy::action_name(trace.rule->action.action));
@@ -100,13 +106,18 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
             out << "  " << rule_number << (rule_number < 10 ? "  " : " ") << trace.rule->name
                 << std::string(width - trace.rule->name.size() + 2, ' ') << action
                 << std::string(10 - action.size(), ' ');
-            if (!trace.reached) out << "not reached\n";
-            else if (trace.applies) out << (trace.rule->observe ? "would apply (observed): " : "APPLIES: ") << trace.because << '\n';
-            else out << "no: " << trace.because << '\n';
+            if (!trace.reached)
+                out << "not reached\n";
+            else if (trace.applies)
+                out << (trace.rule->observe ? "would apply (observed): " : "APPLIES: ")
+                    << trace.because << '\n';
+            else
+                out << "no: " << trace.because << '\n';
         }
         out << "Decision: " << (statement.observed ? "allow, but noted: " : "")
             << policy::action_name(statement.action) << ", by " << decided_by(statement);
-        if (statement.rule != nullptr && statement.rule->place.line > 0) out << " (" << statement.rule->place.text() << ")";
+        if (statement.rule != nullptr && statement.rule->place.line > 0)
+            out << " (" << statement.rule->place.text() << ")";
         out << '\n';
         if (statement.observed) continue;
         if (statement.action == policy::Action::block || statement.action == policy::Action::hold) {
@@ -126,7 +137,8 @@ boost::json::array texts(const std::vector<std::string>& items) {
     return boost::json::array(items.begin(), items.end());
 }
 
-boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict, const Situation& situation) {
+boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
+                           const Situation& situation) {
     boost::json::array out;
     for (const StatementVerdict& statement : verdict.statements) {
         const StatementFacts& facts = *statement.facts;
@@ -137,20 +149,23 @@ boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
                                         {"writes", texts(names(facts.written))},
                                         {"functions", texts(names(facts.functions))}};
         for (const NamedFlag& flag : flags(facts)) {
-            fact_values[flag.name] = *flag.flag ? boost::json::value(flag.flag->reason) : boost::json::value(nullptr);
+            fact_values[flag.name] = *flag.flag ? boost::json::value(flag.flag->reason)
+                                                : boost::json::value(nullptr);
         }
         fact_values["runs_in_transaction"] = facts.runs_in_transaction;
         fact_values["controls_transaction"] = facts.controls_transaction;
         boost::json::array rules;
         const policy::Subject subject{facts, statement.text, situation.session, situation.moment};
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
-            rules.push_back(boost::json::object{{"name", trace.rule->name},
-                                                {"action", policy::action_name(trace.rule->action.action)},
-                                                {"reached", trace.reached},
-                                                {"applies", trace.applies},
-                                                {"because", trace.because}});
+            rules.push_back(
+                boost::json::object{{"name", trace.rule->name},
+                                    {"action", policy::action_name(trace.rule->action.action)},
+                                    {"reached", trace.reached},
+                                    {"applies", trace.applies},
+                                    {"because", trace.because}});
         }
-        boost::json::object decision{{"action", policy::action_name(statement.action)}, {"observed", statement.observed}};
+        boost::json::object decision{{"action", policy::action_name(statement.action)},
+                                     {"observed", statement.observed}};
         if (statement.rule != nullptr) decision["rule"] = statement.rule->name;
         if (statement.action != policy::Action::allow) {
             decision["message"] = statement.refusal.message;
@@ -175,9 +190,14 @@ void add_explain(CLI::App& app, int& status) {
         std::string format = "text";
     };
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* command = app.add_subcommand("explain", "Say what a statement is, which rules apply, and what would happen");
-    command->add_option("sql", arguments->sql, "The statement; - reads it from standard input")->type_name("SQL")->required();
-    command->add_option("--format", arguments->format, "text or json")->check(CLI::IsMember({"text", "json"}))->type_name("FORMAT");
+    CLI::App* command = app.add_subcommand(
+        "explain", "Say what a statement is, which rules apply, and what would happen");
+    command->add_option("sql", arguments->sql, "The statement; - reads it from standard input")
+        ->type_name("SQL")
+        ->required();
+    command->add_option("--format", arguments->format, "text or json")
+        ->check(CLI::IsMember({"text", "json"}))
+        ->type_name("FORMAT");
     add_policy_options(*command, arguments->source);
     add_session_options(*command, arguments->session);
     command->callback([arguments, &status] {
@@ -185,9 +205,10 @@ void add_explain(CLI::App& app, int& status) {
         request.file = arguments->source.file;
         request.policy = arguments->source.policy;
         auto loaded = load_or_complain(request);
-        const auto here = situation(arguments->session, [](const std::string& name, const std::string& message) {
-            std::cerr << "--" << name << ": error: " << message << '\n';
-        });
+        const auto here = situation(arguments->session,
+                                    [](const std::string& name, const std::string& message) {
+                                        std::cerr << "--" << name << ": error: " << message << '\n';
+                                    });
         if (!loaded || !here) {
             status = exit_trouble;
             return;
@@ -196,8 +217,10 @@ void add_explain(CLI::App& app, int& status) {
         if (sql == "-") sql.assign(std::istreambuf_iterator<char>(std::cin), {});
         loaded->policy.seal();
         const Verdict verdict = judge(loaded->policy, sql, *here);
-        if (arguments->format == "json") std::cout << config::pretty(as_json(loaded->policy, verdict, *here));
-        else print(loaded->policy, verdict, *here, std::cout);
+        if (arguments->format == "json")
+            std::cout << config::pretty(as_json(loaded->policy, verdict, *here));
+        else
+            print(loaded->policy, verdict, *here, std::cout);
     });
 }
 

@@ -15,18 +15,22 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
     };
     CLI::App* command = app.add_subcommand("serve", "Run the proxy");
     auto arguments = std::make_shared<Arguments>();
-    command->add_option("-c,--config", arguments->source.file, "Configuration file (YAML); the options below win over it")
+    command
+        ->add_option("-c,--config", arguments->source.file,
+                     "Configuration file (YAML); the options below win over it")
         ->type_name("FILE");
     for (const config::Setting& setting : config::settings()) {
         const std::string by_default = setting.show(config::Options{});
         command
             ->add_option(std::string(setting.option), arguments->values[&setting],
-                         std::string(setting.summary) + (by_default.empty() ? "" : " Default: " + by_default + "."))
+                         std::string(setting.summary) +
+                             (by_default.empty() ? "" : " Default: " + by_default + "."))
             ->type_name(std::string(setting.metavar));
     }
     command
         ->add_option("--policy", arguments->source.policy,
-                     "Policy file, or one of the presets interactive, application, migration, agent. Default: "
+                     "Policy file, or one of the presets interactive, application, migration, "
+                     "agent. Default: "
                      "interactive.")
         ->type_name("FILE|PRESET");
     command->callback([command, arguments, &status, serve = std::move(serve)] {
@@ -45,7 +49,8 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
             return;
         }
         const auto rules = std::make_shared<policy::RuleBook>(
-            std::move(loaded->policy), [request]() -> boost::system::result<policy::Policy, policy::PatternError> {
+            std::move(loaded->policy),
+            [request]() -> boost::system::result<policy::Policy, policy::PatternError> {
                 config::Problems problems;
                 auto again = config::load(request, problems, config::real_surroundings());
                 if (!again) return policy::PatternError{problems.text()};

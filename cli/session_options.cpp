@@ -12,13 +12,18 @@ namespace pgchaperone::cli {
 
 void add_session_options(CLI::App& command, SessionWords& words) {
     const char* group = "Session";
-    command.add_option("--user", words.user, "Role that logged in (default: postgres)")->group(group);
+    command.add_option("--user", words.user, "Role that logged in (default: postgres)")
+        ->group(group);
     command.add_option("--database", words.database, "Database (default: postgres)")->group(group);
-    command.add_option("--client", words.client, "Client's address, or local (default: 127.0.0.1)")->group(group);
-    command.add_option("--application-name", words.application_name, "The client's name of itself")->group(group);
+    command.add_option("--client", words.client, "Client's address, or local (default: 127.0.0.1)")
+        ->group(group);
+    command.add_option("--application-name", words.application_name, "The client's name of itself")
+        ->group(group);
     command.add_flag("--tls", words.tls, "The client uses TLS")->group(group);
-    command.add_flag("--replication", words.replication, "It is a replication connection")->group(group);
-    command.add_flag("--in-transaction", words.in_transaction, "Inside a transaction block")->group(group);
+    command.add_flag("--replication", words.replication, "It is a replication connection")
+        ->group(group);
+    command.add_flag("--in-transaction", words.in_transaction, "Inside a transaction block")
+        ->group(group);
     command
         .add_option_function<std::string>(
             "--search-path",
@@ -37,7 +42,9 @@ void add_session_options(CLI::App& command, SessionWords& words) {
             },
             "Schemas, separated by commas (default: not known)")
         ->group(group);
-    command.add_option("--at", words.at, "The time, such as 2026-03-01T22:15 or 2026-03-01T22:15+01:00 (default: now)")
+    command
+        .add_option("--at", words.at,
+                    "The time, such as 2026-03-01T22:15 or 2026-03-01T22:15+01:00 (default: now)")
         ->type_name("TIME")
         ->group(group);
 }
@@ -77,14 +84,19 @@ std::optional<Situation> situation(const SessionWords& words,
 
 bool read_session(config::YamlReader& reader, const YAML::Node& node, SessionWords& words) {
     bool good = true;
-    const std::vector<std::string> keys = {"user",        "database",       "client",      "application_name", "tls",
-                                           "replication", "in_transaction", "search_path", "at"};
+    const std::vector<std::string> keys = {
+        "user",           "database",    "client", "application_name", "tls", "replication",
+        "in_transaction", "search_path", "at"};
     const bool is_map = reader.mapping(
-        node, "a session", keys, [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
+        node, "a session", keys,
+        [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
             if (key == "tls" || key == "in_transaction" || key == "replication") {
                 const auto flag = reader.value<bool>(value, key, config::parse_flag);
                 good = good && flag;
-                if (flag) (key == "tls" ? words.tls : key == "replication" ? words.replication : words.in_transaction) = *flag;
+                if (flag)
+                    (key == "tls"           ? words.tls
+                     : key == "replication" ? words.replication
+                                            : words.in_transaction) = *flag;
             } else if (key == "search_path") {
                 const auto items = reader.texts(value, key);
                 good = good && items;
@@ -97,11 +109,11 @@ bool read_session(config::YamlReader& reader, const YAML::Node& node, SessionWor
                 const auto text = reader.text(value, key);
                 good = good && text;
                 if (!text) return;
-                (key == "user"         ? words.user
-                 : key == "database"   ? words.database
-                 : key == "client"     ? words.client
-                 : key == "at"         ? words.at
-                                       : words.application_name) = *text;
+                (key == "user"       ? words.user
+                 : key == "database" ? words.database
+                 : key == "client"   ? words.client
+                 : key == "at"       ? words.at
+                                     : words.application_name) = *text;
             }
         });
     return is_map && good;

@@ -1,5 +1,6 @@
 #pragma once
-// The session and the moment for which `explain`, `test` and `check` judge: from options or from YAML.
+// The session and the moment for which `explain`, `test` and `check` judge: from options or from
+// YAML.
 
 #include "config/yaml_reader.h"
 #include "policy/session_facts.h"
@@ -30,12 +31,14 @@ struct Situation {
     policy::Moment moment;
 };
 
-// Without --at the moment is now. What is wrong with the words goes to `complain`, which gets the word's name
-// and the message; then there is no situation.
-std::optional<Situation> situation(const SessionWords& words,
-                                   const std::function<void(std::string name, std::string message)>& complain);
+// Without --at the moment is now. What is wrong with the words goes to `complain`, which gets the
+// word's name and the message; then there is no situation.
+std::optional<Situation> situation(
+    const SessionWords& words,
+    const std::function<void(std::string name, std::string message)>& complain);
 
-// Reads a `session:` mapping over what `words` has already. False where something is wrong (reported).
+// Reads a `session:` mapping over what `words` has already. False where something is wrong
+// (reported).
 bool read_session(config::YamlReader& reader, const YAML::Node& node, SessionWords& words);
 
 }  // namespace pgchaperone::cli

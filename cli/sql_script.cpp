@@ -5,9 +5,12 @@
 namespace pgchaperone::cli {
 namespace {
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
+bool is_space(char c) {
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
+}
 bool is_name_start(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           static_cast<unsigned char>(c) >= 0x80;
 }
 bool is_name(char c) { return is_name_start(c) || (c >= '0' && c <= '9') || c == '$'; }
 
@@ -87,7 +90,7 @@ private:
 
     void word() {
         const std::size_t begin = at_;
-        while (at_ < text_.size() && is_name(text_[at_])) ++at_;
+        while (at_ < text_.size() && is_name(text_[at_]) && !starts("${")) ++at_;
         const std::string name = lower(text_.substr(begin, at_ - begin));
         const char next = at_ < text_.size() ? text_[at_] : ' ';
         if (next == '\'' && (name == "e")) return skip_quoted('\'', true);
@@ -100,10 +103,15 @@ private:
         if (depth_ > 0 || words_.empty() || words_.front() != "create") return;
         std::size_t second = 1;
         if (words_.size() > 2 && words_[1] == "or" && words_[2] == "replace") second = 3;
-        if (words_.size() <= second || (words_[second] != "function" && words_[second] != "procedure")) return;
-        if (name == "begin") ++blocks_;
-        else if (name == "case" && blocks_ > 0) ++blocks_;
-        else if (name == "end" && blocks_ > 0) --blocks_;
+        if (words_.size() <= second ||
+            (words_[second] != "function" && words_[second] != "procedure"))
+            return;
+        if (name == "begin")
+            ++blocks_;
+        else if (name == "case" && blocks_ > 0)
+            ++blocks_;
+        else if (name == "end" && blocks_ > 0)
+            --blocks_;
     }
 
     void skip_quoted(char quote, bool escapes) {
@@ -170,12 +178,14 @@ private:
             while (end < text_.size() && is_name(text_[end]) && text_[end] != '$') ++end;
             blanks_.push_back({{at_, end - at_}, Blank::Kind::value});
             at_ = end;
-        } else if (next + 1 < text_.size() && (text_[next] == '\'' || text_[next] == '"') && is_name_start(text_[next + 1])) {
+        } else if (next + 1 < text_.size() && (text_[next] == '\'' || text_[next] == '"') &&
+                   is_name_start(text_[next + 1])) {
             const char quote = text_[next];
             std::size_t end = next + 1;
             while (end < text_.size() && is_name(text_[end]) && text_[end] != '$') ++end;
             if (end < text_.size() && text_[end] == quote) {
-                blanks_.push_back({{at_, end + 1 - at_}, quote == '"' ? Blank::Kind::identifier : Blank::Kind::literal});
+                blanks_.push_back({{at_, end + 1 - at_},
+                                   quote == '"' ? Blank::Kind::identifier : Blank::Kind::literal});
                 at_ = end + 1;
             } else {
                 ++at_;
@@ -202,27 +212,31 @@ private:
         while (end < text_.size() && !is_space(text_[end]) && text_[end] != '\\') ++end;
         const std::string command = lower(text_.substr(begin + 1, end - begin - 1));
         std::size_t line_end = std::min(text_.find('\n', end), text_.size());
-        if (const auto separator = text_.substr(end, line_end - end).find("\\\\"); separator != std::string_view::npos) {
+        if (const auto separator = text_.substr(end, line_end - end).find("\\\\");
+            separator != std::string_view::npos) {
             line_end = end + separator;
         }
         const std::string_view arguments = text_.substr(end, line_end - end);
         at_ = line_end + (text_.substr(line_end, 2) == "\\\\" ? 2 : 0);
         if (command == "copy") {
             client_copy(begin, end, line_end);
-        } else if (command == "g" || command == "gx" || command == "gset" || command == "gdesc" || command == "gexec" ||
-                   command == "crosstabview" || command == "watch" || command.starts_with("g(") ||
-                   command.starts_with("gx(")) {
+        } else if (command == "g" || command == "gx" || command == "gset" || command == "gdesc" ||
+                   command == "gexec" || command == "crosstabview" || command == "watch" ||
+                   command.starts_with("g(") || command.starts_with("gx(")) {
             result_is_run_ = command == "gexec";
             if (result_is_run_ && open_) {
-                script_.notes.push_back({begin, "what this query gives is run as SQL (\\gexec) and is not checked"});
+                script_.notes.push_back(
+                    {begin, "what this query gives is run as SQL (\\gexec) and is not checked"});
             }
             finish(begin);
         } else if (command == "r" || command == "reset") {
             forget();
         } else {
-            if (command == "i" || command == "ir" || command == "include" || command == "include_relative") {
-                script_.notes.push_back({begin, "the included file" + std::string(arguments) +
-                                                    " is not checked here: name it on the command line too"});
+            if (command == "i" || command == "ir" || command == "include" ||
+                command == "include_relative") {
+                script_.notes.push_back(
+                    {begin, "the included file" + std::string(arguments) +
+                                " is not checked here: name it on the command line too"});
             } else if (command == "!") {
                 script_.notes.push_back({begin, "a shell command is not checked"});
             }
@@ -251,11 +265,13 @@ private:
                 ++i;
             }
         }
-        const bool from = lower(text_.substr(i >= 4 ? i - 4 : 0, std::min<std::size_t>(i, 4))) == "from";
+        const bool from = lower(text_.substr(i >= 4 ? i - 4 : 0, std::min<std::size_t>(i, 4))) ==
+                          "from";
         ScriptStatement statement;
         statement.span = {begin, line_end - begin};
         // Longer than the text in the end, perhaps; what is judged is the beginning.
-        statement.sql = " " + std::string(text_.substr(begin + 1, i - begin - 1)) + (from ? " stdin" : " stdout");
+        statement.sql = " " + std::string(text_.substr(begin + 1, i - begin - 1)) +
+                        (from ? " stdin" : " stdout");
         statement.comments = std::move(comments_);
         forget();
         script_.statements.push_back(std::move(statement));
@@ -300,7 +316,8 @@ private:
             script_.statements.push_back(std::move(statement));
         }
         // Comments behind the last statement are looked at again in attach_trailing_comments.
-        else loose_.insert(loose_.end(), comments_.begin(), comments_.end());
+        else
+            loose_.insert(loose_.end(), comments_.begin(), comments_.end());
         forget();
     }
 
@@ -320,8 +337,11 @@ private:
             ScriptStatement& statement = script_.statements[i];
             const std::size_t end = statement.span.offset + statement.span.length;
             const std::size_t line_end = std::min(text_.find('\n', end), text_.size());
-            auto& from = i + 1 < script_.statements.size() ? script_.statements[i + 1].comments : loose_;
-            const std::size_t next = i + 1 < script_.statements.size() ? script_.statements[i + 1].span.offset : text_.size();
+            auto& from = i + 1 < script_.statements.size() ? script_.statements[i + 1].comments
+                                                           : loose_;
+            const std::size_t next = i + 1 < script_.statements.size()
+                                         ? script_.statements[i + 1].span.offset
+                                         : text_.size();
             for (std::size_t c = 0; c < from.size();) {
                 if (from[c].offset >= end && from[c].offset < line_end && next > line_end) {
                     statement.comments.push_back(from[c]);
@@ -388,7 +408,8 @@ LineColumn line_column(std::string_view text, std::size_t offset) {
     const std::string_view before = text.substr(0, offset);
     result.line += static_cast<std::size_t>(std::count(before.begin(), before.end(), '\n'));
     const auto line_begin = before.rfind('\n');
-    for (std::size_t i = line_begin == std::string_view::npos ? 0 : line_begin + 1; i < offset; ++i) {
+    for (std::size_t i = line_begin == std::string_view::npos ? 0 : line_begin + 1; i < offset;
+         ++i) {
         if ((static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80) ++result.column;
     }
     return result;

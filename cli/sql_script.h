@@ -1,7 +1,8 @@
 #pragma once
-// A file of SQL cut into statements as psql cuts it: semicolons count outside quotes, comments, parentheses
-// and BEGIN ATOMIC bodies; backslash commands are taken out; data behind COPY ... FROM STDIN is skipped.
-// Knows no grammar beyond that and never fails: what makes no sense goes on as it is, to be judged so.
+// A file of SQL cut into statements as psql cuts it: semicolons count outside quotes, comments,
+// parentheses and BEGIN ATOMIC bodies; backslash commands are taken out; data behind COPY ... FROM
+// STDIN is skipped. Knows no grammar beyond that and never fails: what makes no sense goes on as it
+// is, to be judged so.
 
 #include <cstddef>
 #include <string>
@@ -15,20 +16,24 @@ struct Span {
     std::size_t length = 0;
 };
 
-// Something that only a run can fill in: a psql variable (:name, :'name', :"name") or a placeholder of a
-// migration tool (${name}).
+// Something that only a run can fill in: a psql variable (:name, :'name', :"name") or a placeholder
+// of a migration tool (${name}).
 struct Blank {
-    enum class Kind : unsigned char { value, literal, identifier };  // what :name, :'name', :"name" stand for
-    Span span;                                                      // in the script
+    enum class Kind : unsigned char {
+        value,
+        literal,
+        identifier
+    };          // what :name, :'name', :"name" stand for
+    Span span;  // in the script
     Kind kind = Kind::value;
 };
 
 struct ScriptStatement {
-    Span span;                    // in the script, from its first token to before its semicolon
-    std::string sql;              // as long as the span: same offsets; backslash commands are blanked out
+    Span span;        // in the script, from its first token to before its semicolon
+    std::string sql;  // as long as the span: same offsets; backslash commands are blanked out
     std::vector<Blank> blanks;
-    std::vector<Span> comments;   // in front of it, inside it, and behind it on its last line
-    bool result_is_run = false;   // \gexec: what it gives is run as SQL
+    std::vector<Span> comments;  // in front of it, inside it, and behind it on its last line
+    bool result_is_run = false;  // \gexec: what it gives is run as SQL
 
     // The statement with its blanks filled so that it can be parsed, keeping all offsets: values as
     // parameters ($1) or, where `as_names`, as names.

@@ -1,5 +1,6 @@
 #pragma once
-// The subcommands: each adds itself to the application; where it is the one called, it sets the exit status.
+// The subcommands: each adds itself to the application; where it is the one called, it sets the
+// exit status.
 
 #include "cli/cli.h"
 #include "config/loader.h"

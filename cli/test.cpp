@@ -1,4 +1,5 @@
-// `pgchaperone test`: runs files of cases against a policy, for CI. The files are described in docs/policy.md.
+// `pgchaperone test`: runs files of cases against a policy, for CI. The files are described in
+// docs/policy.md.
 #include "cli/subcommands.h"
 #include "cli/verdict.h"
 #include "config/policy_loader.h"
@@ -52,7 +53,8 @@ void read_expectation(config::YamlReader& reader, const YAML::Node& node, Expect
                    [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
                        if (key == "action") return action(value);
                        if (key == "observed") {
-                           if (const auto flag = reader.value<bool>(value, key, config::parse_flag)) expected.observed = *flag;
+                           if (const auto flag = reader.value<bool>(value, key, config::parse_flag))
+                               expected.observed = *flag;
                        } else if (const auto rule = reader.text(value, key)) {
                            expected.rule = *rule;
                        }
@@ -71,7 +73,8 @@ CaseFile read_cases(config::YamlReader& reader, const YAML::Node& root) {
                        }
                        if (key != "cases") return;
                        if (!value.IsSequence()) {
-                           reader.error(value, "cases must be a list", "begin each case with a dash: - name: ...");
+                           reader.error(value, "cases must be a list",
+                                        "begin each case with a dash: - name: ...");
                            return;
                        }
                        for (const auto& item : value) {
@@ -79,7 +82,8 @@ CaseFile read_cases(config::YamlReader& reader, const YAML::Node& root) {
                            one.session = shared;
                            one.place = reader.place(item);
                            reader.mapping(item, "a case", {"name", "sql", "session", "expect"},
-                                          [&](const std::string& inner, const YAML::Node&, const YAML::Node& v) {
+                                          [&](const std::string& inner, const YAML::Node&,
+                                              const YAML::Node& v) {
                                               if (inner == "session") {
                                                   read_session(reader, v, one.session);
                                               } else if (inner == "expect") {
@@ -90,13 +94,16 @@ CaseFile read_cases(config::YamlReader& reader, const YAML::Node& root) {
                                           });
                            if (!item.IsMap()) continue;
                            for (const char* needed : {"sql", "expect"}) {
-                               if (!item[needed]) reader.error(item, std::string("a case needs ") + needed);
+                               if (!item[needed])
+                                   reader.error(item, std::string("a case needs ") + needed);
                            }
                            if (one.name.empty()) one.name = policy::first_words(one.sql, 70);
                            file.cases.push_back(std::move(one));
                        }
                    });
-    if (root.IsMap() && !root["cases"]) reader.error(root, "there are no cases in this file", "write cases: [ { sql: ..., expect: ... } ]");
+    if (root.IsMap() && !root["cases"])
+        reader.error(root, "there are no cases in this file",
+                     "write cases: [ { sql: ..., expect: ... } ]");
     return file;
 }
 
@@ -104,8 +111,11 @@ CaseFile read_cases(config::YamlReader& reader, const YAML::Node& root) {
 std::string difference(const Case& one, const Verdict& verdict, std::string& got) {
     const StatementVerdict* decisive = verdict.strictest();
     const bool observed = decisive != nullptr && decisive->observed;
-    std::string action = decisive == nullptr || observed ? "allow" : std::string(policy::action_name(decisive->action));
-    const std::string rule = decisive != nullptr && decisive->rule != nullptr ? decisive->rule->name : "";
+    std::string action = decisive == nullptr || observed
+                             ? "allow"
+                             : std::string(policy::action_name(decisive->action));
+    const std::string rule = decisive != nullptr && decisive->rule != nullptr ? decisive->rule->name
+                                                                              : "";
     got = action;
     if (decisive != nullptr) {
         if (observed) got += " (noted: " + std::string(policy::action_name(decisive->action)) + ")";
@@ -130,8 +140,11 @@ void add_test(CLI::App& app, int& status) {
         bool quiet = false;
     };
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* command = app.add_subcommand("test", "Run files of cases (statement, session, expected decision) against a policy");
-    command->add_option("files", arguments->files, "Files of cases (YAML)")->type_name("FILE")->required();
+    CLI::App* command = app.add_subcommand(
+        "test", "Run files of cases (statement, session, expected decision) against a policy");
+    command->add_option("files", arguments->files, "Files of cases (YAML)")
+        ->type_name("FILE")
+        ->required();
     command->add_flag("-q,--quiet", arguments->quiet, "Show failures and the summary only");
     add_policy_options(*command, arguments->source);
     command->callback([arguments, &status] {
@@ -151,9 +164,10 @@ void add_test(CLI::App& app, int& status) {
             // Every mistake of the file at once, sessions included.
             std::vector<Situation> situations;
             for (const Case& one : file.cases) {
-                const auto here = situation(one.session, [&](const std::string& word, const std::string& message) {
-                    problems.error(one.place, word + ": " + message);
-                });
+                const auto here = situation(
+                    one.session, [&](const std::string& word, const std::string& message) {
+                        problems.error(one.place, word + ": " + message);
+                    });
                 situations.push_back(here.value_or(Situation{}));
             }
             problems.print(std::cerr);
@@ -162,8 +176,13 @@ void add_test(CLI::App& app, int& status) {
             request.policy = arguments->source.policy;
             if (request.file.empty() && request.policy.empty() && !file.policy.empty()) {
                 const auto presets = policy::presets();
-                const bool preset = std::any_of(presets.begin(), presets.end(), [&](const auto& p) { return p.name == file.policy; });
-                request.policy = preset ? file.policy : (std::filesystem::path(name).parent_path() / file.policy).lexically_normal().string();
+                const bool preset = std::any_of(presets.begin(), presets.end(), [&](const auto& p) {
+                    return p.name == file.policy;
+                });
+                request.policy = preset ? file.policy
+                                        : (std::filesystem::path(name).parent_path() / file.policy)
+                                              .lexically_normal()
+                                              .string();
             }
             auto loaded = problems.has_errors() ? std::nullopt : load_or_complain(request);
             if (!loaded) {
@@ -179,14 +198,18 @@ void add_test(CLI::App& app, int& status) {
                 const std::string wrong = difference(one, verdict, got);
                 ++run;
                 if (wrong.empty()) {
-                    if (!arguments->quiet) std::cout << "  ok    " << one.name << "  [" << got << "]\n";
+                    if (!arguments->quiet)
+                        std::cout << "  ok    " << one.name << "  [" << got << "]\n";
                     continue;
                 }
                 ++failed;
-                std::cout << "  FAIL  " << one.name << "\n        " << one.place.text() << ": " << wrong << '\n';
+                std::cout << "  FAIL  " << one.name << "\n        " << one.place.text() << ": "
+                          << wrong << '\n';
                 if (const StatementVerdict* decisive = verdict.strictest()) {
-                    std::cout << "        statement: " << policy::first_words(decisive->text, 90) << '\n';
-                    if (decisive->action != policy::Action::allow) std::cout << "        reason: " << decisive->reason << '\n';
+                    std::cout << "        statement: " << policy::first_words(decisive->text, 90)
+                              << '\n';
+                    if (decisive->action != policy::Action::allow)
+                        std::cout << "        reason: " << decisive->reason << '\n';
                 }
             }
         }

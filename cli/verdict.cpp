@@ -27,14 +27,16 @@ const StatementVerdict* Verdict::strictest() const {
 Verdict judge(const policy::Policy& policy, std::string_view sql, const Situation& situation) {
     static const policy::Analyzer analyzer;
     Verdict verdict;
-    verdict.analysis = analyzer.analyze(sql, policy::LexicalSettings{}, situation.session.replication);
+    verdict.analysis = analyzer.analyze(sql, policy::LexicalSettings{},
+                                        situation.session.replication);
     const auto session_answers = policy::answer_session_conditions(policy, situation.session);
     const std::string_view text = verdict.analysis->text;
     std::size_t number = 0;
     for (const policy::StatementFacts& facts : verdict.analysis->statements) {
         StatementVerdict statement;
         statement.facts = &facts;
-        statement.text = facts.location <= text.size() ? text.substr(facts.location, facts.length) : text;
+        statement.text = facts.location <= text.size() ? text.substr(facts.location, facts.length)
+                                                       : text;
         const policy::Subject subject{facts, statement.text, situation.session, situation.moment};
         statement.outcome = policy::evaluate(policy, subject, session_answers, nullptr);
         policy::Outcome told = statement.outcome;
@@ -48,7 +50,8 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
         if (told.rule >= 0) statement.rule = &policy.rules[static_cast<std::size_t>(told.rule)];
         statement.reason = policy::reason(policy, told, subject);
         statement.hint = policy::hint(policy, told, subject);
-        statement.refusal = policy::refusal(policy, told, subject, {++number, verdict.analysis->statements.size()});
+        statement.refusal = policy::refusal(policy, told, subject,
+                                            {++number, verdict.analysis->statements.size()});
         verdict.statements.push_back(std::move(statement));
     }
     return verdict;

@@ -1,7 +1,7 @@
 #pragma once
-// One text judged by one policy for people: what `explain`, `test` and `check` have in common. Unlike the
-// proxy's engine it keeps everything that can be told, and it takes the policy at its word: a `hold` is a
-// hold, whatever this version of the proxy can do.
+// One text judged by one policy for people: what `explain`, `test` and `check` have in common.
+// Unlike the proxy's engine it keeps everything that can be told, and it takes the policy at its
+// word: a `hold` is a hold, whatever this version of the proxy can do.
 
 #include "cli/session_options.h"
 #include "policy/analyzer.h"
@@ -30,8 +30,8 @@ struct Verdict {
     policy::AnalysisPtr analysis;
     std::vector<StatementVerdict> statements;
 
-    // The statement whose decision is the strictest, or nullptr where there is none. What is only observed
-    // counts as allowed.
+    // The statement whose decision is the strictest, or nullptr where there is none. What is only
+    // observed counts as allowed.
     const StatementVerdict* strictest() const;
 };
 

@@ -22,7 +22,10 @@ std::string section_of(std::string_view key) {
 class Loader {
 public:
     Loader(const Request& request, Problems& problems, const Surroundings& surroundings)
-        : request_(request), problems_(problems), surroundings_(surroundings), policies_(problems, surroundings) {}
+        : request_(request),
+          problems_(problems),
+          surroundings_(surroundings),
+          policies_(problems, surroundings) {}
 
     std::optional<Loaded> run() {
         if (!request_.file.empty()) load_file(request_.file, nullptr, 0);
@@ -40,39 +43,52 @@ public:
         if (!problems_.has_errors()) {
             for (const auto& problem : inconsistencies(loaded_.options)) {
                 const auto place = places_.find(std::string(problem.key));
-                problems_.error(place != places_.end() ? place->second : policy::Place{request_.file.string(), 0, 0},
+                problems_.error(place != places_.end()
+                                    ? place->second
+                                    : policy::Place{request_.file.string(), 0, 0},
                                 std::string(problem.key) + ": " + problem.message, problem.advice);
             }
             report_unreachable_rules(loaded_.policy, problems_);
         }
         if (problems_.has_errors()) return std::nullopt;
-        loaded_.files.insert(loaded_.files.end(), policies_.included().begin(), policies_.included().end());
+        loaded_.files.insert(loaded_.files.end(), policies_.included().begin(),
+                             policies_.included().end());
         return std::move(loaded_);
     }
 
 private:
     // `asked` and `asker`: where the file is included from.
-    void load_file(const std::filesystem::path& path, YamlReader* asker, int depth, const YAML::Node& asked = {}) {
+    void load_file(const std::filesystem::path& path, YamlReader* asker, int depth,
+                   const YAML::Node& asked = {}) {
         const auto fail = [&](const std::string& message, const std::string& advice) {
-            if (asker != nullptr) asker->error(asked, message, advice);
-            else problems_.error({path.string(), 0, 0}, message, advice);
+            if (asker != nullptr)
+                asker->error(asked, message, advice);
+            else
+                problems_.error({path.string(), 0, 0}, message, advice);
         };
-        if (depth >= deepest_include || std::find(open_.begin(), open_.end(), path) != open_.end()) {
-            return fail("\"" + path.string() + "\" includes itself, perhaps by way of another file", "");
+        if (depth >= deepest_include ||
+            std::find(open_.begin(), open_.end(), path) != open_.end()) {
+            return fail("\"" + path.string() + "\" includes itself, perhaps by way of another file",
+                        "");
         }
         const auto text = surroundings_.read_file(path);
         if (!text) {
-            return fail("can't read the configuration " + path.string() + ": " + text.error().message,
-                        asker != nullptr ? "names of included files are relative to the file that includes them" : "");
+            return fail(
+                "can't read the configuration " + path.string() + ": " + text.error().message,
+                asker != nullptr
+                    ? "names of included files are relative to the file that includes them"
+                    : "");
         }
         loaded_.files.push_back(path);
         open_.push_back(path);
         YamlReader reader(path.string(), problems_, surroundings_);
-        if (const auto root = reader.parse(*text); root && !root->IsNull()) load_root(reader, *root, path, depth);
+        if (const auto root = reader.parse(*text); root && !root->IsNull())
+            load_root(reader, *root, path, depth);
         open_.pop_back();
     }
 
-    void load_root(YamlReader& reader, const YAML::Node& root, const std::filesystem::path& path, int depth) {
+    void load_root(YamlReader& reader, const YAML::Node& root, const std::filesystem::path& path,
+                   int depth) {
         const std::filesystem::path base = path.parent_path();
         // Included files come first, wherever the key stands: this file overrides them.
         if (root.IsMap() && root["include"]) {
@@ -86,15 +102,18 @@ private:
         std::set<std::string> sections;
         for (const Setting& setting : settings()) {
             const std::string section = section_of(setting.key);
-            if (section.empty()) keys.emplace_back(setting.key);
-            else if (sections.insert(section).second) keys.push_back(section);
+            if (section.empty())
+                keys.emplace_back(setting.key);
+            else if (sections.insert(section).second)
+                keys.push_back(section);
         }
         // A file of nothing but a policy may leave the outer key away: see load_named_policy.
         reader.mapping(root, "the configuration", keys,
                        [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
                            if (key == "include") return;
                            if (key == "policy") return load_policy(reader, at, value, base);
-                           if (sections.count(key) != 0) return load_section(reader, key, value, base);
+                           if (sections.count(key) != 0)
+                               return load_section(reader, key, value, base);
                            set(reader, *find_setting(key), value, base);
                        });
     }
@@ -103,14 +122,17 @@ private:
                       const std::filesystem::path& base) {
         std::vector<std::string> keys;
         for (const Setting& setting : settings()) {
-            if (section_of(setting.key) == section) keys.emplace_back(setting.key.substr(section.size() + 1));
+            if (section_of(setting.key) == section)
+                keys.emplace_back(setting.key.substr(section.size() + 1));
         }
-        reader.mapping(node, section, keys, [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
-            set(reader, *find_setting(section + "." + key), value, base);
-        });
+        reader.mapping(node, section, keys,
+                       [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
+                           set(reader, *find_setting(section + "." + key), value, base);
+                       });
     }
 
-    void set(YamlReader& reader, const Setting& setting, const YAML::Node& node, const std::filesystem::path& base) {
+    void set(YamlReader& reader, const Setting& setting, const YAML::Node& node,
+             const std::filesystem::path& base) {
         const auto text = reader.text(node, setting.key);
         if (!text) return;
         if (const auto wrong = setting.set(loaded_.options, *text, base)) {
@@ -122,7 +144,8 @@ private:
     void load_policy(YamlReader& reader, const YAML::Node& at, const YAML::Node& node,
                      const std::filesystem::path& base) {
         if (has_policy_) {
-            reader.error(at, "a second policy: there is one at " + policy_place_.text() + " already",
+            reader.error(at,
+                         "a second policy: there is one at " + policy_place_.text() + " already",
                          "keep one, and include the other's rules: rules: [ { include: FILE } ]");
             return;
         }
@@ -132,7 +155,8 @@ private:
         loaded_.policy = policies_.load(reader, node, base);
     }
 
-    // A preset, a file with a `policy:` (other settings of such a file are not taken), or a policy alone.
+    // A preset, a file with a `policy:` (other settings of such a file are not taken), or a policy
+    // alone.
     void load_named_policy(const std::string& name) {
         for (const policy::Preset& preset : policy::presets()) {
             if (preset.name == name) {
@@ -146,8 +170,9 @@ private:
             std::vector<std::string> names;
             for (const policy::Preset& preset : policy::presets()) names.emplace_back(preset.name);
             const std::string hint = did_you_mean(name, names);
-            problems_.error({"--policy", 0, 0}, "can't read " + name + ": " + text.error().message,
-                            (hint.empty() ? std::string() : hint + " ") + "presets: " + one_of(names));
+            problems_.error(
+                {"--policy", 0, 0}, "can't read " + name + ": " + text.error().message,
+                (hint.empty() ? std::string() : hint + " ") + "presets: " + one_of(names));
             return;
         }
         loaded_.files.push_back(path);
@@ -176,12 +201,13 @@ private:
 
 std::string quoted(const std::string& text) {
     const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' || c == '_' ||
-               c == '.' || c == '-' || c == ':';
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '/' || c == '_' || c == '.' || c == '-' || c == ':';
     });
     if (plain) return text;
     std::string out = "\"";
-    for (const char c : text) out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    for (const char c : text)
+        out += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
     return out + "\"";
 }
 
@@ -197,14 +223,17 @@ void show_settings(const Options& options, bool comments, std::ostream& out) {
         const std::string value = setting.show(options);
         if (comments) out << indent << "# " << setting.summary << '\n';
         // A file that is not set has no value to write.
-        if (value.empty()) out << indent << "# " << name << ": FILE\n";
-        else out << indent << name << ": " << quoted(value) << '\n';
+        if (value.empty())
+            out << indent << "# " << name << ": FILE\n";
+        else
+            out << indent << name << ": " << quoted(value) << '\n';
     }
 }
 
 }  // namespace
 
-std::optional<Loaded> load(const Request& request, Problems& problems, const Surroundings& surroundings) {
+std::optional<Loaded> load(const Request& request, Problems& problems,
+                           const Surroundings& surroundings) {
     return Loader(request, problems, surroundings).run();
 }
 
@@ -214,13 +243,15 @@ policy::Policy built_in_policy() {
     PolicyLoader loader(problems, none);
     policy::Policy policy = loader.load_preset(policy::built_in_preset);
     // Tests load every preset; a broken one can't be built and shipped.
-    if (problems.has_errors()) throw std::logic_error("the built-in policy is broken:\n" + problems.text());
+    if (problems.has_errors())
+        throw std::logic_error("the built-in policy is broken:\n" + problems.text());
     return policy;
 }
 
 std::string default_configuration() {
     std::ostringstream out;
-    out << "# The built-in configuration of pgchaperone. Every setting has its default here; a file of your own needs\n"
+    out << "# The built-in configuration of pgchaperone. Every setting has its default here; a "
+           "file of your own needs\n"
            "# only what differs.\n";
     show_settings(Options{}, true, out);
     out << "\n# The built-in policy. `policy: { preset: interactive }` means the same.\n";

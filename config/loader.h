@@ -1,6 +1,6 @@
 #pragma once
-// From files, environment and command line to what main needs: options and a policy. Everything that is
-// wrong is reported at once. See docs/configuration.md.
+// From files, environment and command line to what main needs: options and a policy. Everything
+// that is wrong is reported at once. See docs/configuration.md.
 
 #include "config/options.h"
 #include "config/problems.h"
@@ -20,7 +20,7 @@ struct Request {
     std::filesystem::path file;  // of -c; empty: none
     std::string policy;          // of --policy: a preset's name or a file; empty: as the file says
     std::vector<std::pair<const Setting*, std::string>> overrides;  // from the command line
-    std::string default_preset = "interactive";  // where nothing names a policy
+    std::string default_preset = "interactive";                     // where nothing names a policy
 };
 
 struct Loaded {
@@ -30,12 +30,14 @@ struct Loaded {
 };
 
 // Nothing where `problems` has errors afterwards; warnings don't keep it from being loaded.
-std::optional<Loaded> load(const Request& request, Problems& problems, const Surroundings& surroundings);
+std::optional<Loaded> load(const Request& request, Problems& problems,
+                           const Surroundings& surroundings);
 
 // What guards when nothing is configured.
 policy::Policy built_in_policy();
 
-// The built-in configuration as YAML text: every setting with its default, then the built-in policy.
+// The built-in configuration as YAML text: every setting with its default, then the built-in
+// policy.
 std::string default_configuration();
 
 // The effective configuration as YAML text that means the same when it is loaded.

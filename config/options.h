@@ -1,6 +1,7 @@
 #pragma once
-// Everything that a configuration file and the command line can say, as typed values with their defaults.
-// Only main and cli read it; they hand each part what it needs. See docs/configuration.md for the keys.
+// Everything that a configuration file and the command line can say, as typed values with their
+// defaults. Only main and cli read it; they hand each part what it needs. See docs/configuration.md
+// for the keys.
 
 #include <chrono>
 #include <cstdint>
@@ -10,13 +11,14 @@
 
 namespace pgchaperone::config {
 
-// libpq's and PgBouncer's words. For the listener `allow` and `prefer` mean the same: TLS where the client
-// asks for it. For the upstream `allow` is not offered: it would try in clear first.
+// libpq's and PgBouncer's words. For the listener `allow` and `prefer` mean the same: TLS where the
+// client asks for it. For the upstream `allow` is not offered: it would try in clear first.
 enum class TlsMode : std::uint8_t { disable, allow, prefer, require, verify_ca, verify_full };
 enum class TlsNegotiation : std::uint8_t { postgres, direct };
 enum class AuthenticationMode : std::uint8_t { passthrough, password };
 
-// host:port, [v6]:port, or the directory of a Unix-domain socket with a port: /var/run/postgresql:5432.
+// host:port, [v6]:port, or the directory of a Unix-domain socket with a port:
+// /var/run/postgresql:5432.
 struct Endpoint {
     std::string host = "127.0.0.1";
     std::uint16_t port = 5432;
@@ -28,9 +30,9 @@ struct Endpoint {
 struct Tls {
     TlsMode mode = TlsMode::disable;
     TlsNegotiation negotiation = TlsNegotiation::postgres;  // upstream only
-    std::filesystem::path certificate;  // PEM chain
+    std::filesystem::path certificate;                      // PEM chain
     std::filesystem::path key;
-    std::filesystem::path ca;           // PEM bundle; verify_* need it
+    std::filesystem::path ca;  // PEM bundle; verify_* need it
 };
 
 struct Audit {

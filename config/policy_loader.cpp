@@ -36,11 +36,20 @@ const std::vector<std::string>& command_tags() {
 
 // What people write for a command whose tag is another.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 14> command_aliases = {{
-    {"TRUNCATE", "TRUNCATE TABLE"}, {"LOCK", "LOCK TABLE"},       {"ALTER USER", "ALTER ROLE"},
-    {"CREATE USER", "CREATE ROLE"}, {"DROP USER", "DROP ROLE"},   {"ALTER GROUP", "ALTER ROLE"},
-    {"CREATE GROUP", "CREATE ROLE"}, {"DROP GROUP", "DROP ROLE"}, {"DECLARE", "DECLARE CURSOR"},
-    {"END", "COMMIT"},              {"ABORT", "ROLLBACK"},        {"ANALYSE", "ANALYZE"},
-    {"REFRESH", "REFRESH MATERIALIZED VIEW"}, {"REASSIGN", "REASSIGN OWNED"},
+    {"TRUNCATE", "TRUNCATE TABLE"},
+    {"LOCK", "LOCK TABLE"},
+    {"ALTER USER", "ALTER ROLE"},
+    {"CREATE USER", "CREATE ROLE"},
+    {"DROP USER", "DROP ROLE"},
+    {"ALTER GROUP", "ALTER ROLE"},
+    {"CREATE GROUP", "CREATE ROLE"},
+    {"DROP GROUP", "DROP ROLE"},
+    {"DECLARE", "DECLARE CURSOR"},
+    {"END", "COMMIT"},
+    {"ABORT", "ROLLBACK"},
+    {"ANALYSE", "ANALYZE"},
+    {"REFRESH", "REFRESH MATERIALIZED VIEW"},
+    {"REASSIGN", "REASSIGN OWNED"},
 }};
 
 std::string upper(std::string_view text) {
@@ -55,8 +64,12 @@ std::vector<std::string> condition_keys() {
     return keys;
 }
 
-policy::Parsed<std::uint64_t> count(std::string_view text) { return parse_count(text, 0, most_rows); }
-policy::Parsed<std::uint64_t> positive(std::string_view text) { return parse_count(text, 1, most_rows); }
+policy::Parsed<std::uint64_t> count(std::string_view text) {
+    return parse_count(text, 0, most_rows);
+}
+policy::Parsed<std::uint64_t> positive(std::string_view text) {
+    return parse_count(text, 1, most_rows);
+}
 
 policy::Parsed<double> fraction(std::string_view text) {
     std::string number(text);
@@ -70,7 +83,8 @@ policy::Parsed<double> fraction(std::string_view text) {
         used = std::string::npos;
     }
     if (used != number.size() || !std::isfinite(value) || value <= 0 || value > 1) {
-        return policy::PatternError{"\"" + std::string(text) + "\" must be a part of the rows, such as 0.1 or 10%"};
+        return policy::PatternError{"\"" + std::string(text) +
+                                    "\" must be a part of the rows, such as 0.1 or 10%"};
     }
     return value;
 }
@@ -113,14 +127,16 @@ Policy PolicyLoader::load_preset(std::string_view name) {
     return {};
 }
 
-Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base) {
+Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
+                          const std::filesystem::path& base) {
     Policy policy;
     policy.source = reader.file();
     // The preset comes first, wherever it stands: the other keys override it.
     if (node.IsMap() && node["preset"]) {
         std::vector<std::string> names;
         for (const policy::Preset& preset : policy::presets()) names.emplace_back(preset.name);
-        const auto name = reader.value<std::size_t>(node["preset"], "preset", words<std::size_t>(names));
+        const auto name = reader.value<std::size_t>(node["preset"], "preset",
+                                                    words<std::size_t>(names));
         if (name) {
             policy = load_preset(names[*name]);
             policy.source = reader.file();
@@ -129,47 +145,57 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node, const std:
     std::vector<Rule> own;
     bool has_rules = false;
     std::vector<YamlReader::Item> disabled;
-    const std::vector<std::string> keys = {"preset", "mode",      "unparsable",  "default", "rules",
-                                           "disable", "approvers", "break_glass"};
-    reader.mapping(node, "the policy", keys, [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
-        if (key == "mode") {
-            if (const auto mode = reader.value<std::size_t>(value, key, words<std::size_t>({"enforce", "observe"}))) {
-                policy.observe = *mode == 1;
+    const std::vector<std::string> keys = {"preset", "mode",    "unparsable", "default",
+                                           "rules",  "disable", "approvers",  "break_glass"};
+    reader.mapping(
+        node, "the policy", keys,
+        [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
+            if (key == "mode") {
+                if (const auto mode = reader.value<std::size_t>(
+                        value, key, words<std::size_t>({"enforce", "observe"}))) {
+                    policy.observe = *mode == 1;
+                }
+            } else if (key == "unparsable") {
+                if (auto action = load_action(reader, value))
+                    policy.unparsable = *std::move(action);
+                if (policy.unparsable.action == Action::supervise) {
+                    reader.error(value, "what can't be read can't be supervised",
+                                 "write block, hold or allow");
+                }
+            } else if (key == "default") {
+                if (auto action = load_action(reader, value))
+                    policy.by_default = *std::move(action);
+            } else if (key == "rules") {
+                has_rules = true;
+                load_rules(reader, value, base, own, 0);
+            } else if (key == "disable") {
+                if (auto items = reader.texts(value, key)) disabled = *std::move(items);
+                if (!node["preset"])
+                    reader.error(at,
+                                 "disable switches off rules of a preset, and there is none here");
+            } else if (key == "approvers") {
+                policy.approvers.clear();
+                if (auto items = reader.texts(value, key)) {
+                    for (const auto& item : *items) policy.approvers.emplace_back(item.text);
+                }
+            } else if (key == "break_glass") {
+                policy::BreakGlass glass;
+                reader.mapping(
+                    value, "break_glass", {"roles", "require_reason"},
+                    [&](const std::string& inner, const YAML::Node&, const YAML::Node& v) {
+                        if (inner == "roles") {
+                            if (auto items = reader.texts(v, inner)) {
+                                for (const auto& item : *items) glass.roles.emplace_back(item.text);
+                            }
+                        } else if (const auto flag = reader.value<bool>(v, inner, parse_flag)) {
+                            glass.require_reason = *flag;
+                        }
+                    });
+                if (value.IsMap() && !value["roles"])
+                    reader.error(value, "break_glass needs roles", "roles: [dba_on_call]");
+                policy.break_glass = std::move(glass);
             }
-        } else if (key == "unparsable") {
-            if (auto action = load_action(reader, value)) policy.unparsable = *std::move(action);
-            if (policy.unparsable.action == Action::supervise) {
-                reader.error(value, "what can't be read can't be supervised", "write block, hold or allow");
-            }
-        } else if (key == "default") {
-            if (auto action = load_action(reader, value)) policy.by_default = *std::move(action);
-        } else if (key == "rules") {
-            has_rules = true;
-            load_rules(reader, value, base, own, 0);
-        } else if (key == "disable") {
-            if (auto items = reader.texts(value, key)) disabled = *std::move(items);
-            if (!node["preset"]) reader.error(at, "disable switches off rules of a preset, and there is none here");
-        } else if (key == "approvers") {
-            policy.approvers.clear();
-            if (auto items = reader.texts(value, key)) {
-                for (const auto& item : *items) policy.approvers.emplace_back(item.text);
-            }
-        } else if (key == "break_glass") {
-            policy::BreakGlass glass;
-            reader.mapping(value, "break_glass", {"roles", "require_reason"},
-                           [&](const std::string& inner, const YAML::Node&, const YAML::Node& v) {
-                               if (inner == "roles") {
-                                   if (auto items = reader.texts(v, inner)) {
-                                       for (const auto& item : *items) glass.roles.emplace_back(item.text);
-                                   }
-                               } else if (const auto flag = reader.value<bool>(v, inner, parse_flag)) {
-                                   glass.require_reason = *flag;
-                               }
-                           });
-            if (value.IsMap() && !value["roles"]) reader.error(value, "break_glass needs roles", "roles: [dba_on_call]");
-            policy.break_glass = std::move(glass);
-        }
-    });
+        });
 
     for (const auto& item : disabled) {
         std::vector<std::string> names;
@@ -177,7 +203,8 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node, const std:
         const auto at = std::find_if(policy.rules.begin(), policy.rules.end(),
                                      [&](const Rule& rule) { return rule.name == item.text; });
         if (at == policy.rules.end()) {
-            reader.error(item.node, "the preset has no rule \"" + item.text + "\"", did_you_mean(item.text, names));
+            reader.error(item.node, "the preset has no rule \"" + item.text + "\"",
+                         did_you_mean(item.text, names));
         } else {
             policy.rules.erase(at);
         }
@@ -185,37 +212,45 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node, const std:
     for (std::size_t i = 0; i < own.size(); ++i) {
         for (std::size_t j = 0; j < i; ++j) {
             if (own[i].name == own[j].name) {
-                problems_.error(own[i].place, "a second rule with the name \"" + own[i].name + "\"",
-                                "the first is at " + own[j].place.text() + "; give this one another name");
+                problems_.error(
+                    own[i].place, "a second rule with the name \"" + own[i].name + "\"",
+                    "the first is at " + own[j].place.text() + "; give this one another name");
                 break;
             }
         }
         // A rule of the same name takes the place of the preset's.
         std::erase_if(policy.rules, [&](const Rule& rule) { return rule.name == own[i].name; });
     }
-    policy.rules.insert(policy.rules.begin(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
-    if (node.IsMap() && !has_rules && !node["preset"] && policy.by_default.action == Action::allow) {
+    policy.rules.insert(policy.rules.begin(), std::make_move_iterator(own.begin()),
+                        std::make_move_iterator(own.end()));
+    if (node.IsMap() && !has_rules && !node["preset"] &&
+        policy.by_default.action == Action::allow) {
         reader.warning(node, "this policy has no rules and lets everything through",
                        "write rules, or start from a preset: preset: interactive");
     }
     if (problems_.has_errors()) return policy;
     const auto holds = [](const RuleAction& action) {
-        const HoldTerms* terms = action.hold ? action.hold.get() : action.supervise ? action.supervise->hold.get() : nullptr;
+        const HoldTerms* terms = action.hold        ? action.hold.get()
+                                 : action.supervise ? action.supervise->hold.get()
+                                                    : nullptr;
         return terms != nullptr && terms->approvers.empty();
     };
     if (policy.approvers.empty()) {
         for (const Rule& rule : policy.rules) {
             if (holds(rule.action)) {
-                problems_.warning(rule.place, "rule \"" + rule.name + "\" holds statements, but nobody may approve them",
-                                  "list roles: approvers: [dba_*], in the policy or in the rule's hold");
+                problems_.warning(
+                    rule.place,
+                    "rule \"" + rule.name + "\" holds statements, but nobody may approve them",
+                    "list roles: approvers: [dba_*], in the policy or in the rule's hold");
             }
         }
     }
     return policy;
 }
 
-void PolicyLoader::load_rules(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base,
-                              std::vector<Rule>& rules, int depth) {
+void PolicyLoader::load_rules(YamlReader& reader, const YAML::Node& node,
+                              const std::filesystem::path& base, std::vector<Rule>& rules,
+                              int depth) {
     if (!node.IsSequence()) {
         reader.error(node, "rules must be a list", "begin each rule with a dash: - name: ...");
         return;
@@ -227,7 +262,8 @@ void PolicyLoader::load_rules(YamlReader& reader, const YAML::Node& node, const 
                 continue;
             }
             if (const auto files = reader.texts(item["include"], "include")) {
-                for (const auto& file : *files) include_rules(reader, file.node, base, rules, depth);
+                for (const auto& file : *files)
+                    include_rules(reader, file.node, base, rules, depth);
             }
             continue;
         }
@@ -235,12 +271,14 @@ void PolicyLoader::load_rules(YamlReader& reader, const YAML::Node& node, const 
     }
 }
 
-void PolicyLoader::include_rules(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base,
-                                 std::vector<Rule>& rules, int depth) {
+void PolicyLoader::include_rules(YamlReader& reader, const YAML::Node& node,
+                                 const std::filesystem::path& base, std::vector<Rule>& rules,
+                                 int depth) {
     const auto name = reader.text(node, "include");
     if (!name) return;
     const auto path = resolve(base, *name);
-    if (depth >= deepest || std::find(open_files_.begin(), open_files_.end(), path) != open_files_.end()) {
+    if (depth >= deepest ||
+        std::find(open_files_.begin(), open_files_.end(), path) != open_files_.end()) {
         reader.error(node, "\"" + *name + "\" includes itself, perhaps by way of another file");
         return;
     }
@@ -271,9 +309,11 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
     rule.place = reader.place(node);
     rule.match.place = rule.place;
     bool good = true, has_action = false;
-    const std::vector<std::string> keys = {"name", "match", "action", "message", "hint", "mode", "audit"};
-    const bool is_map =
-        reader.mapping(node, "a rule", keys, [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
+    const std::vector<std::string> keys = {"name", "match", "action", "message",
+                                           "hint", "mode",  "audit"};
+    const bool is_map = reader.mapping(
+        node, "a rule", keys,
+        [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
             if (key == "name") {
                 const auto name = reader.text(value, key);
                 if (!name) {
@@ -282,29 +322,36 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
                            std::any_of(name->begin(), name->end(), [](char c) {
                                return static_cast<unsigned char>(c) < 0x20 || c == '"' || c == 0x7f;
                            })) {
-                    reader.error(value, "a rule's name must have 1 to 80 characters, without quotes and line breaks");
+                    reader.error(value,
+                                 "a rule's name must have 1 to 80 characters, without quotes and "
+                                 "line breaks");
                     good = false;
                 } else {
                     rule.name = *name;
                 }
             } else if (key == "match") {
                 if (value.IsNull()) {
-                    reader.error(value, "match is empty", "write conditions, or leave match out for a rule that always applies");
+                    reader.error(
+                        value, "match is empty",
+                        "write conditions, or leave match out for a rule that always applies");
                     good = false;
                 } else {
                     good = load_conditions(reader, value, "match", rule.match, 0) && good;
                 }
             } else if (key == "action") {
                 has_action = true;
-                if (auto action = load_action(reader, value)) rule.action = *std::move(action);
-                else good = false;
+                if (auto action = load_action(reader, value))
+                    rule.action = *std::move(action);
+                else
+                    good = false;
             } else if (key == "message" || key == "hint") {
                 if (const auto text = reader.text(value, key)) {
                     check_message(reader, value, *text);
                     (key == "message" ? rule.message : rule.hint) = *text;
                 }
             } else if (key == "mode") {
-                if (const auto mode = reader.value<std::size_t>(value, key, words<std::size_t>({"enforce", "observe"}))) {
+                if (const auto mode = reader.value<std::size_t>(
+                        value, key, words<std::size_t>({"enforce", "observe"}))) {
                     rule.observe = *mode == 1;
                 }
             } else if (const auto flag = reader.value<bool>(value, key, parse_flag)) {
@@ -313,7 +360,8 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
         });
     if (!is_map) return std::nullopt;
     if (!node["name"]) {
-        reader.error(node, "a rule needs a name: refusals and the audit log tell it", "name: no-unbounded-writes");
+        reader.error(node, "a rule needs a name: refusals and the audit log tell it",
+                     "name: no-unbounded-writes");
         good = false;
     }
     if (!has_action) {
@@ -324,10 +372,12 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
     return rule;
 }
 
-void PolicyLoader::check_message(YamlReader& reader, const YAML::Node& node, const std::string& text) {
+void PolicyLoader::check_message(YamlReader& reader, const YAML::Node& node,
+                                 const std::string& text) {
     std::vector<std::string> known;
     for (const auto placeholder : policy::message_placeholders()) known.emplace_back(placeholder);
-    for (std::size_t open = text.find('{'); open != std::string::npos; open = text.find('{', open + 1)) {
+    for (std::size_t open = text.find('{'); open != std::string::npos;
+         open = text.find('{', open + 1)) {
         const auto close = text.find('}', open);
         if (close == std::string::npos) return;
         const std::string name = text.substr(open + 1, close - open - 1);
@@ -344,8 +394,8 @@ void PolicyLoader::check_message(YamlReader& reader, const YAML::Node& node, con
     }
 }
 
-bool PolicyLoader::load_conditions(YamlReader& reader, const YAML::Node& node, std::string_view what,
-                                   Condition& all, int depth) {
+bool PolicyLoader::load_conditions(YamlReader& reader, const YAML::Node& node,
+                                   std::string_view what, Condition& all, int depth) {
     if (depth > deepest) {
         reader.error(node, "conditions are nested too deeply");
         return false;
@@ -353,7 +403,8 @@ bool PolicyLoader::load_conditions(YamlReader& reader, const YAML::Node& node, s
     bool good = true;
     const std::vector<std::string> keys = condition_keys();
     const bool is_map = reader.mapping(
-        node, what, keys, [&](const std::string& key, const YAML::Node& key_node, const YAML::Node& value) {
+        node, what, keys,
+        [&](const std::string& key, const YAML::Node& key_node, const YAML::Node& value) {
             for (const ConditionType& type : policy::condition_types()) {
                 if (type.key != key) continue;
                 Condition condition;
@@ -373,8 +424,9 @@ bool PolicyLoader::load_conditions(YamlReader& reader, const YAML::Node& node, s
     return is_map && good;
 }
 
-bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key, const YAML::Node& value,
-                                  const ConditionType& type, Condition& condition, int depth) {
+bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key,
+                                  const YAML::Node& value, const ConditionType& type,
+                                  Condition& condition, int depth) {
     const std::string name(type.key);
     switch (type.shape) {
         case ValueShape::conditions: {
@@ -423,7 +475,8 @@ bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key, con
     bool good = true;
     for (const auto& item : *items) {
         if (item.text.empty()) {
-            reader.error(item.node, name + ": an empty text matches nothing", "use \"*\" for everything");
+            reader.error(item.node, name + ": an empty text matches nothing",
+                         "use \"*\" for everything");
             good = false;
         } else if (type.kind == ConditionKind::command) {
             std::string pattern = upper(item.text);
@@ -432,15 +485,20 @@ bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key, con
             }
             const Glob glob(pattern, Glob::Case::folded);
             const auto& tags = command_tags();
-            if (std::none_of(tags.begin(), tags.end(), [&](const std::string& tag) { return glob.matches(tag); })) {
+            if (std::none_of(tags.begin(), tags.end(),
+                             [&](const std::string& tag) { return glob.matches(tag); })) {
                 std::string advice = did_you_mean(pattern, tags);
-                if (advice.empty() || std::any_of(tags.begin(), tags.end(), [&](const std::string& tag) {
+                if (advice.empty() ||
+                    std::any_of(tags.begin(), tags.end(), [&](const std::string& tag) {
                         return tag.starts_with(pattern + " ");
                     })) {
                     advice = "did you mean \"" + pattern + " *\"?";
                     const Glob wider(pattern + " *", Glob::Case::folded);
-                    if (std::none_of(tags.begin(), tags.end(), [&](const std::string& t) { return wider.matches(t); })) {
-                        advice = "write command tags as PostgreSQL reports them, such as DELETE or \"DROP *\"";
+                    if (std::none_of(tags.begin(), tags.end(),
+                                     [&](const std::string& t) { return wider.matches(t); })) {
+                        advice =
+                            "write command tags as PostgreSQL reports them, such as DELETE or "
+                            "\"DROP *\"";
                     }
                 }
                 reader.error(item.node, "no command matches \"" + item.text + "\"", advice);
@@ -451,7 +509,8 @@ bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key, con
             condition.globs.emplace_back(item.text);
         } else if (type.shape == ValueShape::classes) {
             std::vector<std::string> names;
-            for (int i = 0; i < 6; ++i) names.emplace_back(policy::class_name(static_cast<policy::StatementClass>(i)));
+            for (int i = 0; i < 6; ++i)
+                names.emplace_back(policy::class_name(static_cast<policy::StatementClass>(i)));
             const auto word = parse_word(upper(item.text), names);
             if (!word) {
                 reader.error(item.node, "class: " + word.error().message);
@@ -493,8 +552,10 @@ bool PolicyLoader::load_window(YamlReader& reader, const YAML::Node& node, Condi
                        [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
                            if (key == "zone") {
                                const auto text = reader.text(value, key);
-                               if (text) zone = *text;
-                               else good = false;
+                               if (text)
+                                   zone = *text;
+                               else
+                                   good = false;
                                return;
                            }
                            ++kinds;
@@ -502,7 +563,9 @@ bool PolicyLoader::load_window(YamlReader& reader, const YAML::Node& node, Condi
                            spans = reader.texts(value, key);
                        });
         if (kinds != 1) {
-            reader.error(node, kinds == 0 ? "time needs inside or outside" : "time takes inside or outside, not both",
+            reader.error(node,
+                         kinds == 0 ? "time needs inside or outside"
+                                    : "time takes inside or outside, not both",
                          "such as time: { outside: \"Mon-Fri 08:00-18:00\", zone: Europe/Berlin }");
             return false;
         }
@@ -536,8 +599,11 @@ std::optional<RuleAction> PolicyLoader::load_action(YamlReader& reader, const YA
                                action.supervise = load_supervise(reader, value);
                            }
                        });
-        if (kinds > 1) reader.error(node, "a rule has one action", "supervise can hold what exceeds: on_exceed: hold");
-        if (kinds == 0 && problems_.list().size() == before) reader.error(node, "the action is empty");
+        if (kinds > 1)
+            reader.error(node, "a rule has one action",
+                         "supervise can hold what exceeds: on_exceed: hold");
+        if (kinds == 0 && problems_.list().size() == before)
+            reader.error(node, "the action is empty");
         if (problems_.list().size() != before && problems_.has_errors()) return std::nullopt;
         return action;
     }
@@ -546,108 +612,164 @@ std::optional<RuleAction> PolicyLoader::load_action(YamlReader& reader, const YA
     action.action = static_cast<Action>(*word);
     if (action.action == Action::hold) action.hold = std::make_shared<const HoldTerms>();
     if (action.action == Action::supervise) {
-        reader.error(node, "supervise needs limits", "such as action: { supervise: { max_rows: 1000 } }");
+        reader.error(node, "supervise needs limits",
+                     "such as action: { supervise: { max_rows: 1000 } }");
         return std::nullopt;
     }
     return action;
 }
 
-std::shared_ptr<const SuperviseLimits> PolicyLoader::load_supervise(YamlReader& reader, const YAML::Node& node) {
+std::shared_ptr<const SuperviseLimits> PolicyLoader::load_supervise(YamlReader& reader,
+                                                                    const YAML::Node& node) {
     auto limits = std::make_shared<SuperviseLimits>();
-    const std::vector<std::string> keys = {"max_rows",        "max_rows_per_table", "max_fraction",
-                                           "max_rows_per_transaction", "max_rows_per_session", "max_inserted",
-                                           "catalog_changes", "exclusive_locks",    "effects",
-                                           "on_exceed",       "hold",               "lock_timeout"};
-    const bool is_map = reader.mapping(node, "supervise", keys, [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
-        if (key == "max_rows") limits->max_rows = reader.value<std::uint64_t>(value, key, count);
-        else if (key == "max_rows_per_transaction") limits->max_rows_per_transaction = reader.value<std::uint64_t>(value, key, count);
-        else if (key == "max_inserted") limits->max_inserted = reader.value<std::uint64_t>(value, key, count);
-        else if (key == "max_fraction") limits->max_fraction = reader.value<double>(value, key, fraction);
-        else if (key == "lock_timeout") limits->lock_timeout = reader.value<std::chrono::milliseconds>(value, key, parse_duration);
-        else if (key == "catalog_changes") {
-            if (const auto p = reader.value<Permission>(value, key, permission)) limits->catalog_changes = *p;
-        } else if (key == "exclusive_locks") {
-            if (const auto p = reader.value<Permission>(value, key, permission)) limits->exclusive_locks = *p;
-        } else if (key == "effects") {
-            if (const auto e = reader.value<SuperviseLimits::Effects>(value, key, words<SuperviseLimits::Effects>({"tag", "total"}))) limits->effects = *e;
-        } else if (key == "on_exceed") {
-            if (const auto e = reader.value<SuperviseLimits::OnExceed>(value, key, words<SuperviseLimits::OnExceed>({"block", "hold"}))) limits->on_exceed = *e;
-        } else if (key == "hold") {
-            limits->hold = load_hold(reader, value);
-        } else if (key == "max_rows_per_session") {
-            SuperviseLimits::SessionLimit limit{0, std::chrono::milliseconds(0)};
-            bool rows = false, window = false;
-            reader.mapping(value, key, {"rows", "window"}, [&](const std::string& inner, const YAML::Node&, const YAML::Node& v) {
-                if (inner == "rows") {
-                    if (const auto n = reader.value<std::uint64_t>(v, "rows", positive)) { limit.rows = *n; rows = true; }
-                } else if (const auto d = reader.value<std::chrono::milliseconds>(v, "window", parse_duration)) {
-                    limit.window = *d;
-                    window = d->count() > 0;
-                    if (!window) reader.error(v, "the window must be longer than nothing");
+    const std::vector<std::string> keys = {"max_rows",
+                                           "max_rows_per_table",
+                                           "max_fraction",
+                                           "max_rows_per_transaction",
+                                           "max_rows_per_session",
+                                           "max_inserted",
+                                           "catalog_changes",
+                                           "exclusive_locks",
+                                           "effects",
+                                           "on_exceed",
+                                           "hold",
+                                           "lock_timeout"};
+    const bool is_map = reader.mapping(
+        node, "supervise", keys,
+        [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
+            if (key == "max_rows")
+                limits->max_rows = reader.value<std::uint64_t>(value, key, count);
+            else if (key == "max_rows_per_transaction")
+                limits->max_rows_per_transaction = reader.value<std::uint64_t>(value, key, count);
+            else if (key == "max_inserted")
+                limits->max_inserted = reader.value<std::uint64_t>(value, key, count);
+            else if (key == "max_fraction")
+                limits->max_fraction = reader.value<double>(value, key, fraction);
+            else if (key == "lock_timeout")
+                limits->lock_timeout = reader.value<std::chrono::milliseconds>(value, key,
+                                                                               parse_duration);
+            else if (key == "catalog_changes") {
+                if (const auto p = reader.value<Permission>(value, key, permission))
+                    limits->catalog_changes = *p;
+            } else if (key == "exclusive_locks") {
+                if (const auto p = reader.value<Permission>(value, key, permission))
+                    limits->exclusive_locks = *p;
+            } else if (key == "effects") {
+                if (const auto e = reader.value<SuperviseLimits::Effects>(
+                        value, key, words<SuperviseLimits::Effects>({"tag", "total"})))
+                    limits->effects = *e;
+            } else if (key == "on_exceed") {
+                if (const auto e = reader.value<SuperviseLimits::OnExceed>(
+                        value, key, words<SuperviseLimits::OnExceed>({"block", "hold"})))
+                    limits->on_exceed = *e;
+            } else if (key == "hold") {
+                limits->hold = load_hold(reader, value);
+            } else if (key == "max_rows_per_session") {
+                SuperviseLimits::SessionLimit limit{0, std::chrono::milliseconds(0)};
+                bool rows = false, window = false;
+                reader.mapping(
+                    value, key, {"rows", "window"},
+                    [&](const std::string& inner, const YAML::Node&, const YAML::Node& v) {
+                        if (inner == "rows") {
+                            if (const auto n = reader.value<std::uint64_t>(v, "rows", positive)) {
+                                limit.rows = *n;
+                                rows = true;
+                            }
+                        } else if (const auto d = reader.value<std::chrono::milliseconds>(
+                                       v, "window", parse_duration)) {
+                            limit.window = *d;
+                            window = d->count() > 0;
+                            if (!window) reader.error(v, "the window must be longer than nothing");
+                        }
+                    });
+                if (rows && window)
+                    limits->max_rows_per_session = limit;
+                else if (value.IsMap() && (!value["rows"] || !value["window"]))
+                    reader.error(at, "max_rows_per_session needs rows and window",
+                                 "such as { rows: 10000, window: 10m }");
+            } else if (key == "max_rows_per_table") {
+                if (!value.IsMap() || value.size() == 0) {
+                    reader.error(value.IsNull() ? at : value,
+                                 "max_rows_per_table must map tables to numbers of rows",
+                                 "such as { public.orders: 100, \"*\": 1000 }");
+                    return;
                 }
-            });
-            if (rows && window) limits->max_rows_per_session = limit;
-            else if (value.IsMap() && (!value["rows"] || !value["window"])) reader.error(at, "max_rows_per_session needs rows and window", "such as { rows: 10000, window: 10m }");
-        } else if (key == "max_rows_per_table") {
-            if (!value.IsMap() || value.size() == 0) {
-                reader.error(value.IsNull() ? at : value, "max_rows_per_table must map tables to numbers of rows", "such as { public.orders: 100, \"*\": 1000 }");
-                return;
+                for (const auto& pair : value) {
+                    const auto table = reader.value<policy::NamePattern>(
+                        pair.first, key, policy::NamePattern::parse);
+                    const auto rows = reader.value<std::uint64_t>(pair.second, key, count);
+                    if (table && rows) limits->max_rows_per_table.push_back({*table, *rows});
+                }
             }
-            for (const auto& pair : value) {
-                const auto table = reader.value<policy::NamePattern>(pair.first, key, policy::NamePattern::parse);
-                const auto rows = reader.value<std::uint64_t>(pair.second, key, count);
-                if (table && rows) limits->max_rows_per_table.push_back({*table, *rows});
-            }
-        }
-    });
+        });
     if (!is_map) return limits;
-    const bool limited = limits->max_rows || !limits->max_rows_per_table.empty() || limits->max_fraction ||
-                         limits->max_rows_per_transaction || limits->max_rows_per_session || limits->max_inserted ||
-                         limits->catalog_changes == Permission::refuse || limits->exclusive_locks == Permission::refuse;
+    const bool limited = limits->max_rows || !limits->max_rows_per_table.empty() ||
+                         limits->max_fraction || limits->max_rows_per_transaction ||
+                         limits->max_rows_per_session || limits->max_inserted ||
+                         limits->catalog_changes == Permission::refuse ||
+                         limits->exclusive_locks == Permission::refuse;
     if (!limited && !problems_.has_errors()) {
         reader.error(node, "supervise limits nothing", "such as supervise: { max_rows: 1000 }");
     }
-    if (limits->max_rows && limits->max_rows_per_transaction && *limits->max_rows_per_transaction < *limits->max_rows) {
+    if (limits->max_rows && limits->max_rows_per_transaction &&
+        *limits->max_rows_per_transaction < *limits->max_rows) {
         reader.warning(node, "max_rows is more than max_rows_per_transaction, so it never counts");
     }
-    const bool needs_total = limits->catalog_changes == Permission::refuse || limits->exclusive_locks == Permission::refuse;
+    const bool needs_total = limits->catalog_changes == Permission::refuse ||
+                             limits->exclusive_locks == Permission::refuse;
     if (needs_total && limits->effects == SuperviseLimits::Effects::tag) {
-        reader.error(node, "catalog_changes and exclusive_locks show only in total effects", "add effects: total");
+        reader.error(node, "catalog_changes and exclusive_locks show only in total effects",
+                     "add effects: total");
     }
     if (limits->hold && limits->on_exceed == SuperviseLimits::OnExceed::block) {
         reader.error(node, "hold's terms are given, but nothing is held", "add on_exceed: hold");
     }
-    if (!limits->hold && limits->on_exceed == SuperviseLimits::OnExceed::hold) limits->hold = std::make_shared<const HoldTerms>();
+    if (!limits->hold && limits->on_exceed == SuperviseLimits::OnExceed::hold)
+        limits->hold = std::make_shared<const HoldTerms>();
     return limits;
 }
 
-std::shared_ptr<const HoldTerms> PolicyLoader::load_hold(YamlReader& reader, const YAML::Node& node) {
+std::shared_ptr<const HoldTerms> PolicyLoader::load_hold(YamlReader& reader,
+                                                         const YAML::Node& node) {
     auto terms = std::make_shared<HoldTerms>();
     if (node.IsNull()) return terms;
-    const std::vector<std::string> keys = {"wait",      "ticket_ttl", "notify_every", "evidence",
-                                           "approvers", "approvals",  "allow_self",   "in_transaction"};
-    reader.mapping(node, "hold", keys, [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
-        if (key == "wait" || key == "ticket_ttl" || key == "notify_every") {
-            if (const auto d = reader.value<std::chrono::milliseconds>(value, key, parse_duration)) {
-                (key == "wait" ? terms->wait : key == "ticket_ttl" ? terms->ticket_ttl : terms->notify_every) = *d;
+    const std::vector<std::string> keys = {"wait",       "ticket_ttl",    "notify_every",
+                                           "evidence",   "approvers",     "approvals",
+                                           "allow_self", "in_transaction"};
+    reader.mapping(
+        node, "hold", keys,
+        [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
+            if (key == "wait" || key == "ticket_ttl" || key == "notify_every") {
+                if (const auto d = reader.value<std::chrono::milliseconds>(value, key,
+                                                                           parse_duration)) {
+                    (key == "wait"         ? terms->wait
+                     : key == "ticket_ttl" ? terms->ticket_ttl
+                                           : terms->notify_every) = *d;
+                }
+            } else if (key == "evidence") {
+                if (const auto e = reader.value<HoldTerms::Evidence>(
+                        value, key, words<HoldTerms::Evidence>({"none", "plan", "trial"})))
+                    terms->evidence = *e;
+            } else if (key == "in_transaction") {
+                if (const auto e = reader.value<HoldTerms::InTransaction>(
+                        value, key, words<HoldTerms::InTransaction>({"wait", "refuse"})))
+                    terms->in_transaction = *e;
+            } else if (key == "approvers") {
+                if (const auto items = reader.texts(value, key)) {
+                    for (const auto& item : *items) terms->approvers.push_back(item.text);
+                }
+            } else if (key == "approvals") {
+                const auto n = reader.value<std::uint64_t>(
+                    value, key, [](std::string_view text) { return parse_count(text, 1, 10); });
+                if (n) terms->approvals = static_cast<unsigned>(*n);
+            } else if (const auto flag = reader.value<bool>(value, key, parse_flag)) {
+                terms->allow_self = *flag;
             }
-        } else if (key == "evidence") {
-            if (const auto e = reader.value<HoldTerms::Evidence>(value, key, words<HoldTerms::Evidence>({"none", "plan", "trial"}))) terms->evidence = *e;
-        } else if (key == "in_transaction") {
-            if (const auto e = reader.value<HoldTerms::InTransaction>(value, key, words<HoldTerms::InTransaction>({"wait", "refuse"}))) terms->in_transaction = *e;
-        } else if (key == "approvers") {
-            if (const auto items = reader.texts(value, key)) {
-                for (const auto& item : *items) terms->approvers.push_back(item.text);
-            }
-        } else if (key == "approvals") {
-            const auto n = reader.value<std::uint64_t>(value, key, [](std::string_view text) { return parse_count(text, 1, 10); });
-            if (n) terms->approvals = static_cast<unsigned>(*n);
-        } else if (const auto flag = reader.value<bool>(value, key, parse_flag)) {
-            terms->allow_self = *flag;
-        }
-    });
+        });
     if (terms->wait > terms->ticket_ttl) {
-        reader.error(node, "wait is longer than ticket_ttl: the ticket would be gone while its statement still waits",
+        reader.error(node,
+                     "wait is longer than ticket_ttl: the ticket would be gone while its statement "
+                     "still waits",
                      "make ticket_ttl at least " + duration_text(terms->wait));
     }
     if (terms->notify_every < std::chrono::seconds(1)) {

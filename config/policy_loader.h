@@ -1,6 +1,7 @@
 #pragma once
-// Reads a policy out of YAML: rules, conditions, actions, presets and included rule files. Every problem is
-// reported with its place; a policy with an error must not be used. The grammar is in docs/policy.md.
+// Reads a policy out of YAML: rules, conditions, actions, presets and included rule files. Every
+// problem is reported with its place; a policy with an error must not be used. The grammar is in
+// docs/policy.md.
 
 #include "config/yaml_reader.h"
 #include "policy/rule.h"
@@ -19,7 +20,8 @@ public:
         : problems_(problems), surroundings_(surroundings) {}
 
     // The policy of a `policy:` mapping. `base` is where the names of included files start from.
-    policy::Policy load(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base);
+    policy::Policy load(YamlReader& reader, const YAML::Node& node,
+                        const std::filesystem::path& base);
 
     // One of the presets that come with the program. The name must be known.
     policy::Policy load_preset(std::string_view name);
@@ -30,8 +32,9 @@ public:
 private:
     void load_rules(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base,
                     std::vector<policy::Rule>& rules, int depth);
-    void include_rules(YamlReader& reader, const YAML::Node& node, const std::filesystem::path& base,
-                       std::vector<policy::Rule>& rules, int depth);
+    void include_rules(YamlReader& reader, const YAML::Node& node,
+                       const std::filesystem::path& base, std::vector<policy::Rule>& rules,
+                       int depth);
     std::optional<policy::Rule> load_rule(YamlReader& reader, const YAML::Node& node);
     bool load_conditions(YamlReader& reader, const YAML::Node& node, std::string_view what,
                          policy::Condition& all, int depth);
@@ -39,7 +42,8 @@ private:
                         const policy::ConditionType& type, policy::Condition& condition, int depth);
     bool load_window(YamlReader& reader, const YAML::Node& node, policy::Condition& condition);
     std::optional<policy::RuleAction> load_action(YamlReader& reader, const YAML::Node& node);
-    std::shared_ptr<const policy::SuperviseLimits> load_supervise(YamlReader& reader, const YAML::Node& node);
+    std::shared_ptr<const policy::SuperviseLimits> load_supervise(YamlReader& reader,
+                                                                  const YAML::Node& node);
     std::shared_ptr<const policy::HoldTerms> load_hold(YamlReader& reader, const YAML::Node& node);
     void check_message(YamlReader& reader, const YAML::Node& node, const std::string& text);
 

@@ -8,9 +8,12 @@
 namespace pgchaperone::config {
 namespace {
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c == '-' ? '_' : c; }
+char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c == '-' ? '_' : c;
+}
 
-// Insertions, deletions, replacements and swaps of neighbours between two words, letters in either case.
+// Insertions, deletions, replacements and swaps of neighbours between two words, letters in either
+// case.
 std::size_t distance(std::string_view a, std::string_view b) {
     std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
     for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
@@ -19,7 +22,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
         for (std::size_t j = 1; j <= b.size(); ++j) {
             const std::size_t change = lower(a[i - 1]) == lower(b[j - 1]) ? 0 : 1;
             d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + change});
-            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1])) {
+            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
+                lower(a[i - 2]) == lower(b[j - 1])) {
                 d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
             }
         }
@@ -40,11 +44,13 @@ std::string line_of(const std::string& text, int line) {
 }  // namespace
 
 void Problems::error(policy::Place place, std::string message, std::string advice) {
-    list_.push_back({Problem::Severity::error, std::move(place), std::move(message), std::move(advice)});
+    list_.push_back(
+        {Problem::Severity::error, std::move(place), std::move(message), std::move(advice)});
 }
 
 void Problems::warning(policy::Place place, std::string message, std::string advice) {
-    list_.push_back({Problem::Severity::warning, std::move(place), std::move(message), std::move(advice)});
+    list_.push_back(
+        {Problem::Severity::warning, std::move(place), std::move(message), std::move(advice)});
 }
 
 bool Problems::has_errors() const {
@@ -62,18 +68,21 @@ void Problems::print(std::ostream& out) const {
     for (const Problem* problem : sorted) {
         const std::string place = problem->place.text();
         out << place << (place.empty() ? "" : ": ")
-            << (problem->severity == Problem::Severity::error ? "error: " : "warning: ") << problem->message << '\n';
+            << (problem->severity == Problem::Severity::error ? "error: " : "warning: ")
+            << problem->message << '\n';
         const auto text = texts_.find(problem->place.file);
         if (text != texts_.end() && problem->place.line > 0) {
             const std::string line = line_of(text->second, problem->place.line);
             if (!line.empty()) {
                 const std::string number = std::to_string(problem->place.line);
-                const auto column = static_cast<std::size_t>(std::max(problem->place.column, 1)) - 1;
+                const auto column = static_cast<std::size_t>(std::max(problem->place.column, 1)) -
+                                    1;
                 out << "  " << number << " | " << line << '\n';
                 out << std::string(number.size() + 2, ' ') << " | ";
                 for (std::size_t i = 0; i < column && i < line.size(); ++i) {
                     // A tab under a tab; continuation bytes of UTF-8 take no room.
-                    if ((static_cast<unsigned char>(line[i]) & 0xc0U) != 0x80) out << (line[i] == '\t' ? '\t' : ' ');
+                    if ((static_cast<unsigned char>(line[i]) & 0xc0U) != 0x80)
+                        out << (line[i] == '\t' ? '\t' : ' ');
                 }
                 out << "^\n";
             }

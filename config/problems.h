@@ -1,6 +1,7 @@
 #pragma once
-// What is wrong with configuration files: collected while reading, so that people see all of it at once,
-// each with its place and a way forward. Printing shows the line and a caret, as compilers do.
+// What is wrong with configuration files: collected while reading, so that people see all of it at
+// once, each with its place and a way forward. Printing shows the line and a caret, as compilers
+// do.
 
 #include "policy/rule.h"
 
@@ -30,7 +31,9 @@ public:
     const std::vector<Problem>& list() const { return list_; }
 
     // Remembers a file's text, to show lines of it.
-    void remember_text(const std::string& file, std::string text) { texts_[file] = std::move(text); }
+    void remember_text(const std::string& file, std::string text) {
+        texts_[file] = std::move(text);
+    }
 
     // In the order of files and lines.
     void print(std::ostream& out) const;
@@ -41,7 +44,8 @@ private:
     std::map<std::string, std::string> texts_;
 };
 
-// `did you mean "x"?` for the candidate that is nearest to a mistyped word; empty where none is near.
+// `did you mean "x"?` for the candidate that is nearest to a mistyped word; empty where none is
+// near.
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 // The candidate itself, or empty.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);

@@ -17,7 +17,8 @@ bool implied(const Condition& narrow, const Condition& wide);
 
 bool all_of_wide(const std::vector<Condition>& narrow, const std::vector<Condition>& wide) {
     return std::all_of(wide.begin(), wide.end(), [&](const Condition& w) {
-        return always(w) || std::any_of(narrow.begin(), narrow.end(), [&](const Condition& n) { return implied(n, w); });
+        return always(w) || std::any_of(narrow.begin(), narrow.end(),
+                                        [&](const Condition& n) { return implied(n, w); });
     });
 }
 
@@ -29,8 +30,10 @@ bool always(const Condition& condition) {
         case ConditionKind::application_name:
             return std::any_of(condition.globs.begin(), condition.globs.end(),
                                [](const policy::Glob& glob) { return glob.matches_everything(); });
-        case ConditionKind::all: return std::all_of(condition.children.begin(), condition.children.end(), always);
-        case ConditionKind::any: return std::any_of(condition.children.begin(), condition.children.end(), always);
+        case ConditionKind::all:
+            return std::all_of(condition.children.begin(), condition.children.end(), always);
+        case ConditionKind::any:
+            return std::any_of(condition.children.begin(), condition.children.end(), always);
         default: return false;
     }
 }
@@ -38,9 +41,8 @@ bool always(const Condition& condition) {
 bool implied(const Condition& narrow, const Condition& wide) {
     if (always(wide)) return true;
     if (wide.kind == ConditionKind::any) {
-        if (std::any_of(wide.children.begin(), wide.children.end(), [&](const Condition& w) {
-                return implied(narrow, w);
-            })) {
+        if (std::any_of(wide.children.begin(), wide.children.end(),
+                        [&](const Condition& w) { return implied(narrow, w); })) {
             return true;
         }
         return narrow.kind == ConditionKind::any &&
@@ -75,14 +77,15 @@ bool implied(const Condition& narrow, const Condition& wide) {
         case policy::ValueShape::flag:
         case policy::ValueShape::window:
         case policy::ValueShape::regex: return narrow.summary() == wide.summary();
-        case policy::ValueShape::conditions: return implied(wide.children.front(), narrow.children.front());
+        case policy::ValueShape::conditions:
+            return implied(wide.children.front(), narrow.children.front());
         case policy::ValueShape::condition_list: return false;
     }
     return false;
 }
 
-// Of a statement in several parts an allowing rule must match all of them; one that matches some is passed
-// by. So it shadows another only where its conditions are about the whole.
+// Of a statement in several parts an allowing rule must match all of them; one that matches some is
+// passed by. So it shadows another only where its conditions are about the whole.
 bool about_the_whole(const Condition& condition) {
     switch (condition.kind) {
         case ConditionKind::command:
@@ -116,12 +119,15 @@ void report_unreachable_rules(const policy::Policy& policy, Problems& problems) 
             if (cover.observe) continue;
             // Overriding a preset is what rules of one's own are for.
             if (!hidden.origin.empty() && cover.origin.empty()) continue;
-            if (cover.action.action == policy::Action::allow && !about_the_whole(cover.match)) continue;
+            if (cover.action.action == policy::Action::allow && !about_the_whole(cover.match))
+                continue;
             if (!implied(hidden.match, cover.match)) continue;
             const std::string message = "rule \"" + hidden.name + "\" can never be reached: " +
-                                        (always(cover.match) ? "rule \"" + cover.name + "\" before it always applies"
-                                                                      : "everything it matches is taken by rule \"" +
-                                                                            cover.name + "\" before it") +
+                                        (always(cover.match)
+                                             ? "rule \"" + cover.name +
+                                                   "\" before it always applies"
+                                             : "everything it matches is taken by rule \"" +
+                                                   cover.name + "\" before it") +
                                         " (" + cover.place.text() + ")";
             const std::string advice = "move it before \"" + cover.name + "\", or remove it";
             if (strictness(hidden.action.action) > strictness(cover.action.action)) {

@@ -13,9 +13,13 @@ using boost::json::value;
 
 value reference(std::string_view name) { return object{{"$ref", "#/$defs/" + std::string(name)}}; }
 
-value text(std::string_view description) { return object{{"type", "string"}, {"description", string(description)}}; }
+value text(std::string_view description) {
+    return object{{"type", "string"}, {"description", string(description)}};
+}
 
-value flag(std::string_view description) { return object{{"type", "boolean"}, {"description", string(description)}}; }
+value flag(std::string_view description) {
+    return object{{"type", "boolean"}, {"description", string(description)}};
+}
 
 value one_of_words(const std::vector<std::string>& words, std::string_view description = {}) {
     object out{{"enum", array(words.begin(), words.end())}};
@@ -24,7 +28,8 @@ value one_of_words(const std::vector<std::string>& words, std::string_view descr
 }
 
 value mapping(object properties, array required = {}) {
-    object out{{"type", "object"}, {"additionalProperties", false}, {"properties", std::move(properties)}};
+    object out{
+        {"type", "object"}, {"additionalProperties", false}, {"properties", std::move(properties)}};
     if (!required.empty()) out["required"] = std::move(required);
     return out;
 }
@@ -37,7 +42,9 @@ value of_setting(const Setting& setting) {
     object out{{"description", string(setting.summary)}};
     switch (setting.shape) {
         case Setting::Shape::count: out["type"] = array{"integer", "string"}; break;
-        case Setting::Shape::word: out["enum"] = array(setting.words.begin(), setting.words.end()); break;
+        case Setting::Shape::word:
+            out["enum"] = array(setting.words.begin(), setting.words.end());
+            break;
         case Setting::Shape::duration:
             out["type"] = "string";
             out["examples"] = array{"500ms", "60s", "5m"};
@@ -57,7 +64,10 @@ value of_condition(const policy::ConditionType& type) {
     switch (type.shape) {
         case policy::ValueShape::conditions: return described(reference("match"), type.summary);
         case policy::ValueShape::condition_list:
-            return object{{"type", "array"}, {"minItems", 1}, {"items", reference("match")}, {"description", string(type.summary)}};
+            return object{{"type", "array"},
+                          {"minItems", 1},
+                          {"items", reference("match")},
+                          {"description", string(type.summary)}};
         case policy::ValueShape::flag: return flag(type.summary);
         case policy::ValueShape::regex: return text(type.summary);
         case policy::ValueShape::window: return described(reference("time"), type.summary);
@@ -71,34 +81,52 @@ value of_condition(const policy::ConditionType& type) {
 
 object definitions() {
     object match;
-    for (const policy::ConditionType& type : policy::condition_types()) match[type.key] = of_condition(type);
+    for (const policy::ConditionType& type : policy::condition_types())
+        match[type.key] = of_condition(type);
     const value class_words = one_of_words({"READ", "WRITE", "FUNCTION", "ROLE", "DDL", "MISC"});
     const value rows = object{{"type", "integer"}, {"minimum", 0}};
     object defs;
-    defs["texts"] = object{{"anyOf", array{object{{"type", "string"}},
-                                           object{{"type", "array"}, {"minItems", 1}, {"items", object{{"type", "string"}}}}}}};
-    defs["classes"] = object{{"anyOf", array{class_words, object{{"type", "array"}, {"minItems", 1}, {"items", class_words}}}}};
+    defs["texts"] = object{
+        {"anyOf",
+         array{object{{"type", "string"}},
+               object{{"type", "array"}, {"minItems", 1}, {"items", object{{"type", "string"}}}}}}};
+    defs["classes"] = object{
+        {"anyOf",
+         array{class_words, object{{"type", "array"}, {"minItems", 1}, {"items", class_words}}}}};
     defs["duration"] = object{{"type", "string"}, {"pattern", "^[0-9]+ ?(ms|s|m|min|h|d)$"}};
-    defs["match"] = object{{"type", "object"}, {"additionalProperties", false}, {"minProperties", 1}, {"properties", match}};
+    defs["match"] = object{{"type", "object"},
+                           {"additionalProperties", false},
+                           {"minProperties", 1},
+                           {"properties", match}};
     defs["time"] = object{
-        {"anyOf", array{reference("texts"), mapping({{"inside", reference("texts")},
-                                                     {"outside", reference("texts")},
-                                                     {"zone", text("A name of the IANA time zone database, such as "
-                                                                   "Europe/Berlin; UTC where none is given.")}})}}};
-    defs["hold"] = mapping({{"wait", described(reference("duration"), "How long the client waits for a decision.")},
-                            {"ticket_ttl", described(reference("duration"), "How long the ticket stays open.")},
-                            {"notify_every", described(reference("duration"), "How often the waiting client is told.")},
-                            {"evidence", one_of_words({"none", "plan", "trial"}, "What the approver sees of the effects.")},
-                            {"in_transaction", one_of_words({"wait", "refuse"}, "What happens inside a transaction block.")},
-                            {"approvers", described(reference("texts"), "Roles that may approve.")},
-                            {"approvals", object{{"type", "integer"}, {"minimum", 1}, {"maximum", 10}, {"description", "How many different people must approve."}}},
-                            {"allow_self", flag("The requester may approve.")}});
+        {"anyOf", array{reference("texts"),
+                        mapping({{"inside", reference("texts")},
+                                 {"outside", reference("texts")},
+                                 {"zone", text("A name of the IANA time zone database, such as "
+                                               "Europe/Berlin; UTC where none is given.")}})}}};
+    defs["hold"] = mapping(
+        {{"wait", described(reference("duration"), "How long the client waits for a decision.")},
+         {"ticket_ttl", described(reference("duration"), "How long the ticket stays open.")},
+         {"notify_every",
+          described(reference("duration"), "How often the waiting client is told.")},
+         {"evidence",
+          one_of_words({"none", "plan", "trial"}, "What the approver sees of the effects.")},
+         {"in_transaction",
+          one_of_words({"wait", "refuse"}, "What happens inside a transaction block.")},
+         {"approvers", described(reference("texts"), "Roles that may approve.")},
+         {"approvals", object{{"type", "integer"},
+                              {"minimum", 1},
+                              {"maximum", 10},
+                              {"description", "How many different people must approve."}}},
+         {"allow_self", flag("The requester may approve.")}});
     defs["supervise"] = mapping(
         {{"max_rows", rows},
-         {"max_rows_per_table", object{{"type", "object"}, {"minProperties", 1}, {"additionalProperties", rows}}},
+         {"max_rows_per_table",
+          object{{"type", "object"}, {"minProperties", 1}, {"additionalProperties", rows}}},
          {"max_fraction", object{{"type", array{"number", "string"}}}},
          {"max_rows_per_transaction", rows},
-         {"max_rows_per_session", mapping({{"rows", rows}, {"window", reference("duration")}}, {"rows", "window"})},
+         {"max_rows_per_session",
+          mapping({{"rows", rows}, {"window", reference("duration")}}, {"rows", "window"})},
          {"max_inserted", rows},
          {"catalog_changes", one_of_words({"allow", "refuse"})},
          {"exclusive_locks", one_of_words({"allow", "refuse"})},
@@ -107,19 +135,30 @@ object definitions() {
          {"hold", reference("hold")},
          {"lock_timeout", reference("duration")}});
     defs["action"] = object{
-        {"anyOf", array{one_of_words({"allow", "block", "hold"}), mapping({{"supervise", reference("supervise")}}, {"supervise"}),
-                        mapping({{"hold", object{{"anyOf", array{reference("hold"), object{{"type", "null"}}}}}}}, {"hold"})}}};
+        {"anyOf", array{one_of_words({"allow", "block", "hold"}),
+                        mapping({{"supervise", reference("supervise")}}, {"supervise"}),
+                        mapping({{"hold", object{{"anyOf", array{reference("hold"),
+                                                                 object{{"type", "null"}}}}}}},
+                                {"hold"})}}};
     defs["rule"] = object{
         {"anyOf",
-         array{mapping({{"name", text("Told in refusals and in the audit log.")},
-                        {"match", described(reference("match"), "Conditions that must all hold; without them the rule always applies.")},
-                        {"action", reference("action")},
-                        {"mode", one_of_words({"enforce", "observe"}, "observe: note what the rule would have done, and go on.")},
-                        {"audit", flag("An allowed statement leaves a record.")},
-                        {"message", text("Replaces the reason in a refusal; may hold placeholders such as {relations}.")},
-                        {"hint", text("Replaces the hint of a refusal.")}},
-                       {"name", "action"}),
-               mapping({{"include", described(reference("texts"), "Files of rules, put in here.")}}, {"include"})}}};
+         array{
+             mapping(
+                 {{"name", text("Told in refusals and in the audit log.")},
+                  {"match",
+                   described(
+                       reference("match"),
+                       "Conditions that must all hold; without them the rule always applies.")},
+                  {"action", reference("action")},
+                  {"mode", one_of_words({"enforce", "observe"},
+                                        "observe: note what the rule would have done, and go on.")},
+                  {"audit", flag("An allowed statement leaves a record.")},
+                  {"message", text("Replaces the reason in a refusal; may hold placeholders such "
+                                   "as {relations}.")},
+                  {"hint", text("Replaces the hint of a refusal.")}},
+                 {"name", "action"}),
+             mapping({{"include", described(reference("texts"), "Files of rules, put in here.")}},
+                     {"include"})}}};
     return defs;
 }
 
@@ -127,7 +166,8 @@ object definitions() {
 
 std::string json_schema() {
     object properties;
-    properties["include"] = described(reference("texts"), "Configuration files that this one builds on and overrides.");
+    properties["include"] = described(reference("texts"),
+                                      "Configuration files that this one builds on and overrides.");
     for (const Setting& setting : settings()) {
         const auto dot = setting.key.find('.');
         if (dot == std::string_view::npos) {
@@ -136,19 +176,29 @@ std::string json_schema() {
         }
         const auto section = setting.key.substr(0, dot);
         if (!properties.contains(section)) properties[section] = mapping({});
-        properties[section].as_object()["properties"].as_object()[setting.key.substr(dot + 1)] = of_setting(setting);
+        properties[section]
+            .as_object()["properties"]
+            .as_object()[setting.key.substr(dot + 1)] = of_setting(setting);
     }
     std::vector<std::string> presets;
     for (const policy::Preset& preset : policy::presets()) presets.emplace_back(preset.name);
     properties["policy"] = mapping(
         {{"preset", one_of_words(presets, "A policy that comes with pgchaperone, to start from.")},
-         {"mode", one_of_words({"enforce", "observe"}, "observe: judge and log, but let everything through.")},
-         {"unparsable", described(reference("action"), "What happens to statements that can't be read.")},
-         {"default", described(reference("action"), "What happens to statements that no rule matches.")},
-         {"rules", object{{"type", "array"}, {"items", reference("rule")}, {"description", "Read from top to bottom; the first that matches decides."}}},
+         {"mode", one_of_words({"enforce", "observe"},
+                               "observe: judge and log, but let everything through.")},
+         {"unparsable",
+          described(reference("action"), "What happens to statements that can't be read.")},
+         {"default",
+          described(reference("action"), "What happens to statements that no rule matches.")},
+         {"rules",
+          object{{"type", "array"},
+                 {"items", reference("rule")},
+                 {"description", "Read from top to bottom; the first that matches decides."}}},
          {"disable", described(reference("texts"), "Rules of the preset to leave out.")},
          {"approvers", described(reference("texts"), "Roles that may approve held statements.")},
-         {"break_glass", mapping({{"roles", reference("texts")}, {"require_reason", flag("A reason must be set first.")}}, {"roles"})}});
+         {"break_glass", mapping({{"roles", reference("texts")},
+                                  {"require_reason", flag("A reason must be set first.")}},
+                                 {"roles"})}});
     const value root = object{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                               {"title", "Configuration of pgchaperone"},
                               {"type", "object"},

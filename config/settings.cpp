@@ -11,7 +11,8 @@ using Wrong = std::optional<std::string>;
 using Base = const std::filesystem::path&;
 
 const std::vector<std::string>& client_tls_modes() {
-    static const std::vector<std::string> words = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"};
+    static const std::vector<std::string> words = {"disable", "allow",     "prefer",
+                                                   "require", "verify-ca", "verify-full"};
     return words;
 }
 const std::vector<std::string>& negotiations() {
@@ -23,7 +24,8 @@ const std::vector<std::string>& authentications() {
     return words;
 }
 const std::vector<std::string>& log_levels() {
-    static const std::vector<std::string> words = {"trace", "debug", "info", "warn", "error", "critical", "off"};
+    static const std::vector<std::string> words = {"trace", "debug",    "info", "warn",
+                                                   "error", "critical", "off"};
     return words;
 }
 
@@ -60,79 +62,150 @@ std::string Endpoint::text() const {
 std::span<const Setting> settings() {
     using O = Options;
     using S = std::string_view;
-    static const std::vector<std::string> upstream_modes = {"disable", "prefer", "require", "verify-ca", "verify-full"};
+    static const std::vector<std::string> upstream_modes = {"disable", "prefer", "require",
+                                                            "verify-ca", "verify-full"};
     static const std::array table = {
-        Setting{"listen", "--listen", "HOST:PORT", Shape::endpoint, {},
-                "Where clients connect: an address and a port, or a directory for a Unix-domain socket.",
+        Setting{"listen",
+                "--listen",
+                "HOST:PORT",
+                Shape::endpoint,
+                {},
+                "Where clients connect: an address and a port, or a directory for a Unix-domain "
+                "socket.",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.listen); },
                 [](const O& o) { return o.listen.text(); }},
-        Setting{"upstream", "--upstream", "HOST:PORT", Shape::endpoint, {},
-                "The PostgreSQL server to guard: an address and a port, or the directory of its Unix-domain socket.",
+        Setting{"upstream",
+                "--upstream",
+                "HOST:PORT",
+                Shape::endpoint,
+                {},
+                "The PostgreSQL server to guard: an address and a port, or the directory of its "
+                "Unix-domain socket.",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.upstream); },
                 [](const O& o) { return o.upstream.text(); }},
-        Setting{"threads", "--threads", "N", Shape::count, {},
+        Setting{"threads",
+                "--threads",
+                "N",
+                Shape::count,
+                {},
                 "Threads that serve connections; 0 means one for each processor core.",
                 [](O& o, S t, Base) { return put(parse_count(t, 0, 1024), o.threads); },
                 [](const O& o) { return std::to_string(o.threads); }},
-        Setting{"login_timeout", "--login-timeout", "TIME", Shape::duration, {},
+        Setting{"login_timeout",
+                "--login-timeout",
+                "TIME",
+                Shape::duration,
+                {},
                 "How long a client may take from connecting to being logged in.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.login_timeout); },
                 [](const O& o) { return duration_text(o.login_timeout); }},
-        Setting{"connect_timeout", "--connect-timeout", "TIME", Shape::duration, {},
+        Setting{"connect_timeout",
+                "--connect-timeout",
+                "TIME",
+                Shape::duration,
+                {},
                 "How long connecting to the server may take.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.connect_timeout); },
                 [](const O& o) { return duration_text(o.connect_timeout); }},
-        Setting{"authentication", "--authentication", "HOW", Shape::word, authentications(),
-                "Who checks the password: passthrough leaves it to the server; password asks for it over TLS and "
-                "logs in to the server with it.",
-                [](O& o, S t, Base) { return put(parse_word(t, authentications()), o.authentication); },
-                [](const O& o) { return authentications()[static_cast<std::size_t>(o.authentication)]; }},
+        Setting{
+            "authentication", "--authentication", "HOW", Shape::word, authentications(),
+            "Who checks the password: passthrough leaves it to the server; password asks for it "
+            "over TLS and "
+            "logs in to the server with it.",
+            [](O& o, S t, Base) { return put(parse_word(t, authentications()), o.authentication); },
+            [](const O& o) {
+                return authentications()[static_cast<std::size_t>(o.authentication)];
+            }},
         Setting{"client_tls.mode", "--client-tls", "MODE", Shape::word, client_tls_modes(),
-                "TLS with clients: disable, allow and prefer (where the client asks for it), require, verify-ca and "
+                "TLS with clients: disable, allow and prefer (where the client asks for it), "
+                "require, verify-ca and "
                 "verify-full (with a client certificate).",
                 [](O& o, S t, Base) { return put_mode(t, o.client_tls.mode); },
                 [](const O& o) { return mode_text(o.client_tls.mode); }},
-        Setting{"client_tls.certificate", "--client-tls-cert", "FILE", Shape::path, {},
+        Setting{"client_tls.certificate",
+                "--client-tls-cert",
+                "FILE",
+                Shape::path,
+                {},
                 "The certificate chain that clients see (PEM).",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.certificate); },
                 [](const O& o) { return o.client_tls.certificate.string(); }},
-        Setting{"client_tls.key", "--client-tls-key", "FILE", Shape::path, {}, "The key of that certificate (PEM).",
+        Setting{"client_tls.key",
+                "--client-tls-key",
+                "FILE",
+                Shape::path,
+                {},
+                "The key of that certificate (PEM).",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.key); },
                 [](const O& o) { return o.client_tls.key.string(); }},
-        Setting{"client_tls.ca", "--client-tls-ca", "FILE", Shape::path, {},
+        Setting{"client_tls.ca",
+                "--client-tls-ca",
+                "FILE",
+                Shape::path,
+                {},
                 "Authorities that may sign clients' certificates (PEM).",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.ca); },
                 [](const O& o) { return o.client_tls.ca.string(); }},
         Setting{"upstream_tls.mode", "--upstream-tls", "MODE", Shape::word, upstream_modes,
-                "TLS with the server, as libpq's sslmode: disable, prefer, require, verify-ca or verify-full.",
+                "TLS with the server, as libpq's sslmode: disable, prefer, require, verify-ca or "
+                "verify-full.",
                 [](O& o, S t, Base) -> Wrong {
                     if (t == "allow") {
-                        return "\"allow\" is not offered towards the server: it would try in clear first; write "
+                        return "\"allow\" is not offered towards the server: it would try in clear "
+                               "first; write "
                                "prefer or require";
                     }
                     return put_mode(t, o.upstream_tls.mode);
                 },
                 [](const O& o) { return mode_text(o.upstream_tls.mode); }},
-        Setting{"upstream_tls.negotiation", "--upstream-tls-negotiation", "HOW", Shape::word, negotiations(),
-                "How TLS with the server begins: postgres sends SSLRequest first; direct begins at once (server 17 "
+        Setting{"upstream_tls.negotiation", "--upstream-tls-negotiation", "HOW", Shape::word,
+                negotiations(),
+                "How TLS with the server begins: postgres sends SSLRequest first; direct begins at "
+                "once (server 17 "
                 "or newer).",
-                [](O& o, S t, Base) { return put(parse_word(t, negotiations()), o.upstream_tls.negotiation); },
-                [](const O& o) { return negotiations()[static_cast<std::size_t>(o.upstream_tls.negotiation)]; }},
-        Setting{"upstream_tls.ca", "--upstream-tls-ca", "FILE", Shape::path, {},
-                "Authorities that may sign the server's certificate (PEM); or system: those of this machine, with "
+                [](O& o, S t, Base) {
+                    return put(parse_word(t, negotiations()), o.upstream_tls.negotiation);
+                },
+                [](const O& o) {
+                    return negotiations()[static_cast<std::size_t>(o.upstream_tls.negotiation)];
+                }},
+        Setting{"upstream_tls.ca",
+                "--upstream-tls-ca",
+                "FILE",
+                Shape::path,
+                {},
+                "Authorities that may sign the server's certificate (PEM); or system: those of "
+                "this machine, with "
                 "verify-full only.",
                 // A word and no file's name; net::make_client_context knows it, too.
-                [](O& o, S t, Base b) { return put_path(t, t == "system" ? std::filesystem::path() : b, o.upstream_tls.ca); },
+                [](O& o, S t, Base b) {
+                    return put_path(t, t == "system" ? std::filesystem::path() : b,
+                                    o.upstream_tls.ca);
+                },
                 [](const O& o) { return o.upstream_tls.ca.string(); }},
-        Setting{"upstream_tls.certificate", "--upstream-tls-cert", "FILE", Shape::path, {},
+        Setting{"upstream_tls.certificate",
+                "--upstream-tls-cert",
+                "FILE",
+                Shape::path,
+                {},
                 "The certificate to show to the server (PEM).",
                 [](O& o, S t, Base b) { return put_path(t, b, o.upstream_tls.certificate); },
                 [](const O& o) { return o.upstream_tls.certificate.string(); }},
-        Setting{"upstream_tls.key", "--upstream-tls-key", "FILE", Shape::path, {}, "The key of that certificate (PEM).",
+        Setting{"upstream_tls.key",
+                "--upstream-tls-key",
+                "FILE",
+                Shape::path,
+                {},
+                "The key of that certificate (PEM).",
                 [](O& o, S t, Base b) { return put_path(t, b, o.upstream_tls.key); },
                 [](const O& o) { return o.upstream_tls.key.string(); }},
-        Setting{"audit.file", "--audit", "FILE", Shape::path, {},
-                "The audit log: one JSON object a line for every statement that was not simply allowed.",
+        Setting{"audit.file",
+                "--audit",
+                "FILE",
+                Shape::path,
+                {},
+                "The audit log: one JSON object a line for every statement that was not simply "
+                "allowed.",
                 [](O& o, S t, Base b) { return put_path(t, b, o.audit.file); },
                 [](const O& o) { return o.audit.file.string(); }},
         Setting{"log.level", "--log-level", "LEVEL", Shape::word, log_levels(),
@@ -144,7 +217,12 @@ std::span<const Setting> settings() {
                     return std::nullopt;
                 },
                 [](const O& o) { return o.log.level; }},
-        Setting{"log.file", "--log-file", "FILE", Shape::path, {}, "Where the log goes; without it to standard error.",
+        Setting{"log.file",
+                "--log-file",
+                "FILE",
+                Shape::path,
+                {},
+                "Where the log goes; without it to standard error.",
                 [](O& o, S t, Base b) { return put_path(t, b, o.log.file); },
                 [](const O& o) { return o.log.file.string(); }},
     };
@@ -163,22 +241,27 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
     const Tls& client = options.client_tls;
     const Tls& upstream = options.upstream_tls;
     if (client.mode != TlsMode::disable && client.certificate.empty()) {
-        out.push_back({"client_tls.mode", "TLS with clients needs a certificate",
-                       "set client_tls.certificate and client_tls.key, or client_tls.mode: disable"});
+        out.push_back(
+            {"client_tls.mode", "TLS with clients needs a certificate",
+             "set client_tls.certificate and client_tls.key, or client_tls.mode: disable"});
     }
     if (client.certificate.empty() != client.key.empty()) {
         out.push_back({client.key.empty() ? "client_tls.certificate" : "client_tls.key",
-                       "a certificate and its key belong together", "set client_tls.certificate and client_tls.key"});
+                       "a certificate and its key belong together",
+                       "set client_tls.certificate and client_tls.key"});
     }
-    if ((client.mode == TlsMode::verify_ca || client.mode == TlsMode::verify_full) && client.ca.empty()) {
-        out.push_back({"client_tls.mode", "verifying clients' certificates needs an authority", "set client_tls.ca"});
+    if ((client.mode == TlsMode::verify_ca || client.mode == TlsMode::verify_full) &&
+        client.ca.empty()) {
+        out.push_back({"client_tls.mode", "verifying clients' certificates needs an authority",
+                       "set client_tls.ca"});
     }
     if (upstream.certificate.empty() != upstream.key.empty()) {
         out.push_back({upstream.key.empty() ? "upstream_tls.certificate" : "upstream_tls.key",
                        "a certificate and its key belong together",
                        "set upstream_tls.certificate and upstream_tls.key"});
     }
-    if ((upstream.mode == TlsMode::verify_ca || upstream.mode == TlsMode::verify_full) && upstream.ca.empty()) {
+    if ((upstream.mode == TlsMode::verify_ca || upstream.mode == TlsMode::verify_full) &&
+        upstream.ca.empty()) {
         out.push_back({"upstream_tls.mode", "verifying the server's certificate needs an authority",
                        "set upstream_tls.ca"});
     }
@@ -188,13 +271,17 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
                        "set upstream_tls.mode to require, verify-ca or verify-full"});
     }
     if (options.authentication == AuthenticationMode::password &&
-        (client.mode == TlsMode::disable || client.mode == TlsMode::allow || client.mode == TlsMode::prefer)) {
-        out.push_back({"authentication", "password authentication asks for the password in clear, so clients must use TLS",
-                       "set client_tls.mode: require"});
+        (client.mode == TlsMode::disable || client.mode == TlsMode::allow ||
+         client.mode == TlsMode::prefer)) {
+        out.push_back(
+            {"authentication",
+             "password authentication asks for the password in clear, so clients must use TLS",
+             "set client_tls.mode: require"});
     }
     if (options.listen == options.upstream) {
-        out.push_back({"listen", "the proxy would connect to itself: listen and upstream are both " +
-                                     options.listen.text(),
+        out.push_back({"listen",
+                       "the proxy would connect to itself: listen and upstream are both " +
+                           options.listen.text(),
                        "give one of them another port"});
     }
     return out;

@@ -1,7 +1,7 @@
 #pragma once
-// Every setting of the process in one table: its key in YAML, its option on the command line, what it takes,
-// what it means, how it is set and shown. The loader, `serve --help`, `config show`, the JSON Schema and the
-// test of docs/configuration.md all read this table.
+// Every setting of the process in one table: its key in YAML, its option on the command line, what
+// it takes, what it means, how it is set and shown. The loader, `serve --help`, `config show`, the
+// JSON Schema and the test of docs/configuration.md all read this table.
 
 #include "config/options.h"
 #include "config/values.h"
@@ -25,15 +25,16 @@ struct Setting {
     std::string_view summary;
 
     // Reads `text` into `options`; paths are relative to `base`. Gives what is wrong, or nothing.
-    std::optional<std::string> (*set)(Options& options, std::string_view text, const std::filesystem::path& base);
+    std::optional<std::string> (*set)(Options& options, std::string_view text,
+                                      const std::filesystem::path& base);
     std::string (*show)(const Options& options);
 };
 
 std::span<const Setting> settings();
 const Setting* find_setting(std::string_view key);
 
-// What only the whole can show: a certificate without its key, verification without a CA. Each text says
-// what to do; the key says where.
+// What only the whole can show: a certificate without its key, verification without a CA. Each text
+// says what to do; the key says where.
 struct Inconsistency {
     std::string_view key;
     std::string message;

@@ -39,12 +39,14 @@ YAML::Node value_of(const Condition& condition) {
         case policy::ValueShape::conditions: return conditions(condition.children.front().children);
         case policy::ValueShape::condition_list: {
             YAML::Node node(YAML::NodeType::Sequence);
-            for (const Condition& child : condition.children) node.push_back(conditions(child.children));
+            for (const Condition& child : condition.children)
+                node.push_back(conditions(child.children));
             node.SetStyle(YAML::EmitterStyle::Flow);
             return node;
         }
         case policy::ValueShape::globs:
-            if (condition.kind != policy::ConditionKind::command) return list(condition.globs, text);
+            if (condition.kind != policy::ConditionKind::command)
+                return list(condition.globs, text);
             return list(condition.globs, [](const policy::Glob& glob) {
                 std::string tag = glob.text();
                 for (char& c : tag) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
@@ -56,8 +58,8 @@ YAML::Node value_of(const Condition& condition) {
         case policy::ValueShape::regex: return YAML::Node(literal(condition.regex->text()));
         case policy::ValueShape::window: {
             YAML::Node node;
-            node[condition.outside ? "outside" : "inside"] =
-                list(condition.window->spans(), [](const std::string& span) { return span; });
+            node[condition.outside ? "outside" : "inside"] = list(
+                condition.window->spans(), [](const std::string& span) { return span; });
             node["zone"] = condition.window->zone();
             node.SetStyle(YAML::EmitterStyle::Flow);
             return node;
@@ -66,7 +68,8 @@ YAML::Node value_of(const Condition& condition) {
             YAML::Node node(YAML::NodeType::Sequence);
             for (int bit = 0; bit < 6; ++bit) {
                 if (condition.classes & (1U << bit)) {
-                    node.push_back(std::string(policy::class_name(static_cast<policy::StatementClass>(bit))));
+                    node.push_back(
+                        std::string(policy::class_name(static_cast<policy::StatementClass>(bit))));
                 }
             }
             node.SetStyle(YAML::EmitterStyle::Flow);
@@ -93,8 +96,10 @@ YAML::Node hold_of(const HoldTerms& terms) {
     node["evidence"] = terms.evidence == HoldTerms::Evidence::none   ? "none"
                        : terms.evidence == HoldTerms::Evidence::plan ? "plan"
                                                                      : "trial";
-    node["in_transaction"] = terms.in_transaction == HoldTerms::InTransaction::wait ? "wait" : "refuse";
-    if (!terms.approvers.empty()) node["approvers"] = list(terms.approvers, [](const std::string& role) { return role; });
+    node["in_transaction"] = terms.in_transaction == HoldTerms::InTransaction::wait ? "wait"
+                                                                                    : "refuse";
+    if (!terms.approvers.empty())
+        node["approvers"] = list(terms.approvers, [](const std::string& role) { return role; });
     node["approvals"] = terms.approvals;
     node["allow_self"] = terms.allow_self;
     return node;
@@ -103,28 +108,36 @@ YAML::Node hold_of(const HoldTerms& terms) {
 YAML::Node supervise_of(const SuperviseLimits& limits) {
     YAML::Node node;
     if (limits.max_rows) node["max_rows"] = *limits.max_rows;
-    for (const auto& table : limits.max_rows_per_table) node["max_rows_per_table"][literal(table.table.text())] = table.rows;
+    for (const auto& table : limits.max_rows_per_table)
+        node["max_rows_per_table"][literal(table.table.text())] = table.rows;
     if (limits.max_fraction) node["max_fraction"] = *limits.max_fraction;
-    if (limits.max_rows_per_transaction) node["max_rows_per_transaction"] = *limits.max_rows_per_transaction;
+    if (limits.max_rows_per_transaction)
+        node["max_rows_per_transaction"] = *limits.max_rows_per_transaction;
     if (limits.max_rows_per_session) {
         node["max_rows_per_session"]["rows"] = limits.max_rows_per_session->rows;
         node["max_rows_per_session"]["window"] = duration_text(limits.max_rows_per_session->window);
     }
     if (limits.max_inserted) node["max_inserted"] = *limits.max_inserted;
-    node["catalog_changes"] = limits.catalog_changes == policy::Permission::allow ? "allow" : "refuse";
-    node["exclusive_locks"] = limits.exclusive_locks == policy::Permission::allow ? "allow" : "refuse";
+    node["catalog_changes"] = limits.catalog_changes == policy::Permission::allow ? "allow"
+                                                                                  : "refuse";
+    node["exclusive_locks"] = limits.exclusive_locks == policy::Permission::allow ? "allow"
+                                                                                  : "refuse";
     node["effects"] = limits.effects == SuperviseLimits::Effects::tag ? "tag" : "total";
     node["on_exceed"] = limits.on_exceed == SuperviseLimits::OnExceed::block ? "block" : "hold";
     if (limits.lock_timeout) node["lock_timeout"] = duration_text(*limits.lock_timeout);
-    if (limits.hold && limits.on_exceed == SuperviseLimits::OnExceed::hold) node["hold"] = hold_of(*limits.hold);
+    if (limits.hold && limits.on_exceed == SuperviseLimits::OnExceed::hold)
+        node["hold"] = hold_of(*limits.hold);
     return node;
 }
 
 YAML::Node action_of(const policy::RuleAction& action) {
     YAML::Node node;
-    if (action.action == policy::Action::supervise && action.supervise) node["supervise"] = supervise_of(*action.supervise);
-    else if (action.action == policy::Action::hold && action.hold) node["hold"] = hold_of(*action.hold);
-    else node = std::string(policy::action_name(action.action));
+    if (action.action == policy::Action::supervise && action.supervise)
+        node["supervise"] = supervise_of(*action.supervise);
+    else if (action.action == policy::Action::hold && action.hold)
+        node["hold"] = hold_of(*action.hold);
+    else
+        node = std::string(policy::action_name(action.action));
     return node;
 }
 
@@ -149,8 +162,10 @@ std::string show(const Loaded& loaded) {
         if (value.empty()) continue;
         const std::string key(setting.key);
         const auto dot = key.find('.');
-        if (dot == std::string::npos) root[key] = literal(value);
-        else root[key.substr(0, dot)][key.substr(dot + 1)] = literal(value);
+        if (dot == std::string::npos)
+            root[key] = literal(value);
+        else
+            root[key.substr(0, dot)][key.substr(dot + 1)] = literal(value);
     }
     YAML::Node policy;
     policy["mode"] = loaded.policy.observe ? "observe" : "enforce";

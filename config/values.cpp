@@ -27,13 +27,15 @@ struct Unit {
     std::string_view name;
     std::int64_t milliseconds;
 };
-constexpr Unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
+constexpr Unit units[] = {{"ms", 1},       {"s", 1000},      {"m", 60'000},
+                          {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 
 }  // namespace
 
 Parsed<Endpoint> parse_endpoint(std::string_view text) {
-    const PatternError wrong{quoted(text) +
-                             " is not an address; write host:port, [IPv6]:port or /directory/of/the/socket:port"};
+    const PatternError wrong{
+        quoted(text) +
+        " is not an address; write host:port, [IPv6]:port or /directory/of/the/socket:port"};
     Endpoint endpoint;
     std::string_view host = text;
     std::string_view port;
@@ -53,7 +55,9 @@ Parsed<Endpoint> parse_endpoint(std::string_view text) {
         port = text.substr(colon + 1);
         has_port = true;
         if (host.find(':') != std::string_view::npos) {
-            return PatternError{quoted(text) + " is not clear: write an IPv6 address in brackets, such as [::1]:5432"};
+            return PatternError{
+                quoted(text) +
+                " is not clear: write an IPv6 address in brackets, such as [::1]:5432"};
         }
     }
     if (host.empty() || host.find_first_of(" \t\n") != std::string_view::npos) return wrong;
@@ -62,7 +66,8 @@ Parsed<Endpoint> parse_endpoint(std::string_view text) {
     if (has_port) {
         unsigned number = 0;
         if (!whole(port, number) || number == 0 || number > 65535) {
-            return PatternError{"the port in " + quoted(text) + " must be a number from 1 to 65535"};
+            return PatternError{"the port in " + quoted(text) +
+                                " must be a number from 1 to 65535"};
         }
         endpoint.port = static_cast<std::uint16_t>(number);
     }
@@ -70,7 +75,8 @@ Parsed<Endpoint> parse_endpoint(std::string_view text) {
 }
 
 Parsed<std::chrono::milliseconds> parse_duration(std::string_view text) {
-    const auto end = std::find_if_not(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const auto end = std::find_if_not(text.begin(), text.end(),
+                                      [](char c) { return c >= '0' && c <= '9'; });
     const auto digits = text.substr(0, static_cast<std::size_t>(end - text.begin()));
     auto unit = text.substr(digits.size());
     while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
@@ -85,7 +91,8 @@ Parsed<std::chrono::milliseconds> parse_duration(std::string_view text) {
             return std::chrono::milliseconds(number * known.milliseconds);
         }
     }
-    return PatternError{quoted(text) + " is not a duration; write a number with its unit: 500ms, 60s, 5m, 2h"};
+    return PatternError{quoted(text) +
+                        " is not a duration; write a number with its unit: 500ms, 60s, 5m, 2h"};
 }
 
 std::string duration_text(std::chrono::milliseconds duration) {
@@ -98,7 +105,8 @@ std::string duration_text(std::chrono::milliseconds duration) {
     return std::to_string(count) + "ms";
 }
 
-Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t lowest, std::uint64_t highest) {
+Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t lowest,
+                                  std::uint64_t highest) {
     std::string digits;
     for (std::size_t i = 0; i < text.size(); ++i) {
         const bool between = i > 0 && i + 1 < text.size();
@@ -108,7 +116,8 @@ Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t lowest, s
     if (!whole(std::string_view(digits), value) || value < lowest || value > highest) {
         const std::string range = highest == std::numeric_limits<std::uint64_t>::max()
                                       ? std::to_string(lowest) + " or more"
-                                      : "from " + std::to_string(lowest) + " to " + std::to_string(highest);
+                                      : "from " + std::to_string(lowest) + " to " +
+                                            std::to_string(highest);
         return PatternError{quoted(text) + " must be a whole number, " + range};
     }
     return value;

@@ -13,7 +13,8 @@ Surroundings real_surroundings() {
     Surroundings real;
     real.read_file = [](const std::filesystem::path& path) -> policy::Parsed<std::string> {
         std::error_code ignored;
-        if (std::filesystem::is_directory(path, ignored)) return policy::PatternError{"it is a directory"};
+        if (std::filesystem::is_directory(path, ignored))
+            return policy::PatternError{"it is a directory"};
         std::ifstream in(path, std::ios::binary);
         if (!in) return policy::PatternError{std::strerror(errno)};
         std::string text{std::istreambuf_iterator<char>(in), {}};
@@ -33,7 +34,8 @@ std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
     try {
         const std::vector<YAML::Node> documents = YAML::LoadAll(text);
         if (documents.size() > 1) {
-            error(documents[1], "this file holds more than one YAML document", "remove the line ---");
+            error(documents[1], "this file holds more than one YAML document",
+                  "remove the line ---");
             return std::nullopt;
         }
         return documents.empty() ? YAML::Node() : documents.front();
@@ -41,10 +43,11 @@ std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
         const bool known = !e.mark.is_null();
         std::string message = e.msg;
         const bool tab = text.find('\t') != std::string::npos;
-        problems_.error({file_, known ? e.mark.line + 1 : 0, known ? e.mark.column + 1 : 0},
-                        "this is not valid YAML: " + message,
-                        tab ? "look for tabs (YAML is indented by spaces), a missing quote or a missing bracket"
-                            : "look for a missing quote, a missing bracket or wrong indentation");
+        problems_.error(
+            {file_, known ? e.mark.line + 1 : 0, known ? e.mark.column + 1 : 0},
+            "this is not valid YAML: " + message,
+            tab ? "look for tabs (YAML is indented by spaces), a missing quote or a missing bracket"
+                : "look for a missing quote, a missing bracket or wrong indentation");
         return std::nullopt;
     }
 }
@@ -63,12 +66,14 @@ void YamlReader::warning(const YAML::Node& node, std::string message, std::strin
     problems_.warning(place(node), std::move(message), std::move(advice));
 }
 
-bool YamlReader::mapping(const YAML::Node& node, std::string_view what, const std::vector<std::string>& keys,
-                         const std::function<void(const std::string&, const YAML::Node&, const YAML::Node&)>& each) {
+bool YamlReader::mapping(
+    const YAML::Node& node, std::string_view what, const std::vector<std::string>& keys,
+    const std::function<void(const std::string&, const YAML::Node&, const YAML::Node&)>& each) {
     if (!node.IsMap()) {
         std::string known;
         for (const std::string& key : keys) known += (known.empty() ? "" : ", ") + key;
-        error(node, std::string(what) + " must be a mapping of keys to values", "known keys: " + known);
+        error(node, std::string(what) + " must be a mapping of keys to values",
+              "known keys: " + known);
         return false;
     }
     std::set<std::string> seen;
@@ -79,7 +84,8 @@ bool YamlReader::mapping(const YAML::Node& node, std::string_view what, const st
         }
         const std::string key = pair.first.Scalar();
         if (!seen.insert(key).second) {
-            error(pair.first, "\"" + key + "\" stands twice in " + std::string(what), "keep one of them");
+            error(pair.first, "\"" + key + "\" stands twice in " + std::string(what),
+                  "keep one of them");
             continue;
         }
         bool known = false;
@@ -101,14 +107,17 @@ bool YamlReader::mapping(const YAML::Node& node, std::string_view what, const st
 std::optional<std::string> YamlReader::text(const YAML::Node& node, std::string_view key) {
     if (node.IsScalar()) return expand(node, node.Scalar());
     if (node.IsNull()) {
-        error(node, std::string(key) + " has no value", "write one behind the colon, or remove the key");
+        error(node, std::string(key) + " has no value",
+              "write one behind the colon, or remove the key");
     } else {
-        error(node, std::string(key) + " must be a single value, not a " + (node.IsMap() ? "mapping" : "list"));
+        error(node, std::string(key) + " must be a single value, not a " +
+                        (node.IsMap() ? "mapping" : "list"));
     }
     return std::nullopt;
 }
 
-std::optional<std::vector<YamlReader::Item>> YamlReader::texts(const YAML::Node& node, std::string_view key) {
+std::optional<std::vector<YamlReader::Item>> YamlReader::texts(const YAML::Node& node,
+                                                               std::string_view key) {
     std::vector<Item> items;
     if (!node.IsSequence()) {
         auto one = text(node, key);
@@ -117,14 +126,17 @@ std::optional<std::vector<YamlReader::Item>> YamlReader::texts(const YAML::Node&
         return items;
     }
     if (node.size() == 0) {
-        error(node, std::string(key) + " is an empty list, which nothing can match", "name something, or remove the key");
+        error(node, std::string(key) + " is an empty list, which nothing can match",
+              "name something, or remove the key");
         return std::nullopt;
     }
     bool good = true;
     for (const auto& child : node) {
         auto one = text(child, std::string("each item of ") + std::string(key));
-        if (one) items.push_back({*std::move(one), child});
-        else good = false;
+        if (one)
+            items.push_back({*std::move(one), child});
+        else
+            good = false;
     }
     if (!good) return std::nullopt;
     return items;

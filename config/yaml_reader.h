@@ -1,7 +1,7 @@
 #pragma once
-// YAML with places: reads values out of nodes and reports what is wrong with file, line and column. Text
-// values may hold ${NAME} and ${NAME:-default} for environment variables; $$ before a brace is a dollar sign.
-// Knows no setting and no rule.
+// YAML with places: reads values out of nodes and reports what is wrong with file, line and column.
+// Text values may hold ${NAME} and ${NAME:-default} for environment variables; $$ before a brace is
+// a dollar sign. Knows no setting and no rule.
 
 #include "config/problems.h"
 #include "policy/rule_pattern.h"
@@ -32,17 +32,19 @@ public:
 
     const std::string& file() const { return file_; }
 
-    // The document's root; nothing where the text is not YAML, which is then reported. An empty document is a
-    // null node.
+    // The document's root; nothing where the text is not YAML, which is then reported. An empty
+    // document is a null node.
     std::optional<YAML::Node> parse(const std::string& text);
 
     policy::Place place(const YAML::Node& node) const;
     void error(const YAML::Node& node, std::string message, std::string advice = {});
     void warning(const YAML::Node& node, std::string message, std::string advice = {});
 
-    // Calls `each` for every key of a mapping that is among `keys`; reports the others, and those that stand
-    // twice. False where the node is no mapping (reported). `what` names it: "the policy".
-    bool mapping(const YAML::Node& node, std::string_view what, const std::vector<std::string>& keys,
+    // Calls `each` for every key of a mapping that is among `keys`; reports the others, and those
+    // that stand twice. False where the node is no mapping (reported). `what` names it: "the
+    // policy".
+    bool mapping(const YAML::Node& node, std::string_view what,
+                 const std::vector<std::string>& keys,
                  const std::function<void(const std::string& key, const YAML::Node& key_node,
                                           const YAML::Node& value)>& each);
 

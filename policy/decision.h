@@ -27,21 +27,23 @@ struct Refusal {
 
 struct Decision {
     Action action = Action::allow;
-    std::string rule;         // name of the rule that decided; empty: the policy's default
-    bool observed = false;    // `mode: observe`: the action is logged but not taken; treat as allow
-    bool audit = false;       // leave a record even though it is allowed
-    bool depends_on_moment = false;  // may come out otherwise at another time or in another state: judge again
-    Refusal refusal;          // filled for block (and, as what to say when nobody approves, for hold)
-    std::shared_ptr<const SuperviseLimits> supervise;  // the terms of `supervise`; lives on after a reload
-    std::shared_ptr<const HoldTerms> hold;             // the terms of `hold`
+    std::string rule;       // name of the rule that decided; empty: the policy's default
+    bool observed = false;  // `mode: observe`: the action is logged but not taken; treat as allow
+    bool audit = false;     // leave a record even though it is allowed
+    bool depends_on_moment = false;  // may come out otherwise at another time or in another state:
+                                     // judge again
+    Refusal refusal;  // filled for block (and, as what to say when nobody approves, for hold)
+    std::shared_ptr<const SuperviseLimits>
+        supervise;                          // the terms of `supervise`; lives on after a reload
+    std::shared_ptr<const HoldTerms> hold;  // the terms of `hold`
 };
 
 // The answer for one Query or Parse text.
 struct Judgement {
     AnalysisPtr analysis;
     std::uint64_t policy_version = 0;
-    // One per statement of the analysis, in order. Empty: every statement is plainly allowed, at any moment
-    // and without a record: the fast path.
+    // One per statement of the analysis, in order. Empty: every statement is plainly allowed, at
+    // any moment and without a record: the fast path.
     std::vector<Decision> decisions;
 
     bool plainly_allowed() const { return decisions.empty(); }

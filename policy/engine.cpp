@@ -49,7 +49,9 @@ struct Key {
     }
 };
 struct KeyHash {
-    std::size_t operator()(const Key& key) const noexcept { return std::hash<std::string_view>()(key.text); }
+    std::size_t operator()(const Key& key) const noexcept {
+        return std::hash<std::string_view>()(key.text);
+    }
 };
 
 struct Entry {
@@ -60,26 +62,30 @@ struct Entry {
     std::size_t bytes = 0;
     std::vector<Remembered> remembered;  // of the edition in force
 
-    Key key() const { return {own_text.empty() ? analysis->text : own_text, &lexical, replication}; }
+    Key key() const {
+        return {own_text.empty() ? analysis->text : own_text, &lexical, replication};
+    }
 };
 
 std::size_t estimate(const Analysis& analysis) {
     std::size_t bytes = sizeof(Entry) + sizeof(Analysis) + analysis.text.capacity() + 256;
     for (const StatementFacts& facts : analysis.statements) {
         bytes += sizeof(StatementFacts);
-        for (const auto& command : facts.commands) bytes += sizeof(std::string) + command.capacity();
+        for (const auto& command : facts.commands)
+            bytes += sizeof(std::string) + command.capacity();
         bytes += facts.classes.capacity();
         bytes += (facts.read.capacity() + facts.written.capacity()) * (sizeof(RelationName) + 32);
         bytes += facts.functions.capacity() * (sizeof(FunctionName) + 32);
-        for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable, &facts.destructive, &facts.dangerous, &facts.blocking}) {
+        for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable,
+                                 &facts.destructive, &facts.dangerous, &facts.blocking}) {
             bytes += flag->reason.capacity();
         }
     }
     return bytes;
 }
 
-// Large-object functions that libpq's lo_... calls reach by the fast path. Their object ids are fixed: they
-// are part of PostgreSQL's initial catalogue (src/include/catalog/pg_proc.dat).
+// Large-object functions that libpq's lo_... calls reach by the fast path. Their object ids are
+// fixed: they are part of PostgreSQL's initial catalogue (src/include/catalog/pg_proc.dat).
 struct LargeObjectFunction {
     std::uint32_t oid;
     const char* name;
@@ -113,10 +119,12 @@ AnalysisPtr facts_of_function_call(std::uint32_t oid) {
     }
     if (facts.functions.empty()) {
         facts.classes = {StatementClass::function};
-        facts.opaque = {true, "a fast-path call of the function with object id " + std::to_string(oid)};
+        facts.opaque = {true,
+                        "a fast-path call of the function with object id " + std::to_string(oid)};
         facts.may_change_lexical_settings = true;
     }
-    analysis->text = "function call " + (facts.functions.empty() ? std::to_string(oid) : facts.functions.front().name);
+    analysis->text = "function call " +
+                     (facts.functions.empty() ? std::to_string(oid) : facts.functions.front().name);
     facts.length = static_cast<std::uint32_t>(analysis->text.size());
     analysis->statements.push_back(std::move(facts));
     return analysis;
@@ -137,7 +145,8 @@ AnalysisPtr facts_of_unknown_statement() {
 AnalysisPtr facts_of_oversized(std::size_t text_bytes) {
     auto analysis = std::make_shared<Analysis>();
     StatementFacts facts;
-    facts.unparsable = {true, "its " + std::to_string(text_bytes) + " bytes are more than is read of a statement"};
+    facts.unparsable = {
+        true, "its " + std::to_string(text_bytes) + " bytes are more than is read of a statement"};
     facts.may_change_lexical_settings = true;
     analysis->statements.push_back(std::move(facts));
     return analysis;
@@ -186,12 +195,14 @@ struct Engine::Impl {
 
     ProfileNumber profile_of(const SessionFacts& session) {
         KnownSession& known = known_sessions[session.id % known_sessions.size()];
-        if (session.id != 0 && known.id == session.id && known.revision == session.revision) return known.profile;
-        // Bounded: there are only as many profiles as the policy's conditions can tell apart, but those may be
-        // many; then all is forgotten.
+        if (session.id != 0 && known.id == session.id && known.revision == session.revision)
+            return known.profile;
+        // Bounded: there are only as many profiles as the policy's conditions can tell apart, but
+        // those may be many; then all is forgotten.
         if (profiles.size() >= 4096) new_edition();
         auto answers = answer_session_conditions(edition->policy, session);
-        auto [at, added] = profile_numbers.try_emplace(answers, static_cast<ProfileNumber>(profiles.size()));
+        auto [at, added] = profile_numbers.try_emplace(answers,
+                                                       static_cast<ProfileNumber>(profiles.size()));
         if (added) profiles.push_back(std::move(answers));
         known = {session.id, session.revision, at->second};
         return at->second;
@@ -206,12 +217,14 @@ struct Engine::Impl {
         return &*at->second;
     }
 
-    Entry* remember(std::string_view sql, const LexicalSettings& lexical, bool replication, AnalysisPtr analysis) {
+    Entry* remember(std::string_view sql, const LexicalSettings& lexical, bool replication,
+                    AnalysisPtr analysis) {
         const std::size_t bytes = estimate(*analysis) + (analysis->text == sql ? 0 : sql.size());
         if (sql.size() > cached_text_bytes || bytes > cache_bytes / 8) return nullptr;
         while (!entries.empty() && bytes_used + bytes > cache_bytes) forget_oldest();
         const bool same = analysis->text == sql;
-        entries.push_front({same ? "" : std::string(sql), lexical, replication, std::move(analysis), bytes, {}});
+        entries.push_front(
+            {same ? "" : std::string(sql), lexical, replication, std::move(analysis), bytes, {}});
         Entry& entry = entries.front();
         index.emplace(entry.key(), entries.begin());
         by_analysis.emplace(entry.analysis.get(), entries.begin());
@@ -229,8 +242,8 @@ struct Engine::Impl {
 
     // --- judging ---
 
-    Judgement judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
-                    const Moment& moment) {
+    Judgement judge(std::string_view sql, const LexicalSettings& lexical,
+                    const SessionFacts& session, const Moment& moment) {
         follow_edition();
         Entry* entry = find(sql, lexical, session.replication);
         if (entry == nullptr) {
@@ -241,7 +254,8 @@ struct Engine::Impl {
         return decide(entry->analysis, session, moment, entry);
     }
 
-    Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment, Entry* entry) {
+    Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment,
+                     Entry* entry) {
         const ProfileNumber profile = profile_of(session);
         const bool ordinary = moment.own_tables.empty();
         if (entry != nullptr) {
@@ -273,8 +287,9 @@ struct Engine::Impl {
             used = joined(used, outcomes.back().used);
         }
         if (ordinary && entry != nullptr) {
-            remember(*entry, {profile, plain, plain ? std::vector<Outcome>() : outcomes, used, moment.in_transaction,
-                              used.search_path ? moment.search_path : std::nullopt});
+            remember(*entry,
+                     {profile, plain, plain ? std::vector<Outcome>() : outcomes, used,
+                      moment.in_transaction, used.search_path ? moment.search_path : std::nullopt});
         }
         if (plain) return {analysis, edition->version, {}};
         return put_into_words(analysis, outcomes, session, moment);
@@ -290,14 +305,16 @@ struct Engine::Impl {
     }
 
     static MomentUse joined(const MomentUse& a, const MomentUse& b) {
-        return {a.transaction || b.transaction, a.search_path || b.search_path, a.own_tables || b.own_tables,
-                a.time || b.time,               std::max(a.from, b.from),       std::min(a.until, b.until)};
+        return {a.transaction || b.transaction, a.search_path || b.search_path,
+                a.own_tables || b.own_tables,   a.time || b.time,
+                std::max(a.from, b.from),       std::min(a.until, b.until)};
     }
 
     bool is_plain(const Outcome& outcome) const {
-        const bool audited = outcome.rule >= 0 && edition->policy.rules[static_cast<std::size_t>(outcome.rule)].audit;
-        return outcome.action(edition->policy).action == Action::allow && !audited && outcome.observed < 0 &&
-               !outcome.depends_on_moment();
+        const bool audited = outcome.rule >= 0 &&
+                             edition->policy.rules[static_cast<std::size_t>(outcome.rule)].audit;
+        return outcome.action(edition->policy).action == Action::allow && !audited &&
+               outcome.observed < 0 && !outcome.depends_on_moment();
     }
 
     Judgement put_into_words(const AnalysisPtr& analysis, const std::vector<Outcome>& outcomes,
@@ -317,7 +334,8 @@ struct Engine::Impl {
         const RuleAction* action = &outcome.action(policy);
         Decision result;
         result.depends_on_moment = outcome.depends_on_moment();
-        const Rule* rule = outcome.rule >= 0 ? &policy.rules[static_cast<std::size_t>(outcome.rule)] : nullptr;
+        const Rule* rule = outcome.rule >= 0 ? &policy.rules[static_cast<std::size_t>(outcome.rule)]
+                                             : nullptr;
         Outcome told = outcome;
         if (action->action == Action::allow && outcome.observed >= 0) {
             rule = &policy.rules[static_cast<std::size_t>(outcome.observed)];
@@ -366,9 +384,11 @@ struct Engine::Impl {
         judgement.policy_version = edition->version;
         Decision decision;
         decision.action = Action::block;
-        decision.refusal.message = "pgchaperone: this statement could not be judged, so it is refused";
+        decision.refusal
+            .message = "pgchaperone: this statement could not be judged, so it is refused";
         decision.refusal.detail = std::string(why);
-        decision.refusal.hint = "This is a defect of pgchaperone or a lack of memory: tell whoever runs it.";
+        decision.refusal
+            .hint = "This is a defect of pgchaperone or a lack of memory: tell whoever runs it.";
         judgement.decisions.push_back(std::move(decision));
         return judgement;
     }
@@ -394,8 +414,8 @@ Engine::Engine(std::shared_ptr<const RuleBook> rules, Capabilities capabilities)
 
 Engine::~Engine() = default;
 
-Judgement Engine::judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
-                        const Moment& moment) noexcept {
+Judgement Engine::judge(std::string_view sql, const LexicalSettings& lexical,
+                        const SessionFacts& session, const Moment& moment) noexcept {
     try {
         return impl_->judge(sql, lexical, session, moment);
     } catch (const std::exception& e) {
@@ -409,7 +429,8 @@ Judgement Engine::judge_again(const AnalysisPtr& analysis, const SessionFacts& s
         impl_->follow_edition();
         // The entry of the same analysis, if it is still there, may know the outcome.
         const auto at = impl_->by_analysis.find(analysis.get());
-        return impl_->decide(analysis, session, moment, at == impl_->by_analysis.end() ? nullptr : &*at->second);
+        return impl_->decide(analysis, session, moment,
+                             at == impl_->by_analysis.end() ? nullptr : &*at->second);
     } catch (const std::exception& e) {
         return impl_->refuse_all({}, e.what());
     }
@@ -425,7 +446,8 @@ Judgement Engine::judge_function_call(std::uint32_t function_oid, const SessionF
     }
 }
 
-Judgement Engine::judge_unknown_statement(const SessionFacts& session, const Moment& moment) noexcept {
+Judgement Engine::judge_unknown_statement(const SessionFacts& session,
+                                          const Moment& moment) noexcept {
     try {
         impl_->follow_edition();
         return impl_->decide(facts_of_unknown_statement(), session, moment, nullptr);
@@ -444,7 +466,9 @@ Judgement Engine::judge_oversized(std::size_t text_bytes, const SessionFacts& se
     }
 }
 
-Engine::CacheSize Engine::cache_size() const noexcept { return {impl_->entries.size(), impl_->bytes_used}; }
+Engine::CacheSize Engine::cache_size() const noexcept {
+    return {impl_->entries.size(), impl_->bytes_used};
+}
 
 std::uint64_t Engine::policy_version() const noexcept { return impl_->rules->version(); }
 

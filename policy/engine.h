@@ -1,10 +1,10 @@
 #pragma once
-// The policy as the session's host uses it: bytes of a statement in, a judgement out. It joins the analyzer,
-// the cache and the rules in force. Knows no wire and no socket.
+// The policy as the session's host uses it: bytes of a statement in, a judgement out. It joins the
+// analyzer, the cache and the rules in force. Knows no wire and no socket.
 //
-// One Engine per thread that judges (its cache has no lock); all of them share one RuleBook, whose rules are
-// swapped as a whole on reload. A statement larger than `off_thread_bytes` should be judged on a thread with
-// a large stack (see policy/parser_thread.h) rather than on an I/O thread.
+// One Engine per thread that judges (its cache has no lock); all of them share one RuleBook, whose
+// rules are swapped as a whole on reload. A statement larger than `off_thread_bytes` should be
+// judged on a thread with a large stack (see policy/parser_thread.h) rather than on an I/O thread.
 
 #include "policy/decision.h"
 #include "policy/session_facts.h"
@@ -17,8 +17,9 @@ namespace pgchaperone::policy {
 
 class RuleBook;  // policy/rule_book.h: the rules in force, atomically replaceable
 
-// What the host can carry out of what a policy can ask for. What it can't is judged as close to the policy
-// as is safe: an action `supervise` becomes "allow, with a record", `hold` becomes a refusal that says why.
+// What the host can carry out of what a policy can ask for. What it can't is judged as close to the
+// policy as is safe: an action `supervise` becomes "allow, with a record", `hold` becomes a refusal
+// that says why.
 struct Capabilities {
     bool supervise = false;
     bool hold = false;
@@ -35,10 +36,10 @@ public:
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
 
-    // Judges a whole Query or Parse text, without its terminating NUL. Never throws: what cannot be read is
-    // one statement with `unparsable` set, judged by the rules.
-    Judgement judge(std::string_view sql, const LexicalSettings& lexical, const SessionFacts& session,
-                    const Moment& moment) noexcept;
+    // Judges a whole Query or Parse text, without its terminating NUL. Never throws: what cannot be
+    // read is one statement with `unparsable` set, judged by the rules.
+    Judgement judge(std::string_view sql, const LexicalSettings& lexical,
+                    const SessionFacts& session, const Moment& moment) noexcept;
 
     // Judges what was analysed before, at another moment (an Execute of a prepared statement).
     Judgement judge_again(const AnalysisPtr& analysis, const SessionFacts& session,

@@ -11,67 +11,86 @@ using D = DependsOn;
 using V = ValueShape;
 
 constexpr std::array types = {
-    ConditionType{K::all, "all", D::nothing, V::condition_list, "Every one of the listed conditions holds.",
+    ConditionType{K::all, "all", D::nothing, V::condition_list,
+                  "Every one of the listed conditions holds.",
                   "all: [ { class: WRITE }, { not: { user: app } } ]"},
-    ConditionType{K::any, "any", D::nothing, V::condition_list, "At least one of the listed conditions holds.",
+    ConditionType{K::any, "any", D::nothing, V::condition_list,
+                  "At least one of the listed conditions holds.",
                   "any: [ { class: WRITE }, { opaque: true } ]"},
-    ConditionType{K::negation, "not", D::nothing, V::conditions, "The conditions below it do not all hold.",
-                  "not: { user: [dba_*] }"},
+    ConditionType{K::negation, "not", D::nothing, V::conditions,
+                  "The conditions below it do not all hold.", "not: { user: [dba_*] }"},
     ConditionType{K::command, "command", D::statement, V::globs,
                   "The command tag, of the statement itself or of one inside it, in either case.",
                   "command: [UPDATE, DELETE, \"DROP *\"]"},
     ConditionType{K::statement_class, "class", D::statement, V::classes,
-                  "pgaudit's class: READ, WRITE, FUNCTION, ROLE, DDL or MISC.", "class: [WRITE, DDL]"},
+                  "pgaudit's class: READ, WRITE, FUNCTION, ROLE, DDL or MISC.",
+                  "class: [WRITE, DDL]"},
     ConditionType{K::relation, "relation", D::statement, V::names,
-                  "A relation that the statement reads or writes.", "relation: [public.orders, \"audit.*\"]"},
+                  "A relation that the statement reads or writes.",
+                  "relation: [public.orders, \"audit.*\"]"},
     ConditionType{K::reads, "reads", D::statement, V::names, "A relation that the statement reads.",
                   "reads: \"hr.*\""},
     ConditionType{K::writes, "writes", D::statement, V::names,
-                  "A relation that the statement changes, defines or removes.", "writes: [\"billing.*\"]"},
-    ConditionType{K::function, "function", D::statement, V::names, "A function that the statement calls.",
+                  "A relation that the statement changes, defines or removes.",
+                  "writes: [\"billing.*\"]"},
+    ConditionType{K::function, "function", D::statement, V::names,
+                  "A function that the statement calls.",
                   "function: [\"pg_terminate_backend\", \"dblink*\"]"},
     ConditionType{K::unbounded, "unbounded", D::statement, V::flag,
                   "A write that can reach every row of its target.", "unbounded: true"},
     ConditionType{K::destructive, "destructive", D::statement, V::flag,
-                  "Takes away, for good, something that was there: DROP, TRUNCATE, a dropped column and the like.",
+                  "Takes away, for good, something that was there: DROP, TRUNCATE, a dropped "
+                  "column and the like.",
                   "destructive: true"},
     ConditionType{K::dangerous, "dangerous", D::statement, V::flag,
-                  "Reaches beyond the rows of tables: privileges, system catalogs, other sessions, files, programs, "
+                  "Reaches beyond the rows of tables: privileges, system catalogs, other sessions, "
+                  "files, programs, "
                   "settings of the server, locks that stop others.",
                   "dangerous: true"},
     ConditionType{K::blocking, "blocking", D::statement, V::flag,
-                  "Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK and "
+                  "Takes a lock on whole tables that makes others wait: CREATE INDEX without "
+                  "CONCURRENTLY, LOCK and "
                   "the like.",
                   "blocking: true"},
-    ConditionType{K::opaque, "opaque", D::statement, V::flag,
-                  "The text does not show what the statement does: an unknown function, CALL, dynamic SQL.",
-                  "opaque: true"},
+    ConditionType{
+        K::opaque, "opaque", D::statement, V::flag,
+        "The text does not show what the statement does: an unknown function, CALL, dynamic SQL.",
+        "opaque: true"},
     ConditionType{K::unparsable, "unparsable", D::statement, V::flag,
-                  "The statement could not be read the way the server will read it.", "unparsable: true"},
-    ConditionType{K::runs_in_transaction, "runs_in_transaction", D::statement, V::flag,
-                  "The command can run inside a transaction block (VACUUM and CREATE DATABASE can't).",
-                  "runs_in_transaction: false"},
+                  "The statement could not be read the way the server will read it.",
+                  "unparsable: true"},
+    ConditionType{
+        K::runs_in_transaction, "runs_in_transaction", D::statement, V::flag,
+        "The command can run inside a transaction block (VACUUM and CREATE DATABASE can't).",
+        "runs_in_transaction: false"},
     ConditionType{K::controls_transaction, "controls_transaction", D::statement, V::flag,
                   "BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION and the like.",
                   "controls_transaction: true"},
-    ConditionType{K::user, "user", D::session, V::globs, "The role that logged in.", "user: [clerk, \"dba_*\"]"},
+    ConditionType{K::user, "user", D::session, V::globs, "The role that logged in.",
+                  "user: [clerk, \"dba_*\"]"},
     ConditionType{K::database, "database", D::session, V::globs, "The database of the session.",
                   "database: shop"},
-    ConditionType{K::client, "client", D::session, V::networks,
-                  "Where the client comes from: networks, addresses, or local for a Unix-domain socket.",
-                  "client: [10.0.0.0/8, \"fd00::/8\", local]"},
-    ConditionType{K::application_name, "application_name", D::session, V::globs,
-                  "The name that the client gave itself. A label, not an identity: anybody can set any.",
-                  "application_name: \"DBeaver*\""},
-    ConditionType{K::tls, "tls", D::session, V::flag, "The client's connection is encrypted.", "tls: false"},
+    ConditionType{
+        K::client, "client", D::session, V::networks,
+        "Where the client comes from: networks, addresses, or local for a Unix-domain socket.",
+        "client: [10.0.0.0/8, \"fd00::/8\", local]"},
+    ConditionType{
+        K::application_name, "application_name", D::session, V::globs,
+        "The name that the client gave itself. A label, not an identity: anybody can set any.",
+        "application_name: \"DBeaver*\""},
+    ConditionType{K::tls, "tls", D::session, V::flag, "The client's connection is encrypted.",
+                  "tls: false"},
     ConditionType{K::replication, "replication", D::session, V::flag,
                   "The session is a replication connection.", "replication: true"},
     ConditionType{K::in_transaction, "in_transaction", D::moment, V::flag,
-                  "The statement runs inside a transaction block that the client opened.", "in_transaction: false"},
-    ConditionType{K::time, "time", D::moment, V::window, "The time is inside (or outside) of the given spans.",
+                  "The statement runs inside a transaction block that the client opened.",
+                  "in_transaction: false"},
+    ConditionType{K::time, "time", D::moment, V::window,
+                  "The time is inside (or outside) of the given spans.",
                   "time: { outside: \"Mon-Fri 08:00-18:00\", zone: Europe/Berlin }"},
     ConditionType{K::text, "text", D::statement, V::regex,
-                  "A regular expression is found in the statement's text. A last resort: SQL can be spelled in "
+                  "A regular expression is found in the statement's text. A last resort: SQL can "
+                  "be spelled in "
                   "many ways.",
                   "text: \"(?i)/\\\\* no-proxy \\\\*/\""},
 };
@@ -92,8 +111,8 @@ DependsOn strongest(const Condition& condition) {
     return result;
 }
 
-// The cheapest first, and what may depend on the moment last, so that most answers need not look at it. The
-// order of conditions in a rule has no meaning, so the answer stays the same.
+// The cheapest first, and what may depend on the moment last, so that most answers need not look at
+// it. The order of conditions in a rule has no meaning, so the answer stays the same.
 int rank(const Condition& condition) {
     int result = 0;
     for (const Condition& child : condition.children) result = std::max(result, rank(child));
@@ -126,8 +145,9 @@ void number(Condition& condition, Policy& policy) {
     for (Condition& child : condition.children) number(child, policy);
 }
 
-constexpr std::array<std::string_view, 9> placeholders = {"command", "relations", "functions", "reason", "statement",
-                                                          "user",    "database",  "client",    "rule"};
+constexpr std::array<std::string_view, 9> placeholders = {"command",  "relations", "functions",
+                                                          "reason",   "statement", "user",
+                                                          "database", "client",    "rule"};
 
 }  // namespace
 
@@ -173,14 +193,16 @@ std::string Condition::summary() const {
         case V::conditions:
         case V::condition_list: {
             std::string out;
-            for (const Condition& child : children) out += (out.empty() ? "" : ", ") + child.summary();
+            for (const Condition& child : children)
+                out += (out.empty() ? "" : ", ") + child.summary();
             return key + ": { " + out + " }";
         }
         case V::globs: {
             std::string text = list(globs);
             // Patterns of commands are kept folded; people write them in capitals.
             if (kind == K::command) {
-                for (char& c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+                for (char& c : text)
+                    c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
             }
             return key + ": " + text;
         }
@@ -193,7 +215,8 @@ std::string Condition::summary() const {
             std::string out;
             for (int bit = 0; bit < 6; ++bit) {
                 if (classes & (1U << bit)) {
-                    out += (out.empty() ? "" : ", ") + std::string(class_name(static_cast<StatementClass>(bit)));
+                    out += (out.empty() ? "" : ", ") +
+                           std::string(class_name(static_cast<StatementClass>(bit)));
                 }
             }
             return key + ": " + (out.find(',') == std::string::npos ? out : "[" + out + "]");

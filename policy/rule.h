@@ -32,22 +32,53 @@ struct Place {
 
 // What a condition asks. The order is that of docs/policy.md.
 enum class ConditionKind : std::uint8_t {
-    all, any, negation,
-    command, statement_class, relation, reads, writes, function,
-    unbounded, destructive, dangerous, blocking, opaque, unparsable, runs_in_transaction, controls_transaction,
-    user, database, client, application_name, tls, replication,
-    in_transaction, time, text,
+    all,
+    any,
+    negation,
+    command,
+    statement_class,
+    relation,
+    reads,
+    writes,
+    function,
+    unbounded,
+    destructive,
+    dangerous,
+    blocking,
+    opaque,
+    unparsable,
+    runs_in_transaction,
+    controls_transaction,
+    user,
+    database,
+    client,
+    application_name,
+    tls,
+    replication,
+    in_transaction,
+    time,
+    text,
 };
 
 // What a condition's answer depends on, and so how long it may be remembered.
 enum class DependsOn : std::uint8_t { nothing, statement, session, moment };
 
 // How a condition's value is written.
-enum class ValueShape : std::uint8_t { conditions, condition_list, globs, classes, names, flag, networks, window, regex };
+enum class ValueShape : std::uint8_t {
+    conditions,
+    condition_list,
+    globs,
+    classes,
+    names,
+    flag,
+    networks,
+    window,
+    regex
+};
 
 struct ConditionType {
     ConditionKind kind;
-    std::string_view key;      // in YAML
+    std::string_view key;  // in YAML
     DependsOn depends_on;
     ValueShape shape;
     std::string_view summary;  // one sentence, for the schema and the documentation
@@ -65,12 +96,13 @@ struct Condition {
     std::vector<NamePattern> names;
     std::vector<Network> networks;
     std::shared_ptr<const TimeWindow> window;
-    bool outside = false;             // of the window
+    bool outside = false;  // of the window
     std::shared_ptr<const Regex> regex;
     Place place;
-    std::uint32_t number = 0;         // among the conditions on the session, or those on time; see Policy::seal
+    std::uint32_t
+        number = 0;  // among the conditions on the session, or those on time; see Policy::seal
 
-    std::string summary() const;      // as in YAML, on one line
+    std::string summary() const;  // as in YAML, on one line
 };
 
 enum class Permission : std::uint8_t { allow, refuse };
@@ -101,9 +133,10 @@ struct SuperviseLimits {
         std::uint64_t rows;
         std::chrono::milliseconds window;
     };
-    std::optional<std::uint64_t> max_rows;      // changed by one statement, in all tables together
-    std::vector<TableLimit> max_rows_per_table; // the first pattern that matches a table counts
-    std::optional<double> max_fraction;         // of a table's rows as the catalogue estimates them, 0 to 1
+    std::optional<std::uint64_t> max_rows;       // changed by one statement, in all tables together
+    std::vector<TableLimit> max_rows_per_table;  // the first pattern that matches a table counts
+    std::optional<double>
+        max_fraction;  // of a table's rows as the catalogue estimates them, 0 to 1
     std::optional<std::uint64_t> max_rows_per_transaction;
     std::optional<std::uint64_t> max_inserted;
     std::optional<SessionLimit> max_rows_per_session;
@@ -111,7 +144,7 @@ struct SuperviseLimits {
     Permission exclusive_locks = Permission::allow;
     Effects effects = Effects::tag;
     OnExceed on_exceed = OnExceed::block;
-    std::shared_ptr<const HoldTerms> hold;      // where on_exceed is hold
+    std::shared_ptr<const HoldTerms> hold;  // where on_exceed is hold
     std::optional<std::chrono::milliseconds> lock_timeout;
 };
 
@@ -123,14 +156,14 @@ struct RuleAction {
 
 struct Rule {
     std::string name;
-    Condition match;      // an `all`; without children it always holds
+    Condition match;  // an `all`; without children it always holds
     RuleAction action;
-    std::string message;  // replaces the reason in a refusal; may hold {placeholders}
-    std::string hint;     // replaces the usual hint; the same
-    bool observe = false; // note what it would have done, and go on with the next rule
-    bool audit = false;   // an allowed statement leaves a record
+    std::string message;   // replaces the reason in a refusal; may hold {placeholders}
+    std::string hint;      // replaces the usual hint; the same
+    bool observe = false;  // note what it would have done, and go on with the next rule
+    bool audit = false;    // an allowed statement leaves a record
     Place place;
-    std::string origin;   // "the preset interactive", or empty for a rule of the file itself
+    std::string origin;  // "the preset interactive", or empty for a rule of the file itself
     DependsOn depends_on = DependsOn::nothing;  // the strongest of its conditions; see Policy::seal
 };
 
@@ -140,16 +173,16 @@ struct BreakGlass {
 };
 
 struct Policy {
-    std::string source;             // for people: a file's name or "preset interactive"
-    bool observe = false;           // judge and log, but let everything through
+    std::string source;    // for people: a file's name or "preset interactive"
+    bool observe = false;  // judge and log, but let everything through
     RuleAction unparsable{Action::block, nullptr, nullptr};
     RuleAction by_default{Action::allow, nullptr, nullptr};
     std::vector<Rule> rules;
     std::vector<Glob> approvers;
     std::optional<BreakGlass> break_glass;
 
-    // Numbers the conditions and works out what each rule depends on. To be called once after the last
-    // change; RuleBook does.
+    // Numbers the conditions and works out what each rule depends on. To be called once after the
+    // last change; RuleBook does.
     void seal();
     std::vector<const Condition*> session_conditions;  // by number; point into `rules`
     std::vector<const Condition*> time_conditions;

@@ -4,7 +4,9 @@
 
 namespace pgchaperone::policy {
 
-RuleBook::RuleBook(Policy policy, Loader loader) : loader_(std::move(loader)) { replace(std::move(policy)); }
+RuleBook::RuleBook(Policy policy, Loader loader) : loader_(std::move(loader)) {
+    replace(std::move(policy));
+}
 
 std::string RuleBook::reload() {
     if (!loader_) return "this policy did not come from a file";

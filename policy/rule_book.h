@@ -29,12 +29,12 @@ public:
     // Cheap enough to be asked for every statement.
     std::uint64_t version() const noexcept { return version_.load(std::memory_order_acquire); }
 
-    // Puts a new policy in force for statements judged from now on and returns its version. A policy that
-    // could not be loaded never comes here: the old one simply stays.
+    // Puts a new policy in force for statements judged from now on and returns its version. A
+    // policy that could not be loaded never comes here: the old one simply stays.
     std::uint64_t replace(Policy policy);
 
-    // Replaces the policy by what the loader gives now. Returns what is wrong, for people; empty: the new
-    // policy is in force. Where something is wrong the old one stays. One reload at a time.
+    // Replaces the policy by what the loader gives now. Returns what is wrong, for people; empty:
+    // the new policy is in force. Where something is wrong the old one stays. One reload at a time.
     std::string reload();
 
 private:

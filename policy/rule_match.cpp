@@ -8,7 +8,8 @@ namespace {
 Truth truth(bool value) { return value ? Truth::yes : Truth::no; }
 
 bool any_matches(const std::vector<Glob>& globs, std::string_view text) {
-    return std::any_of(globs.begin(), globs.end(), [&](const Glob& glob) { return glob.matches(text); });
+    return std::any_of(globs.begin(), globs.end(),
+                       [&](const Glob& glob) { return glob.matches(text); });
 }
 
 // Some of several, all of them, or none.
@@ -52,7 +53,8 @@ public:
 
     bool applies(const Rule& rule) {
         const Truth t = evaluate(rule.match);
-        const bool needs_certainty = rule.action.action == Action::allow || subject_.facts.unparsable;
+        const bool needs_certainty = rule.action.action == Action::allow ||
+                                     subject_.facts.unparsable;
         return needs_certainty ? t == Truth::yes : t != Truth::no;
     }
 
@@ -86,7 +88,8 @@ public:
                 return truth(subject_.moment.in_transaction == condition.expected);
             case ConditionKind::time: return time(condition);
             case ConditionKind::text: return truth(condition.regex->found_in(subject_.text));
-            case ConditionKind::unparsable: return truth(subject_.facts.unparsable.set == condition.expected);
+            case ConditionKind::unparsable:
+                return truth(subject_.facts.unparsable.set == condition.expected);
             default: break;
         }
         if (subject_.facts.unparsable) return Truth::maybe;
@@ -101,7 +104,8 @@ private:
             return truth(condition.window->contains(subject_.moment.now) != condition.outside);
         }
         TimeWindow::Answer& answer = (*times_)[condition.number];
-        // The clock may be set back: an answer is only good while time goes forward from where it was given.
+        // The clock may be set back: an answer is only good while time goes forward from where it
+        // was given.
         if (subject_.moment.now >= answer.until || subject_.moment.now < answer.from) {
             answer = condition.window->at(subject_.moment.now);
         }
@@ -138,8 +142,10 @@ private:
                 }
                 return tally.result();
             }
-            case ConditionKind::unbounded: return truth(harms(facts.unbounded) == condition.expected);
-            case ConditionKind::destructive: return truth(harms(facts.destructive) == condition.expected);
+            case ConditionKind::unbounded:
+                return truth(harms(facts.unbounded) == condition.expected);
+            case ConditionKind::destructive:
+                return truth(harms(facts.destructive) == condition.expected);
             case ConditionKind::blocking: return truth(harms(facts.blocking) == condition.expected);
             case ConditionKind::dangerous: return truth(facts.dangerous.set == condition.expected);
             case ConditionKind::opaque: return truth(facts.opaque.set == condition.expected);
@@ -157,12 +163,14 @@ private:
         if (!flag || own.empty()) return flag.set;
         used_.own_tables = true;
         const auto& written = subject_.facts.written;
-        return written.empty() || !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
-            return std::find(own.begin(), own.end(), name) != own.end();
-        });
+        return written.empty() ||
+               !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
+                   return std::find(own.begin(), own.end(), name) != own.end();
+               });
     }
 
-    // A SELECT inside of another command is only its source of rows: allowing the command allows it.
+    // A SELECT inside of another command is only its source of rows: allowing the command allows
+    // it.
     Truth command(const Condition& condition) {
         const StatementFacts& facts = subject_.facts;
         Tally tally;
@@ -176,7 +184,8 @@ private:
         return tally.result();
     }
 
-    // The analyzer lists "TRUNCATE" beside the tag "TRUNCATE TABLE": another word for it, not another command.
+    // The analyzer lists "TRUNCATE" beside the tag "TRUNCATE TABLE": another word for it, not
+    // another command.
     static bool short_for(std::string_view word, std::string_view tag) {
         return tag.size() > word.size() && tag.starts_with(word) && tag[word.size()] == ' ';
     }
@@ -187,7 +196,8 @@ private:
         const auto& classes = subject_.facts.classes;
         for (const StatementClass c : classes) {
             const bool matches = condition.classes & (1U << static_cast<unsigned>(c));
-            if (matches || c != StatementClass::read || classes.size() == 1) tally.add(truth(matches));
+            if (matches || c != StatementClass::read || classes.size() == 1)
+                tally.add(truth(matches));
         }
         return tally.result();
     }
@@ -215,7 +225,8 @@ private:
         if (std::find(given.begin(), given.end(), "$user") == given.end()) return &given;
         if (resolved_path_.empty()) {
             resolved_path_ = given;
-            std::replace(resolved_path_.begin(), resolved_path_.end(), std::string("$user"), subject_.session.user);
+            std::replace(resolved_path_.begin(), resolved_path_.end(), std::string("$user"),
+                         subject_.session.user);
         }
         return &resolved_path_;
     }
@@ -234,7 +245,8 @@ std::string join(const std::vector<std::string>& items) {
 }
 
 std::string qualified(const RelationName& name) {
-    return (name.catalog.empty() ? "" : name.catalog + ".") + (name.schema.empty() ? "" : name.schema + ".") + name.name;
+    return (name.catalog.empty() ? "" : name.catalog + ".") +
+           (name.schema.empty() ? "" : name.schema + ".") + name.name;
 }
 
 std::string names(const std::vector<RelationName>& a, const std::vector<RelationName>& b = {}) {
@@ -253,14 +265,17 @@ std::string flag(const Flag& flag) {
 // What a condition looked at, as it is: "user is clerk".
 std::string found(const Condition& condition, const Subject& subject) {
     const StatementFacts& facts = subject.facts;
-    const bool unread = facts.unparsable && condition_type(condition.kind).depends_on == DependsOn::statement &&
-                        condition.kind != ConditionKind::unparsable && condition.kind != ConditionKind::text;
+    const bool unread = facts.unparsable &&
+                        condition_type(condition.kind).depends_on == DependsOn::statement &&
+                        condition.kind != ConditionKind::unparsable &&
+                        condition.kind != ConditionKind::text;
     if (unread) return "not known: the statement could not be read";
     switch (condition.kind) {
         case ConditionKind::all:
         case ConditionKind::any:
         case ConditionKind::negation: return "";
-        case ConditionKind::command: return join(facts.commands.empty() ? std::vector{facts.command} : facts.commands);
+        case ConditionKind::command:
+            return join(facts.commands.empty() ? std::vector{facts.command} : facts.commands);
         case ConditionKind::statement_class: {
             std::vector<std::string> out;
             for (const auto c : facts.classes) out.emplace_back(class_name(c));
@@ -280,8 +295,10 @@ std::string found(const Condition& condition, const Subject& subject) {
         case ConditionKind::blocking: return flag(facts.blocking);
         case ConditionKind::opaque: return flag(facts.opaque);
         case ConditionKind::unparsable: return flag(facts.unparsable);
-        case ConditionKind::runs_in_transaction: return facts.runs_in_transaction ? "true" : "false";
-        case ConditionKind::controls_transaction: return facts.controls_transaction ? "true" : "false";
+        case ConditionKind::runs_in_transaction:
+            return facts.runs_in_transaction ? "true" : "false";
+        case ConditionKind::controls_transaction:
+            return facts.controls_transaction ? "true" : "false";
         case ConditionKind::user: return subject.session.user;
         case ConditionKind::database: return subject.session.database;
         case ConditionKind::client: return subject.session.client.text;
@@ -317,7 +334,8 @@ std::string describe(const Condition& condition, const Subject& subject) {
         }
         for (const Condition& below : child.children) {
             const std::string deeper = found(below, subject);
-            if (!deeper.empty()) out += "  [" + std::string(condition_type(below.kind).key) + " is " + deeper + "]";
+            if (!deeper.empty())
+                out += "  [" + std::string(condition_type(below.kind).key) + " is " + deeper + "]";
         }
     }
     return out;
@@ -340,8 +358,8 @@ SessionAnswers answer_session_conditions(const Policy& policy, const SessionFact
     return answers;
 }
 
-Outcome evaluate(const Policy& policy, const Subject& subject, const SessionAnswers& session_answers,
-                 TimeAnswers* times) {
+Outcome evaluate(const Policy& policy, const Subject& subject,
+                 const SessionAnswers& session_answers, TimeAnswers* times) {
     Evaluation evaluation(subject, session_answers, times);
     Outcome outcome;
     outcome.rule = subject.facts.unparsable ? Outcome::unparsable : Outcome::by_default;
@@ -353,7 +371,8 @@ Outcome evaluate(const Policy& policy, const Subject& subject, const SessionAnsw
             outcome.rule = static_cast<int>(i);
             break;
         }
-        if (rule.action.action != Action::allow || rule.audit) outcome.observed = static_cast<int>(i);
+        if (rule.action.action != Action::allow || rule.audit)
+            outcome.observed = static_cast<int>(i);
     }
     outcome.used = evaluation.used();
     return outcome;
@@ -377,10 +396,13 @@ std::vector<RuleTrace> explain(const Policy& policy, const Subject& subject) {
             decided = decided || !rule.observe;
         } else {
             const bool certain = rule.action.action == Action::allow || subject.facts.unparsable;
-            const Condition* condition = obstacle(rule.match, evaluation, certain ? Truth::yes : Truth::maybe);
+            const Condition* condition = obstacle(rule.match, evaluation,
+                                                  certain ? Truth::yes : Truth::maybe);
             trace.because = describe(condition == nullptr ? rule.match : *condition, subject);
-            if (condition != nullptr && evaluation.evaluate(*condition) == Truth::maybe && !subject.facts.unparsable) {
-                trace.because += " (of a part only, or not for certain; an allowing rule needs all of it)";
+            if (condition != nullptr && evaluation.evaluate(*condition) == Truth::maybe &&
+                !subject.facts.unparsable) {
+                trace.because +=
+                    " (of a part only, or not for certain; an allowing rule needs all of it)";
             }
         }
         traces.push_back(std::move(trace));

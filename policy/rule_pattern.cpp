@@ -17,9 +17,11 @@ std::string lower(std::string_view text) {
     return out;
 }
 
-// The usual matching with one point to come back to: linear in practice, at worst text times pattern.
+// The usual matching with one point to come back to: linear in practice, at worst text times
+// pattern.
 template <class Equal, class Wild>
-bool glob_matches(std::size_t pattern_size, std::string_view text, Equal equal, Wild wild) noexcept {
+bool glob_matches(std::size_t pattern_size, std::string_view text, Equal equal,
+                  Wild wild) noexcept {
     std::size_t p = 0, t = 0;
     std::size_t star = std::string_view::npos, star_text = 0;
     while (t < text.size()) {
@@ -63,13 +65,17 @@ bool Glob::matches(std::string_view text) const noexcept {
     const bool folded = letters_ == Case::folded;
     return glob_matches(
         pattern_.size(), text,
-        [&](std::size_t p, char c) { return pattern_[p] != '*' && pattern_[p] == (folded ? lower(c) : c); },
-        [&](std::size_t p) { return pattern_[p] == '*' || pattern_[p] == '?' ? pattern_[p] : ' '; });
+        [&](std::size_t p, char c) {
+            return pattern_[p] != '*' && pattern_[p] == (folded ? lower(c) : c);
+        },
+        [&](std::size_t p) {
+            return pattern_[p] == '*' || pattern_[p] == '?' ? pattern_[p] : ' ';
+        });
 }
 
 bool Glob::covers(const Glob& other) const noexcept {
-    // A glob read as a text: its wildcards are ordinary bytes that only a wildcard here can match. A `?` here
-    // could stand for a `*` there, which is longer; such patterns are not compared.
+    // A glob read as a text: its wildcards are ordinary bytes that only a wildcard here can match.
+    // A `?` here could stand for a `*` there, which is longer; such patterns are not compared.
     if (pattern_ == other.pattern_) return true;
     if (pattern_.find('?') != std::string::npos && !other.literal_) return false;
     return matches(other.pattern_);
@@ -110,9 +116,11 @@ Parsed<NamePattern> NamePattern::parse(std::string_view text) {
         }
     }
     if (quoted) return PatternError{"the quote in " + std::string(text) + " is never closed"};
-    if (parts.size() > 3) return PatternError{"\"" + std::string(text) + "\" has more than database.schema.name"};
+    if (parts.size() > 3)
+        return PatternError{"\"" + std::string(text) + "\" has more than database.schema.name"};
     for (const Part& part : parts) {
-        if (part.bytes.empty()) return PatternError{"\"" + std::string(text) + "\" has an empty part"};
+        if (part.bytes.empty())
+            return PatternError{"\"" + std::string(text) + "\" has an empty part"};
     }
     result.name_ = std::move(parts.back());
     if (parts.size() > 1) result.schema_ = std::move(parts[parts.size() - 2]);
@@ -168,8 +176,9 @@ Parsed<Network> Network::parse(std::string_view text) {
     const auto slash = text.find('/');
     const auto address = parse_client_address(text.substr(0, slash));
     if (!address) {
-        return PatternError{"\"" + std::string(text) +
-                            "\" is not a network; write 10.1.0.0/16, fd00::/8, a single address, or local"};
+        return PatternError{
+            "\"" + std::string(text) +
+            "\" is not a network; write 10.1.0.0/16, fd00::/8, a single address, or local"};
     }
     network.bytes_ = address->bytes;
     const bool v4 = text.substr(0, slash).find(':') == std::string_view::npos;
@@ -177,7 +186,8 @@ Parsed<Network> Network::parse(std::string_view text) {
     unsigned bits = width;
     if (slash != std::string_view::npos) {
         const auto digits = text.substr(slash + 1);
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), bits);
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(),
+                                                  bits);
         if (error != std::errc() || end != digits.data() + digits.size() || bits > width) {
             return PatternError{"the part behind the slash in \"" + std::string(text) +
                                 "\" must be a number of bits from 0 to " + std::to_string(width)};
@@ -186,7 +196,8 @@ Parsed<Network> Network::parse(std::string_view text) {
     network.bits_ = bits + (v4 ? 96 : 0);
     for (unsigned bit = network.bits_; bit < 128; ++bit) {
         if (network.bytes_[bit / 8] & (0x80U >> (bit % 8))) {
-            return PatternError{"\"" + std::string(text) + "\" has bits set behind its /" + std::to_string(bits) +
+            return PatternError{"\"" + std::string(text) + "\" has bits set behind its /" +
+                                std::to_string(bits) +
                                 "; did you mean a single address, or a longer prefix?"};
         }
     }

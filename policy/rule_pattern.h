@@ -1,6 +1,7 @@
 #pragma once
-// The patterns that conditions are made of: globs, names of relations and functions, and networks. Parsing
-// them reports what is wrong in words; matching never fails and never allocates. Knows no YAML and no rule.
+// The patterns that conditions are made of: globs, names of relations and functions, and networks.
+// Parsing them reports what is wrong in words; matching never fails and never allocates. Knows no
+// YAML and no rule.
 
 #include "policy/facts.h"
 #include "policy/session_facts.h"
@@ -23,8 +24,9 @@ struct PatternError {
 template <class T>
 using Parsed = boost::system::result<T, PatternError>;
 
-// How surely something holds. `maybe`: some of several things match and others don't, or a name can mean
-// more than one thing. A rule that restricts applies on `maybe`; a rule that allows needs `yes`.
+// How surely something holds. `maybe`: some of several things match and others don't, or a name can
+// mean more than one thing. A rule that restricts applies on `maybe`; a rule that allows needs
+// `yes`.
 enum class Truth : std::uint8_t { no, maybe, yes };
 constexpr Truth negation(Truth t) { return static_cast<Truth>(2 - static_cast<int>(t)); }
 
@@ -36,7 +38,8 @@ public:
     explicit Glob(std::string_view pattern, Case letters = Case::exact);
     bool matches(std::string_view text) const noexcept;
     bool matches_everything() const noexcept { return pattern_ == "*"; }
-    // True where every text that `other` matches is matched by this one. May say false where it is true.
+    // True where every text that `other` matches is matched by this one. May say false where it is
+    // true.
     bool covers(const Glob& other) const noexcept;
     const std::string& text() const noexcept { return pattern_; }
     bool operator==(const Glob&) const = default;
@@ -47,9 +50,9 @@ private:
     bool literal_;
 };
 
-// A pattern of a relation's or function's name as in psql's \d: `orders`, `public.*`, `shop.public.orders`.
-// Outside double quotes letters are folded to lower case and `*` and `?` are wildcards; inside they stand
-// for themselves.
+// A pattern of a relation's or function's name as in psql's \d: `orders`, `public.*`,
+// `shop.public.orders`. Outside double quotes letters are folded to lower case and `*` and `?` are
+// wildcards; inside they stand for themselves.
 class NamePattern {
 public:
     static Parsed<NamePattern> parse(std::string_view text);
@@ -65,7 +68,8 @@ private:
     // A part of the name; each byte knows whether it is a wildcard.
     struct Part {
         std::string bytes;
-        std::string wild;  // '*' or '?' where that byte is a wildcard, ' ' elsewhere; as long as `bytes`
+        std::string
+            wild;  // '*' or '?' where that byte is a wildcard, ' ' elsewhere; as long as `bytes`
         bool empty() const { return bytes.empty() && !given; }
         bool given = false;
         bool matches(std::string_view text) const noexcept;

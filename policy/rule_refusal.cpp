@@ -6,11 +6,13 @@
 namespace pgchaperone::policy {
 namespace {
 
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'; }
+bool is_space(char c) {
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
+}
 
 bool is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' ||
-           static_cast<unsigned char>(c) >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '$' || static_cast<unsigned char>(c) >= 0x80;
 }
 
 // Behind white space and comments, as PostgreSQL's scanner sees them (block comments nest).
@@ -58,7 +60,10 @@ std::size_t utf8_length(std::string_view text) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
     const unsigned char first = byte(0);
     if (first < 0x80) return 1;
-    const std::size_t length = first >= 0xf0 && first <= 0xf4 ? 4 : first >= 0xe0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
+    const std::size_t length = first >= 0xf0 && first <= 0xf4  ? 4
+                               : first >= 0xe0                 ? 3
+                               : first >= 0xc2 && first < 0xe0 ? 2
+                                                               : 0;
     if (first > 0xf4 || length == 0 || text.size() < length) return 0;
     for (std::size_t i = 1; i < length; ++i) {
         if ((byte(i) & 0xc0U) != 0x80) return 0;
@@ -73,7 +78,8 @@ std::size_t utf8_length(std::string_view text) {
 std::string identifier(std::string_view name) {
     const bool plain = !name.empty() && !(name.front() >= '0' && name.front() <= '9') &&
                        std::all_of(name.begin(), name.end(), [](char c) {
-                           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '$';
+                           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+                                  c == '$';
                        });
     if (plain) return std::string(name);
     std::string out = "\"";
@@ -87,7 +93,8 @@ std::string list(const Names& names, Text text) {
     std::vector<std::string> items;
     for (const auto& name : names) {
         std::string item = text(name);
-        if (std::find(items.begin(), items.end(), item) == items.end()) items.push_back(std::move(item));
+        if (std::find(items.begin(), items.end(), item) == items.end())
+            items.push_back(std::move(item));
     }
     std::string out;
     for (std::size_t i = 0; i < items.size() && i < most; ++i) {
@@ -138,7 +145,8 @@ const Condition* find(const Condition& condition, ConditionKind kind) {
 
 std::string unbounded_reason(const StatementFacts& facts) {
     const std::string& why = facts.unbounded.reason;
-    const std::string what = facts.written.empty() ? "every row of its target" : "every row of " + targets(facts);
+    const std::string what = facts.written.empty() ? "every row of its target"
+                                                   : "every row of " + targets(facts);
     if (why.empty()) return "nothing in it limits which rows it touches: it could reach " + what;
     const bool surely = why == "has no WHERE" || why == "is a TRUNCATE";
     return "it " + why + (surely ? " and would touch " : " and could touch ") + what;
@@ -147,37 +155,43 @@ std::string unbounded_reason(const StatementFacts& facts) {
 // The facts that the rule asked for, in words; the first that says most.
 std::string facts_reason(const Rule& rule, const Subject& subject) {
     const StatementFacts& facts = subject.facts;
-    if (facts.unbounded && mentions(rule.match, ConditionKind::unbounded)) return unbounded_reason(facts);
+    if (facts.unbounded && mentions(rule.match, ConditionKind::unbounded))
+        return unbounded_reason(facts);
     if (facts.destructive && mentions(rule.match, ConditionKind::destructive)) {
-        return "it " + (facts.destructive.reason.empty() ? "would take away what can't be brought back"
-                                                          : facts.destructive.reason);
+        return "it " + (facts.destructive.reason.empty()
+                            ? "would take away what can't be brought back"
+                            : facts.destructive.reason);
     }
     if (facts.dangerous && mentions(rule.match, ConditionKind::dangerous)) {
-        return "it " + (facts.dangerous.reason.empty() ? "reaches beyond the rows of tables" : facts.dangerous.reason);
+        return "it " + (facts.dangerous.reason.empty() ? "reaches beyond the rows of tables"
+                                                       : facts.dangerous.reason);
     }
     if (facts.blocking && mentions(rule.match, ConditionKind::blocking)) {
-        return "it " + (facts.blocking.reason.empty() ? "makes others wait for whole tables" : facts.blocking.reason);
+        return "it " + (facts.blocking.reason.empty() ? "makes others wait for whole tables"
+                                                      : facts.blocking.reason);
     }
     if (facts.opaque && mentions(rule.match, ConditionKind::opaque)) {
         return "its text does not show what it does" +
                (facts.opaque.reason.empty() ? std::string() : " (" + facts.opaque.reason + ")");
     }
     if (const Condition* time = find(rule.match, ConditionKind::time)) {
-        return "it may not run now: it is " + time->window->local_time(subject.moment.now) + ", and the rule holds " +
-               (time->outside ? "outside " : "inside ") + time->window->text();
+        return "it may not run now: it is " + time->window->local_time(subject.moment.now) +
+               ", and the rule holds " + (time->outside ? "outside " : "inside ") +
+               time->window->text();
     }
     if (mentions(rule.match, ConditionKind::function) && !facts.functions.empty()) {
         return "it calls " + functions(facts.functions);
     }
-    if (!facts.written.empty() &&
-        (mentions(rule.match, ConditionKind::writes) || mentions(rule.match, ConditionKind::relation))) {
+    if (!facts.written.empty() && (mentions(rule.match, ConditionKind::writes) ||
+                                   mentions(rule.match, ConditionKind::relation))) {
         return "it would change " + relations(facts.written);
     }
-    if (!facts.read.empty() &&
-        (mentions(rule.match, ConditionKind::reads) || mentions(rule.match, ConditionKind::relation))) {
+    if (!facts.read.empty() && (mentions(rule.match, ConditionKind::reads) ||
+                                mentions(rule.match, ConditionKind::relation))) {
         return "it would read " + relations(facts.read);
     }
-    if (facts.destructive && !facts.destructive.reason.empty()) return "it " + facts.destructive.reason;
+    if (facts.destructive && !facts.destructive.reason.empty())
+        return "it " + facts.destructive.reason;
     if (facts.unbounded) return unbounded_reason(facts);
     const std::string on = targets(facts);
     if (rule.match.children.empty()) return "nothing before this rule allows it";
@@ -211,16 +225,26 @@ std::string expand(std::string_view text, const Rule& rule, const Subject& subje
             break;
         }
         const auto key = text.substr(open + 1, close - open - 1);
-        if (key == "command") out += noun(subject);
-        else if (key == "relations") out += targets(subject.facts);
-        else if (key == "functions") out += functions(subject.facts.functions);
-        else if (key == "reason") out += plain_reason(&rule, subject);
-        else if (key == "statement") out += first_words(subject.text);
-        else if (key == "user") out += subject.session.user;
-        else if (key == "database") out += subject.session.database;
-        else if (key == "client") out += subject.session.client.text;
-        else if (key == "rule") out += rule.name;
-        else out += text.substr(open, close - open + 1);
+        if (key == "command")
+            out += noun(subject);
+        else if (key == "relations")
+            out += targets(subject.facts);
+        else if (key == "functions")
+            out += functions(subject.facts.functions);
+        else if (key == "reason")
+            out += plain_reason(&rule, subject);
+        else if (key == "statement")
+            out += first_words(subject.text);
+        else if (key == "user")
+            out += subject.session.user;
+        else if (key == "database")
+            out += subject.session.database;
+        else if (key == "client")
+            out += subject.session.client.text;
+        else if (key == "rule")
+            out += rule.name;
+        else
+            out += text.substr(open, close - open + 1);
         text.remove_prefix(close + 1);
     }
     return out;
@@ -229,20 +253,24 @@ std::string expand(std::string_view text, const Rule& rule, const Subject& subje
 std::string default_hint(const Rule* rule, const Subject& subject) {
     const StatementFacts& facts = subject.facts;
     if (facts.unparsable) {
-        return "Look for a typing error, or for text cut off in the middle. If the server does understand it, ask "
+        return "Look for a typing error, or for text cut off in the middle. If the server does "
+               "understand it, ask "
                "whoever runs pgchaperone to look at the policy (`unparsable`).";
     }
     if (rule != nullptr && facts.unbounded && mentions(rule->match, ConditionKind::unbounded)) {
-        return "Add a WHERE that says which rows you mean, compared with something outside the row, and run it again.";
+        return "Add a WHERE that says which rows you mean, compared with something outside the "
+               "row, and run it again.";
     }
     if (rule != nullptr && facts.blocking && mentions(rule->match, ConditionKind::blocking)) {
-        return "Use the form that lets others go on (such as CREATE INDEX CONCURRENTLY), or run it when nobody is "
+        return "Use the form that lets others go on (such as CREATE INDEX CONCURRENTLY), or run it "
+               "when nobody is "
                "working.";
     }
     if (rule != nullptr && find(rule->match, ConditionKind::time) != nullptr) {
         return "Run it again at another time, or ask whoever runs pgchaperone for an exception.";
     }
-    return "If this must be done, ask whoever runs pgchaperone, or do it in the way that your team has agreed on.";
+    return "If this must be done, ask whoever runs pgchaperone, or do it in the way that your team "
+           "has agreed on.";
 }
 
 }  // namespace
@@ -284,11 +312,12 @@ std::string reason(const Policy& policy, const Outcome& outcome, const Subject& 
     return plain_reason(rule, subject);
 }
 
-Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& subject, Position position) {
+Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& subject,
+                Position position) {
     const Rule* rule = rule_of(policy, outcome);
     Refusal result;
     const std::string why = plain_reason(rule, subject);
-    const std::string who = rule != nullptr          ? "rule \"" + rule->name + "\""
+    const std::string who = rule != nullptr            ? "rule \"" + rule->name + "\""
                             : subject.facts.unparsable ? "the policy's `unparsable: block`"
                                                        : "the policy's default";
     const bool own_words = rule != nullptr && !rule->message.empty();
@@ -296,8 +325,8 @@ Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& sub
                      (own_words ? expand(rule->message, *rule, subject) : why);
     std::string detail;
     if (position.count > 1) {
-        detail = "Statement " + std::to_string(position.number) + " of " + std::to_string(position.count) + ": " +
-                 first_words(subject.text) + "\n";
+        detail = "Statement " + std::to_string(position.number) + " of " +
+                 std::to_string(position.count) + ": " + first_words(subject.text) + "\n";
     }
     std::string sentence = why;
     if (!sentence.empty() && sentence.front() >= 'a' && sentence.front() <= 'z') {
@@ -316,14 +345,17 @@ std::string hint(const Policy& policy, const Outcome& outcome, const Subject& su
 
 void say_that_holding_is_not_available(Refusal& refusal) {
     refusal.message += " (a second person would have to approve it)";
-    refusal.detail += "\nThe policy says that this statement is held until a second person approves; this version of "
-                      "pgchaperone can't hold statements yet, so it is refused.";
+    refusal.detail +=
+        "\nThe policy says that this statement is held until a second person approves; this "
+        "version of "
+        "pgchaperone can't hold statements yet, so it is refused.";
 }
 
 bool begins_like_a_cut_off_tail(std::string_view sql) noexcept {
     const auto rest = skip_blank(sql);
     const auto starts = [&](std::string_view word) {
-        if (rest.size() < word.size() || (rest.size() > word.size() && is_word(rest[word.size()]))) return false;
+        if (rest.size() < word.size() || (rest.size() > word.size() && is_word(rest[word.size()])))
+            return false;
         for (std::size_t i = 0; i < word.size(); ++i) {
             if ((rest[i] & ~0x20) != word[i]) return false;
         }
@@ -332,17 +364,21 @@ bool begins_like_a_cut_off_tail(std::string_view sql) noexcept {
     return starts("WHERE") || starts("AND") || starts("OR");
 }
 
-Refusal cut_off_refusal(std::string_view tail, std::string_view refused_command, std::string_view rule) {
+Refusal cut_off_refusal(std::string_view tail, std::string_view refused_command,
+                        std::string_view rule) {
     Refusal result;
     const std::string word = first_word(tail);
     const std::string command(refused_command.empty() ? "statement" : refused_command);
     result.message = "pgchaperone: this looks like the rest of the " + command +
-                     " that was stopped just before; your client cut the statement in two before " + word;
+                     " that was stopped just before; your client cut the statement in two before " +
+                     word;
     result.detail = "The " + command + " arrived without its condition" +
-                    (rule.empty() ? std::string() : " and was stopped by rule \"" + std::string(rule) + "\"") +
+                    (rule.empty() ? std::string()
+                                  : " and was stopped by rule \"" + std::string(rule) + "\"") +
                     "; then this arrived as a statement of its own: " + first_words(tail);
     result.hint = "Nothing was changed. Look for a blank line or a semicolon before " + word +
-                  " (some clients end a statement at a blank line), select the whole statement and run it again.";
+                  " (some clients end a statement at a blank line), select the whole statement and "
+                  "run it again.";
     return result;
 }
 

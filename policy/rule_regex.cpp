@@ -19,8 +19,8 @@ RE2::Options options(RE2::Options::Encoding encoding) {
 
 }  // namespace
 
-// In UTF-8 mode the library never matches across a byte that is not UTF-8, in Latin-1 mode a letter beyond
-// ASCII is several bytes: a text is searched in both.
+// In UTF-8 mode the library never matches across a byte that is not UTF-8, in Latin-1 mode a letter
+// beyond ASCII is several bytes: a text is searched in both.
 struct Regex::Compiled {
     RE2 utf8;
     RE2 latin1;
@@ -30,8 +30,9 @@ Parsed<Regex> Regex::parse(std::string_view pattern) {
     Regex regex;
     regex.text_ = pattern;
     const re2::StringPiece piece(pattern.data(), pattern.size());
-    auto compiled = std::shared_ptr<const Compiled>(new Compiled{
-        RE2(piece, options(RE2::Options::EncodingUTF8)), RE2(piece, options(RE2::Options::EncodingLatin1))});
+    auto compiled = std::shared_ptr<const Compiled>(
+        new Compiled{RE2(piece, options(RE2::Options::EncodingUTF8)),
+                     RE2(piece, options(RE2::Options::EncodingLatin1))});
     if (!compiled->utf8.ok() || !compiled->latin1.ok()) {
         const RE2& broken = compiled->utf8.ok() ? compiled->latin1 : compiled->utf8;
         return PatternError{"this regular expression can't be used: " + broken.error() +

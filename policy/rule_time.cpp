@@ -47,7 +47,8 @@ std::optional<unsigned> days_of(std::string_view text, std::string& problem) {
         const auto first = day_number(ends.front());
         const auto last = day_number(ends.back());
         if (ends.size() > 2 || !first || !last) {
-            problem = "\"" + std::string(item) + "\" is not a day or a range of days; write Mon, Mon-Fri or Sat,Sun";
+            problem = "\"" + std::string(item) +
+                      "\" is not a day or a range of days; write Mon, Mon-Fri or Sat,Sun";
             return std::nullopt;
         }
         for (unsigned day = *first;; day = (day + 1) % 7) {
@@ -60,7 +61,8 @@ std::optional<unsigned> days_of(std::string_view text, std::string& problem) {
 
 std::optional<int> minute_of(std::string_view text) {
     const auto digit = [&](std::size_t i) { return text[i] >= '0' && text[i] <= '9'; };
-    if (text.size() != 5 || text[2] != ':' || !digit(0) || !digit(1) || !digit(3) || !digit(4)) return std::nullopt;
+    if (text.size() != 5 || text[2] != ':' || !digit(0) || !digit(1) || !digit(3) || !digit(4))
+        return std::nullopt;
     const int hour = (text[0] - '0') * 10 + (text[1] - '0');
     const int minute = (text[3] - '0') * 10 + (text[4] - '0');
     if (minute > 59 || hour > 24 || (hour == 24 && minute != 0)) return std::nullopt;
@@ -77,7 +79,9 @@ Parsed<TimeWindow> TimeWindow::parse(const std::vector<std::string>& spans, std:
     TimeWindow window;
     window.given_ = spans;
     window.zone_name_ = zone.empty() ? "UTC" : std::string(zone);
-    if (spans.empty()) return PatternError{"a time window needs at least one span, such as \"Mon-Fri 08:00-18:00\""};
+    if (spans.empty())
+        return PatternError{
+            "a time window needs at least one span, such as \"Mon-Fri 08:00-18:00\""};
     for (const std::string& text : spans) {
         if (!window.text_.empty()) window.text_ += "; ";
         window.text_ += text;
@@ -92,7 +96,8 @@ Parsed<TimeWindow> TimeWindow::parse(const std::vector<std::string>& spans, std:
                 std::string problem;
                 const auto parsed = days_of(word, problem);
                 if (!parsed) return PatternError{problem};
-                if (hours) return PatternError{"in \"" + text + "\" the days must stand before the hours"};
+                if (hours)
+                    return PatternError{"in \"" + text + "\" the days must stand before the hours"};
                 days = *parsed;
                 continue;
             }
@@ -101,18 +106,22 @@ Parsed<TimeWindow> TimeWindow::parse(const std::vector<std::string>& spans, std:
                 const auto from = minute_of(ends.front());
                 auto until = minute_of(ends.back());
                 if (ends.size() != 2 || !from || !until || *from == 1440) {
-                    return PatternError{"\"" + std::string(item) +
-                                        "\" is not a span of hours; write 08:00-18:00 or 22:00-06:00"};
+                    return PatternError{
+                        "\"" + std::string(item) +
+                        "\" is not a span of hours; write 08:00-18:00 or 22:00-06:00"};
                 }
                 if (*from == *until) {
                     return PatternError{"\"" + std::string(item) +
-                                        "\" is empty; leave the hours out, or write 00:00-24:00, for the whole day"};
+                                        "\" is empty; leave the hours out, or write 00:00-24:00, "
+                                        "for the whole day"};
                 }
                 window.spans_.push_back({days, *from, *until < *from ? *until + 1440 : *until});
                 hours = true;
             }
         }
-        if (!any) return PatternError{"an empty span; write days and hours, such as \"Mon-Fri 08:00-18:00\""};
+        if (!any)
+            return PatternError{
+                "an empty span; write days and hours, such as \"Mon-Fri 08:00-18:00\""};
         if (!hours) window.spans_.push_back({days, 0, 1440});
     }
     if (!zone.empty() && lower_case(zone) != "utc") {
@@ -120,9 +129,10 @@ Parsed<TimeWindow> TimeWindow::parse(const std::vector<std::string>& spans, std:
             window.zone_ = std::make_shared<const Zone>(Zone{date::locate_zone(std::string(zone))});
             window.text_ += " " + std::string(zone);
         } catch (const std::exception&) {
-            return PatternError{"there is no time zone \"" + std::string(zone) +
-                                "\" on this machine; write UTC or a name such as Europe/Berlin (and see that the "
-                                "package tzdata is installed)"};
+            return PatternError{
+                "there is no time zone \"" + std::string(zone) +
+                "\" on this machine; write UTC or a name such as Europe/Berlin (and see that the "
+                "package tzdata is installed)"};
         }
     } else {
         window.text_ += " UTC";
@@ -153,7 +163,8 @@ TimeWindow::Answer TimeWindow::at(Time moment) const {
             if (at > minute) next = std::min(next, at);
         };
         if (span.days & (1U << weekday)) {
-            answer.inside = answer.inside || (minute >= span.from_minute && minute < span.until_minute);
+            answer.inside = answer.inside ||
+                            (minute >= span.from_minute && minute < span.until_minute);
             edge(span.from_minute);
             edge(span.until_minute);
         }
@@ -176,19 +187,21 @@ std::string TimeWindow::local_time(Time moment) const {
     const auto offset = zone_ ? zone_->zone->get_info(date::sys_seconds(now)).offset : seconds(0);
     const auto local = date::local_seconds(now.time_since_epoch() + offset);
     std::ostringstream out;
-    out << date::format("%A %F %H:%M ", floor<minutes>(local)) << (zone_ ? zone_->zone->name() : "UTC");
+    out << date::format("%A %F %H:%M ", floor<minutes>(local))
+        << (zone_ ? zone_->zone->name() : "UTC");
     return out.str();
 }
 
 Parsed<std::chrono::system_clock::time_point> parse_time(std::string_view text) {
-    const PatternError wrong{"\"" + std::string(text) +
-                             "\" is not a time; write 2026-03-01T22:15 (UTC), with Z or an offset such as +01:00 "
-                             "if you like"};
+    const PatternError wrong{
+        "\"" + std::string(text) +
+        "\" is not a time; write 2026-03-01T22:15 (UTC), with Z or an offset such as +01:00 "
+        "if you like"};
     std::string copy(text);
     if (copy.size() > 10 && copy[10] == ' ') copy[10] = 'T';
     if (!copy.empty() && (copy.back() == 'Z' || copy.back() == 'z')) copy.back() = 'Z';
-    for (const char* format : {"%FT%H:%M:%S%Ez", "%FT%H:%M%Ez", "%FT%H:%M:%SZ", "%FT%H:%MZ", "%FT%H:%M:%S",
-                               "%FT%H:%M", "%F"}) {
+    for (const char* format : {"%FT%H:%M:%S%Ez", "%FT%H:%M%Ez", "%FT%H:%M:%SZ", "%FT%H:%MZ",
+                               "%FT%H:%M:%S", "%FT%H:%M", "%F"}) {
         std::istringstream in(copy);
         date::sys_time<std::chrono::milliseconds> time;
         in >> date::parse(format, time);

@@ -15,8 +15,9 @@ class TimeWindow {
 public:
     using Time = std::chrono::system_clock::time_point;
 
-    // Each span is `[days] [hours]`, such as "Mon-Fri 08:00-18:00", "Sat,Sun" or "22:00-06:00". Hours that
-    // end before they begin run into the next day. `zone` is a name of the IANA database; "UTC" needs none.
+    // Each span is `[days] [hours]`, such as "Mon-Fri 08:00-18:00", "Sat,Sun" or "22:00-06:00".
+    // Hours that end before they begin run into the next day. `zone` is a name of the IANA
+    // database; "UTC" needs none.
     static Parsed<TimeWindow> parse(const std::vector<std::string>& spans, std::string_view zone);
 
     bool contains(Time moment) const;
@@ -39,8 +40,8 @@ public:
 
 private:
     struct Span {
-        unsigned days = 0;      // bit 0: Sunday
-        int from_minute = 0;    // of the day
+        unsigned days = 0;        // bit 0: Sunday
+        int from_minute = 0;      // of the day
         int until_minute = 1440;  // up to 2880 where it runs into the next day
     };
     struct Zone;  // hides the time zone library
@@ -52,8 +53,8 @@ private:
     std::shared_ptr<const Zone> zone_;  // null: UTC
 };
 
-// Reads a moment as people write it: 2026-03-01T22:15, "2026-03-01 22:15", with seconds and with Z or an
-// offset (+01:00) if wanted; without either it is UTC.
+// Reads a moment as people write it: 2026-03-01T22:15, "2026-03-01 22:15", with seconds and with Z
+// or an offset (+01:00) if wanted; without either it is UTC.
 Parsed<std::chrono::system_clock::time_point> parse_time(std::string_view text);
 
 }  // namespace pgchaperone::policy

@@ -41,7 +41,9 @@ Check check(const std::string& text) {
 }  // namespace
 
 TEST_CASE("a finding stands at its statement, with rule and reason") {
-    const Check c = check("-- a migration\nALTER TABLE t ADD COLUMN a int;\n\n  DELETE FROM orders;\nDROP INDEX i;\n");
+    const Check c = check(
+        "-- a migration\nALTER TABLE t ADD COLUMN a int;\n\n  DELETE FROM orders;\nDROP INDEX "
+        "i;\n");
     REQUIRE(c.findings.size() == 1);
     const Finding& f = c.findings[0];
     CHECK(f.line == 4);
@@ -55,9 +57,12 @@ TEST_CASE("a finding stands at its statement, with rule and reason") {
 }
 
 TEST_CASE("a waiver with a reason waives its rule at its statement and is reported") {
-    for (const char* text : {"-- chaperone: allow no-unbounded-writes because the table is a cache\nDELETE FROM cache;",
-                             "DELETE FROM cache; -- chaperone: allow no-unbounded-writes because the table is a cache\n",
-                             "DELETE /* Chaperone: ALLOW no-unbounded-writes BECAUSE the table is a cache */ FROM cache;"}) {
+    for (const char* text : {"-- chaperone: allow no-unbounded-writes because the table is a "
+                             "cache\nDELETE FROM cache;",
+                             "DELETE FROM cache; -- chaperone: allow no-unbounded-writes because "
+                             "the table is a cache\n",
+                             "DELETE /* Chaperone: ALLOW no-unbounded-writes BECAUSE the table is "
+                             "a cache */ FROM cache;"}) {
         INFO(text);
         const Check c = check(text);
         REQUIRE(c.findings.size() == 1);
@@ -72,9 +77,11 @@ TEST_CASE("a waiver without reason, for another rule, or at another statement do
     CHECK(check("-- chaperone: allow no-unbounded-writes\nDELETE FROM t;").totals.errors == 2);
     CHECK(check("-- chaperone: allow no-data-loss because x\nDELETE FROM t;").totals.errors == 1);
     CHECK(check("-- chaperone: allow no-data-loss because x\nDELETE FROM t;").totals.warnings == 1);
-    CHECK(check("-- chaperone: allow no-unbounded-writes because x\nSELECT 1;\nDELETE FROM t;").totals.errors == 1);
+    CHECK(check("-- chaperone: allow no-unbounded-writes because x\nSELECT 1;\nDELETE FROM t;")
+              .totals.errors == 1);
     CHECK(check("-- chaperone: allow because x\nSELECT 1;").totals.warnings == 1);
-    CHECK(check("SELECT '-- chaperone: allow no-unbounded-writes because x'; DELETE FROM t;").totals.errors == 1);
+    CHECK(check("SELECT '-- chaperone: allow no-unbounded-writes because x'; DELETE FROM t;")
+              .totals.errors == 1);
 }
 
 TEST_CASE("what a text can't be read as is a finding, and variables don't make it one") {
@@ -86,8 +93,12 @@ TEST_CASE("what a text can't be read as is a finding, and variables don't make i
 }
 
 TEST_CASE("headers of migration tools and psql's commands are tolerated") {
-    CHECK(check("--liquibase formatted sql\n--changeset anna:1 runInTransaction:false\nCREATE TABLE t (a int);\n--rollback DROP TABLE t;\n").totals.errors == 0);
-    CHECK(check("-- flyway:executeInTransaction=false\n\\set ON_ERROR_STOP on\nBEGIN;\nCREATE TABLE ${t} (a int);\nCOMMIT;\n").totals.errors == 0);
+    CHECK(check("--liquibase formatted sql\n--changeset anna:1 runInTransaction:false\nCREATE "
+                "TABLE t (a int);\n--rollback DROP TABLE t;\n")
+              .totals.errors == 0);
+    CHECK(check("-- flyway:executeInTransaction=false\n\\set ON_ERROR_STOP on\nBEGIN;\nCREATE "
+                "TABLE ${t} (a int);\nCOMMIT;\n")
+              .totals.errors == 0);
 }
 
 TEST_CASE("what only an observing rule minds is a warning") {
@@ -102,16 +113,21 @@ TEST_CASE("the formats say the same in their own ways") {
     std::ostringstream text, json, sarif, github;
     print_text(c.findings, c.totals, false, text);
     CHECK_THAT(text.str(), ContainsSubstring("m.sql:1:1: error: this DELETE would be blocked"));
-    CHECK_THAT(text.str(), ContainsSubstring("  1 | DELETE FROM \"a,b:c%\";\n    | ^~~~~~~~~~~~~~~~~~~~\n"));
+    CHECK_THAT(text.str(),
+               ContainsSubstring("  1 | DELETE FROM \"a,b:c%\";\n    | ^~~~~~~~~~~~~~~~~~~~\n"));
     CHECK_THAT(text.str(), ContainsSubstring("1 file, 1 statement: 1 finding\n"));
     print_json(c.findings, c.totals, json);
     CHECK(boost::json::parse(json.str()).at("findings").at(0).at("rule") == "no-unbounded-writes");
     print_sarif(migration(), c.findings, sarif);
     const auto run = boost::json::parse(sarif.str()).at("runs").at(0);
     const auto& result = run.at("results").at(0);
-    CHECK(run.at("tool").at("driver").at("rules").at(result.at("ruleIndex").as_int64()).at("id") == result.at("ruleId"));
+    CHECK(run.at("tool").at("driver").at("rules").at(result.at("ruleIndex").as_int64()).at("id") ==
+          result.at("ruleId"));
     print_github(c.findings, c.totals, github);
-    CHECK_THAT(github.str(), ContainsSubstring("::error file=m.sql,line=1,col=1,endLine=1,endColumn=21,title=pgchaperone%3A no-unbounded-writes::"));
+    CHECK_THAT(github.str(),
+               ContainsSubstring(
+                   "::error file=m.sql,line=1,col=1,endLine=1,endColumn=21,title=pgchaperone%3A "
+                   "no-unbounded-writes::"));
     CHECK_THAT(github.str(), ContainsSubstring("\"a,b:c%25\""));
 }
 

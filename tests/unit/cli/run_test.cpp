@@ -27,7 +27,8 @@ Result run(std::vector<std::string> words) {
     auto* old_err = std::cerr.rdbuf(err.rdbuf());
     Result result;
     result.status = cli::run(static_cast<int>(argv.size()), argv.data(),
-                             [&](const config::Options& options, std::shared_ptr<policy::RuleBook> book, cli::Reload reload) {
+                             [&](const config::Options& options,
+                                 std::shared_ptr<policy::RuleBook> book, cli::Reload reload) {
                                  result.served.push_back(options);
                                  result.rules.push_back(book->current()->policy.rules.size());
                                  return reload().empty() && book->version() == 2 ? 7 : 8;
@@ -57,8 +58,11 @@ TEST_CASE("help and version are no errors, wrong usage is trouble") {
     CHECK(run({"explain"}).status == 2);
 }
 
-TEST_CASE("serve hands over its options and a rule book that can be reloaded, and gives back the status") {
-    const Result r = run({"serve", "--listen", "[::1]:7000", "--threads", "3", "--login-timeout", "2s", "--policy", "agent"});
+TEST_CASE(
+    "serve hands over its options and a rule book that can be reloaded, and gives back the "
+    "status") {
+    const Result r = run({"serve", "--listen", "[::1]:7000", "--threads", "3", "--login-timeout",
+                          "2s", "--policy", "agent"});
     CHECK(r.status == 7);
     REQUIRE(r.served.size() == 1);
     CHECK(r.served[0].listen.text() == "[::1]:7000");
@@ -68,10 +72,12 @@ TEST_CASE("serve hands over its options and a rule book that can be reloaded, an
 }
 
 TEST_CASE("serve does not start with what is wrong, and tells all of it") {
-    const Result r = run({"serve", "--listen", "nowhere:x", "--threads", "-1", "--client-tls", "yes", "--policy", "/nonexistent"});
+    const Result r = run({"serve", "--listen", "nowhere:x", "--threads", "-1", "--client-tls",
+                          "yes", "--policy", "/nonexistent"});
     CHECK(r.status == 2);
     CHECK(r.served.empty());
-    for (const char* part : {"--listen: error:", "--threads: error:", "--client-tls: error:", "--policy: error:"}) {
+    for (const char* part :
+         {"--listen: error:", "--threads: error:", "--client-tls: error:", "--policy: error:"}) {
         CHECK_THAT(r.err, ContainsSubstring(part));
     }
     CHECK(run({"serve", "-c", "/nonexistent.yaml"}).status == 2);
@@ -81,7 +87,8 @@ TEST_CASE("serve does not start with what is wrong, and tells all of it") {
 TEST_CASE("config prints what is built in") {
     CHECK_THAT(run({"config", "default"}).out, ContainsSubstring("no-unbounded-writes"));
     CHECK_THAT(run({"config", "schema"}).out, ContainsSubstring("json-schema.org"));
-    CHECK_THAT(run({"config", "show", "--policy", "agent"}).out, ContainsSubstring("default: block"));
+    CHECK_THAT(run({"config", "show", "--policy", "agent"}).out,
+               ContainsSubstring("default: block"));
     CHECK(run({"config", "check", "/nonexistent.yaml"}).status == 2);
     CHECK(run({"config"}).status == 2);
 }
@@ -89,10 +96,12 @@ TEST_CASE("config prints what is built in") {
 TEST_CASE("explain prints facts, rules and the decision") {
     const Result r = run({"explain", "--user", "clerk", "DELETE FROM orders"});
     CHECK(r.status == 0);
-    for (const char* part : {"unbounded", "writes        orders", "APPLIES", "not reached", "Decision: block, by rule", "HINT"}) {
+    for (const char* part : {"unbounded", "writes        orders", "APPLIES", "not reached",
+                             "Decision: block, by rule", "HINT"}) {
         CHECK_THAT(r.out, ContainsSubstring(part));
     }
     CHECK(run({"explain", "--at", "noon", "SELECT 1"}).status == 2);
-    CHECK_THAT(run({"explain", "--format", "json", "SELECT 1"}).out, ContainsSubstring("\"action\": \"allow\""));
+    CHECK_THAT(run({"explain", "--format", "json", "SELECT 1"}).out,
+               ContainsSubstring("\"action\": \"allow\""));
     CHECK_THAT(run({"explain", "-- nothing"}).out, ContainsSubstring("no statement"));
 }

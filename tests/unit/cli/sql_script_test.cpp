@@ -25,16 +25,19 @@ TEST_CASE("semicolons end statements outside of quotes, comments and parentheses
     CHECK(split(";;  ; -- nothing\n/* ; */") == Texts{});
     CHECK(split("SELECT ';', \";\", $$;$$, $a$;$$;$a$, E'\\';', e';' /* ; /* ; */ ; */; x") ==
           Texts{"SELECT ';', \";\", $$;$$, $a$;$$;$a$, E'\\';', e';' /* ; /* ; */ ; */", "x"});
-    CHECK(split("SELECT 'it''s;'; SELECT \"a\"\";\"") == Texts{"SELECT 'it''s;'", "SELECT \"a\"\";\""});
+    CHECK(split("SELECT 'it''s;'; SELECT \"a\"\";\"") ==
+          Texts{"SELECT 'it''s;'", "SELECT \"a\"\";\""});
     CHECK(split("CREATE RULE r AS ON DELETE TO t DO (SELECT 1; SELECT 2); SELECT 3").size() == 2);
     CHECK(split("SELECT '\\'; SELECT 2") == Texts{"SELECT '\\'", "SELECT 2"});
-    CHECK(split("SELECT $1; SELECT a$b$; SELECT c$b$") == Texts{"SELECT $1", "SELECT a$b$", "SELECT c$b$"});
+    CHECK(split("SELECT $1; SELECT a$b$; SELECT c$b$") ==
+          Texts{"SELECT $1", "SELECT a$b$", "SELECT c$b$"});
     CHECK(split("SELECT 'unterminated; SELECT 2") == Texts{"SELECT 'unterminated; SELECT 2"});
 }
 
 TEST_CASE("the body of a function in SQL holds its semicolons together") {
-    const std::string body = "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC "
-                             "SELECT CASE WHEN true THEN 1 END; SELECT 2; END";
+    const std::string body =
+        "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC "
+        "SELECT CASE WHEN true THEN 1 END; SELECT 2; END";
     CHECK(split(body + "; DELETE FROM t") == Texts{body, "DELETE FROM t"});
     CHECK(split("BEGIN; SELECT 1; END; SELECT 2").size() == 4);
 }
@@ -52,30 +55,45 @@ TEST_CASE("backslash commands are taken out, and those that send the query end i
     CHECK(script.notes.size() == 3);
 }
 
-TEST_CASE("\\copy is a COPY from or to the client, and data behind COPY FROM STDIN are no statements") {
-    CHECK(split("\\copy t (a, b) from 'file;x' with (format csv)\nSELECT 1;") == Texts{" copy t (a, b) from stdin", "SELECT 1"});
+TEST_CASE(
+    "\\copy is a COPY from or to the client, and data behind COPY FROM STDIN are no statements") {
+    CHECK(split("\\copy t (a, b) from 'file;x' with (format csv)\nSELECT 1;") ==
+          Texts{" copy t (a, b) from stdin", "SELECT 1"});
     CHECK(split("\\copy (SELECT 1) to program 'x'\n") == Texts{" copy (SELECT 1) to stdout"});
-    CHECK(split("COPY t FROM stdin;\n1\tDELETE FROM x;\n\\.\nSELECT 1;") == Texts{"COPY t FROM stdin", "SELECT 1"});
-    CHECK(split("COPY t FROM stdin;\r\n1;\r\n\\.\r\nSELECT 1;\r\n") == Texts{"COPY t FROM stdin", "SELECT 1"});
+    CHECK(split("COPY t FROM stdin;\n1\tDELETE FROM x;\n\\.\nSELECT 1;") ==
+          Texts{"COPY t FROM stdin", "SELECT 1"});
+    CHECK(split("COPY t FROM stdin;\r\n1;\r\n\\.\r\nSELECT 1;\r\n") ==
+          Texts{"COPY t FROM stdin", "SELECT 1"});
     CHECK(split("COPY t FROM stdin;") == Texts{"COPY t FROM stdin"});
 }
 
 TEST_CASE("variables and placeholders can be filled without moving anything") {
-    const Script script = split_script("DELETE FROM :\"t\" WHERE a = :v AND b = :'w' AND c::int = ${x} AND d[1:n] = 1");
+    const Script script = split_script(
+        "DELETE FROM :\"t\" WHERE a = :v AND b = :'w' AND c::int = ${x} AND d[1:n] = 1");
     REQUIRE(script.statements.size() == 1);
     const ScriptStatement& s = script.statements[0];
-    CHECK(s.filled(false) == "DELETE FROM  \"t\" WHERE a = $1 AND b =  'w' AND c::int = $1   AND d[1$1] = 1");
+    CHECK(s.filled(false) ==
+          "DELETE FROM  \"t\" WHERE a = $1 AND b =  'w' AND c::int = $1   AND d[1$1] = 1");
     CHECK(s.filled(true).size() == s.sql.size());
-    CHECK(split_script("SELECT * FROM ${schema}.t").statements[0].filled(true) == "SELECT * FROM    schema.t");
+    CHECK(split_script("SELECT * FROM ${schema}.t").statements[0].filled(true) ==
+          "SELECT * FROM    schema.t");
+}
+
+TEST_CASE("a placeholder may be a part of a name") {
+    const Script script = split_script("DELETE FROM orders_${env} WHERE id = 1");
+    REQUIRE(script.statements.at(0).blanks.size() == 1);
+    CHECK(script.statements[0].filled(false) == "DELETE FROM orders_$1     WHERE id = 1");
 }
 
 TEST_CASE("comments belong to the statement behind them, or to the one before them on its line") {
-    const std::string text = "-- first\nSELECT 1; -- of the first\n-- second\nSELECT /* inside */ 2;\n-- at the end";
+    const std::string text =
+        "-- first\nSELECT 1; -- of the first\n-- second\nSELECT /* inside */ 2;\n-- at the end";
     const Script script = split_script(text);
     REQUIRE(script.statements.size() == 2);
     const auto comments = [&](std::size_t i) {
         Texts out;
-        for (const Span& c : script.statements[i].comments) out.push_back(text.substr(c.offset, c.length));
+        for (const Span& c : script.statements[i].comments)
+            out.push_back(text.substr(c.offset, c.length));
         return out;
     };
     CHECK(comments(0) == Texts{"-- first", "-- of the first"});
@@ -92,11 +110,18 @@ TEST_CASE("lines and columns count from one, columns in characters") {
 
 TEST_CASE("no text makes the splitter read beyond its end or lose its way") {
     std::mt19937 random(7);
-    const std::string pieces[] = {"'", "\"", "$$", "$a$", "/*", "*/", "--", "\n", ";", "(", ")", "\\", "\\g", "\\copy ", ":", ":'x'",
-                                  "${", "}", "E'", "copy t from stdin;", "\\.", "begin ", "end ", "create function ", "x", " ", "\xff", "$1", "\\r", "\\;"};
+    const std::string pieces[] = {"'",   "\"",      "$$",   "$a$",
+                                  "/*",  "*/",      "--",   "\n",
+                                  ";",   "(",       ")",    "\\",
+                                  "\\g", "\\copy ", ":",    ":'x'",
+                                  "${",  "}",       "E'",   "copy t from stdin;",
+                                  "\\.", "begin ",  "end ", "create function ",
+                                  "x",   " ",       "\xff", "$1",
+                                  "\\r", "\\;"};
     for (int i = 0; i < 20'000; ++i) {
         std::string text;
-        for (std::size_t n = random() % 12; n > 0; --n) text += pieces[random() % std::size(pieces)];
+        for (std::size_t n = random() % 12; n > 0; --n)
+            text += pieces[random() % std::size(pieces)];
         INFO(text);
         std::size_t before = 0;
         for (const ScriptStatement& s : split_script(text).statements) {

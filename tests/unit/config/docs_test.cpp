@@ -18,7 +18,9 @@ std::string page(const char* name) {
     return text;
 }
 
-bool holds(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+bool holds(const std::string& text, const std::string& what) {
+    return text.find(what) != std::string::npos;
+}
 
 // The fenced blocks that begin with this line.
 std::vector<std::string> blocks(const std::string& text, const std::string& fence) {
@@ -49,13 +51,15 @@ std::string problems_of(const std::string& yaml) {
 TEST_CASE("docs/policy.md has every condition with its summary and its example") {
     const std::string text = page("policy.md");
     for (const policy::ConditionType& type : policy::condition_types()) {
-        const std::string row = "| `" + std::string(type.key) + "` | " + std::string(type.summary) + " | `" +
-                                std::string(type.example) + "` |";
+        const std::string row = "| `" + std::string(type.key) + "` | " + std::string(type.summary) +
+                                " | `" + std::string(type.example) + "` |";
         INFO(row);
         CHECK(holds(text, row));
     }
-    for (const auto placeholder : policy::message_placeholders()) CHECK(holds(text, "`{" + std::string(placeholder) + "}`"));
-    for (const policy::Preset& preset : policy::presets()) CHECK(holds(text, "| `" + std::string(preset.name) + "` |"));
+    for (const auto placeholder : policy::message_placeholders())
+        CHECK(holds(text, "`{" + std::string(placeholder) + "}`"));
+    for (const policy::Preset& preset : policy::presets())
+        CHECK(holds(text, "| `" + std::string(preset.name) + "` |"));
 }
 
 TEST_CASE("every configuration in the documentation loads without a problem") {
@@ -74,10 +78,10 @@ TEST_CASE("docs/configuration.md has every setting with its option, default and 
     const std::string text = page("configuration.md");
     for (const config::Setting& setting : config::settings()) {
         const std::string by_default = setting.show(config::Options{});
-        const std::string row = "| `" + std::string(setting.key) + "` | `" + std::string(setting.option) + " " +
-                                std::string(setting.metavar) + "` | " +
-                                (by_default.empty() ? "none" : "`" + by_default + "`") + " | " +
-                                std::string(setting.summary) + " |";
+        const std::string row = "| `" + std::string(setting.key) + "` | `" +
+                                std::string(setting.option) + " " + std::string(setting.metavar) +
+                                "` | " + (by_default.empty() ? "none" : "`" + by_default + "`") +
+                                " | " + std::string(setting.summary) + " |";
         INFO(row);
         CHECK(holds(text, row));
     }

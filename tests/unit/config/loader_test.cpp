@@ -1,5 +1,5 @@
-#include "config/json_text.h"
 #include "config/loader.h"
+#include "config/json_text.h"
 #include "support/catch.h"
 
 #include <boost/json.hpp>
@@ -39,7 +39,9 @@ struct Files {
         files["a.yaml"] = text;
         return load();
     }
-    bool complains(std::string_view what) const { return problems.text().find(what) != std::string::npos; }
+    bool complains(std::string_view what) const {
+        return problems.text().find(what) != std::string::npos;
+    }
 };
 
 }  // namespace
@@ -112,18 +114,21 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
 
 TEST_CASE("all mistakes are told at once, each at its place, with a way forward") {
     Files f;
-    CHECK_FALSE(f.load("listn: 1.2.3.4:5\n"
-                       "threads: many\n"
-                       "client_tls:\n"
-                       "  mode: requre\n"
-                       "  mode: allow\n"
-                       "audit: audit.jsonl\n"
-                       "upstream_tls: { mode: allow }\n"
-                       "log: { level: }\n"));
+    CHECK_FALSE(
+        f.load("listn: 1.2.3.4:5\n"
+               "threads: many\n"
+               "client_tls:\n"
+               "  mode: requre\n"
+               "  mode: allow\n"
+               "audit: audit.jsonl\n"
+               "upstream_tls: { mode: allow }\n"
+               "log: { level: }\n"));
     const std::string text = f.problems.text();
-    CHECK_THAT(text, ContainsSubstring("a.yaml:1:1: error: unknown key \"listn\" in the configuration"));
+    CHECK_THAT(text,
+               ContainsSubstring("a.yaml:1:1: error: unknown key \"listn\" in the configuration"));
     CHECK_THAT(text, ContainsSubstring("did you mean \"listen\"?"));
-    CHECK_THAT(text, ContainsSubstring("a.yaml:2:10: error: threads: \"many\" must be a whole number"));
+    CHECK_THAT(text,
+               ContainsSubstring("a.yaml:2:10: error: threads: \"many\" must be a whole number"));
     CHECK_THAT(text, ContainsSubstring("a.yaml:4:9: error: client_tls.mode: \"requre\" must be"));
     CHECK_THAT(text, ContainsSubstring("a.yaml:5:3: error: \"mode\" stands twice in client_tls"));
     CHECK_THAT(text, ContainsSubstring("a.yaml:6:8: error: audit must be a mapping"));
@@ -161,19 +166,24 @@ TEST_CASE("settings that don't go together are told at their place") {
 TEST_CASE("environment variables stand in for texts, with a default if wanted") {
     Files f;
     f.variables["DB"] = "db.example.com:7";
-    CHECK(f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.upstream.text() == "db.example.com:7");
-    CHECK(f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.log.level == "debug");
+    CHECK(
+        f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.upstream.text() ==
+        "db.example.com:7");
+    CHECK(f.load("upstream: ${DB}\nlog: { level: \"${LEVEL:-debug}\" }\n")->options.log.level ==
+          "debug");
     CHECK_FALSE(f.load("upstream: ${NOT_THERE}\n").has_value());
     CHECK(f.complains("a.yaml:1:11: error: the environment variable NOT_THERE is not set"));
     CHECK_FALSE(f.load("upstream: \"${DB\"\n").has_value());
-    const auto loaded = f.load("policy: { rules: [ { name: r, match: { text: \"a$${b}\" }, action: block } ] }\n");
+    const auto loaded = f.load(
+        "policy: { rules: [ { name: r, match: { text: \"a$${b}\" }, action: block } ] }\n");
     REQUIRE(loaded.has_value());
     CHECK(loaded->policy.rules[0].match.children[0].regex->text() == "a${b}");
 }
 
 TEST_CASE("paths are relative to the file that names them") {
     Files f;
-    f.files["/etc/guard/a.yaml"] = "audit: { file: log/audit.jsonl }\nlog: { file: /var/log/guard }\n";
+    f.files
+        ["/etc/guard/a.yaml"] = "audit: { file: log/audit.jsonl }\nlog: { file: /var/log/guard }\n";
     Request request;
     request.file = "/etc/guard/a.yaml";
     const auto loaded = f.load(request);
@@ -193,7 +203,8 @@ TEST_CASE("an including file overrides what it includes") {
     CHECK(loaded->files.size() == 2);
 }
 
-TEST_CASE("includes that are missing, circular or bring a second policy are told where they stand") {
+TEST_CASE(
+    "includes that are missing, circular or bring a second policy are told where they stand") {
     Files f;
     CHECK_FALSE(f.load("threads: 1\ninclude: [ nowhere.yaml ]\n").has_value());
     CHECK(f.complains("a.yaml:2:12: error: can't read the configuration nowhere.yaml"));
@@ -230,8 +241,12 @@ TEST_CASE("what show prints loads to the same, and shows the same again") {
         "  break_glass: { roles: [chief], require_reason: false }\n"
         "  rules:\n"
         "    - name: \"a: ${x:-b} $${c}\"\n"
-        "      match: { command: \"drop *\", not: { user: [x, y], tls: true }, any: [ { time: { outside: [\"Mon-Fri 08:00-18:00\"], zone: Europe/Berlin } }, { client: [10.0.0.0/8, local] } ] }\n"
-        "      action: { supervise: { max_rows: 5, max_fraction: 10%, max_rows_per_table: { \"public.*\": 3 }, max_rows_per_session: { rows: 9, window: 5m }, effects: total, catalog_changes: refuse, on_exceed: hold, lock_timeout: 2s } }\n"
+        "      match: { command: \"drop *\", not: { user: [x, y], tls: true }, any: [ { time: { "
+        "outside: [\"Mon-Fri 08:00-18:00\"], zone: Europe/Berlin } }, { client: [10.0.0.0/8, "
+        "local] } ] }\n"
+        "      action: { supervise: { max_rows: 5, max_fraction: 10%, max_rows_per_table: { "
+        "\"public.*\": 3 }, max_rows_per_session: { rows: 9, window: 5m }, effects: total, "
+        "catalog_changes: refuse, on_exceed: hold, lock_timeout: 2s } }\n"
         "      message: \"no {relations}: \\\"really\\\"\"\n"
         "      mode: observe\n");
     INFO(f.problems.text());
@@ -263,8 +278,13 @@ TEST_CASE("the JSON Schema is JSON and knows every setting and every condition")
         const std::string key(setting.key);
         const auto dot = key.find('.');
         INFO(key);
-        if (dot == std::string::npos) CHECK(properties.contains(key));
-        else CHECK(properties.at(key.substr(0, dot)).at("properties").as_object().contains(key.substr(dot + 1)));
+        if (dot == std::string::npos)
+            CHECK(properties.contains(key));
+        else
+            CHECK(properties.at(key.substr(0, dot))
+                      .at("properties")
+                      .as_object()
+                      .contains(key.substr(dot + 1)));
     }
     const auto& match = schema.at("$defs").at("match").at("properties").as_object();
     for (const auto& type : pgchaperone::policy::condition_types()) CHECK(match.contains(type.key));

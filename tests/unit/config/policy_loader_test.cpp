@@ -70,7 +70,8 @@ rules:
     action: hold
   - name: count-before-commit
     match: { any: [ { class: WRITE }, { opaque: true } ] }
-    action: { supervise: { max_rows: 1000, max_rows_per_transaction: 5000, effects: total, on_exceed: hold } }
+    action:
+      supervise: { max_rows: 1000, max_rows_per_transaction: 5000, effects: total, on_exceed: hold }
 )");
     CHECK(r.problems == "");
     REQUIRE(r.policy.rules.size() == 4);
@@ -116,24 +117,34 @@ TEST_CASE("mistakes in rules and actions are told") {
     refused(rule("{ class: DDL }", "{ supervise: { max_row: 5 } }"), "did you mean \"max_rows\"?");
     refused(rule("{ class: DDL }", "{ supervise: { max_rows: -1 } }"), "must be a whole number");
     refused(rule("{ class: DDL }", "{ supervise: { max_fraction: 120% } }"), "part of the rows");
-    refused(rule("{ class: DDL }", "{ supervise: { catalog_changes: refuse } }"), "add effects: total");
-    refused(rule("{ class: DDL }", "{ supervise: { max_rows: 1, hold: { wait: 1s } } }"), "add on_exceed: hold");
-    refused(rule("{ class: DDL }", "{ supervise: { max_rows_per_session: { rows: 5 } } }"), "needs rows and window");
+    refused(rule("{ class: DDL }", "{ supervise: { catalog_changes: refuse } }"),
+            "add effects: total");
+    refused(rule("{ class: DDL }", "{ supervise: { max_rows: 1, hold: { wait: 1s } } }"),
+            "add on_exceed: hold");
+    refused(rule("{ class: DDL }", "{ supervise: { max_rows_per_session: { rows: 5 } } }"),
+            "needs rows and window");
     refused(rule("{ class: DDL }", "{ hold: { wait: 2h } }"), "longer than ticket_ttl");
     refused(rule("{ class: DDL }", "{ hold: { approvals: 0 } }"), "from 1 to 10");
     refused(rule("{ class: DDL }", "{ hold: { wait: 60 } }"), "is not a duration");
     refused(rule("{ class: DDL }", "{ hold: {}, supervise: { max_rows: 1 } }"), "one action");
     refused("unparsable: { supervise: { max_rows: 1 } }", "can't be supervised");
-    refused("rules:\n  - { name: r, action: block, message: \"no {relation}\" }\n", "did you mean \"relations\"?");
-    refused("rules:\n  - { name: r, action: block }\n  - { name: r, match: { class: DDL }, action: block }\n", "a second rule with the name");
+    refused("rules:\n  - { name: r, action: block, message: \"no {relation}\" }\n",
+            "did you mean \"relations\"?");
+    refused(
+        "rules:\n  - { name: r, action: block }\n  - { name: r, match: { class: DDL }, action: "
+        "block }\n",
+        "a second rule with the name");
     refused("break_glass: {}", "needs roles");
     refused("presett: agent", "did you mean \"preset\"?");
 }
 
 TEST_CASE("several mistakes are told at once, each at its line and column") {
-    const Result r = load("mode: observ\nrules:\n  - name: a\n    match: { clas: DDL, usr: x }\n    action: allw\n  - name: b\n    action: block\n    mesage: x\n");
+    const Result r = load(
+        "mode: observ\nrules:\n  - name: a\n    match: { clas: DDL, usr: x }\n    action: allw\n  "
+        "- name: b\n    action: block\n    mesage: x\n");
     CHECK_FALSE(r.good);
-    for (const char* place : {"p.yaml:1:7:", "p.yaml:4:14:", "p.yaml:4:25:", "p.yaml:5:13:", "p.yaml:8:5:"}) {
+    for (const char* place :
+         {"p.yaml:1:7:", "p.yaml:4:14:", "p.yaml:4:25:", "p.yaml:5:13:", "p.yaml:8:5:"}) {
         CHECK_THAT(r.problems, ContainsSubstring(place));
     }
 }
@@ -157,11 +168,14 @@ TEST_CASE("every preset loads without a problem") {
     refused("preset: interactiv", "did you mean \"interactive\"?");
 }
 
-TEST_CASE("rules of one's own come before those of the preset, replace those of the same name, and switch off others") {
+TEST_CASE(
+    "rules of one's own come before those of the preset, replace those of the same name, and "
+    "switch off others") {
     const Result plain = load("preset: interactive");
     const Result r = load("disable: [no-table-locks]\ndefault: block\npreset: interactive\n" +
                           rule("{ user: dba }", "allow") +
-                          "  - name: no-unbounded-writes\n    match: { unbounded: true }\n    action: hold\napprovers: lead\n");
+                          "  - name: no-unbounded-writes\n    match: { unbounded: true }\n    "
+                          "action: hold\napprovers: lead\n");
     CHECK(r.problems == "");
     REQUIRE(r.policy.rules.size() == plain.policy.rules.size() - 2 + 2);
     CHECK(r.policy.rules[0].name == "r");
@@ -178,44 +192,60 @@ TEST_CASE("rules of one's own come before those of the preset, replace those of 
 TEST_CASE("files of rules are put in where they are included") {
     const std::map<std::string, std::string> files = {
         {"a.yaml", "- { name: a, match: { class: DDL }, action: block }\n- include: sub/b.yaml\n"},
-        {"sub/b.yaml", "rules: [ { name: b, match: { class: ROLE }, action: block }, { include: c.yaml } ]"},
+        {"sub/b.yaml",
+         "rules: [ { name: b, match: { class: ROLE }, action: block }, { include: c.yaml } ]"},
         {"sub/c.yaml", "- { name: c, match: { class: MISC }, action: block }\n"},
         {"loop.yaml", "- include: loop.yaml\n"},
         {"broken.yaml", "- { name: x, actoin: block }\n"}};
-    const Result r = load("rules:\n  - include: a.yaml\n  - { name: last, action: block }\n", files);
+    const Result r = load("rules:\n  - include: a.yaml\n  - { name: last, action: block }\n",
+                          files);
     CHECK(r.problems == "");
     REQUIRE(r.policy.rules.size() == 4);
     CHECK(r.policy.rules[1].name == "b");
     CHECK(r.policy.rules[2].name == "c");
     CHECK(r.policy.rules[2].place.file == "sub/c.yaml");
-    CHECK_THAT(load("rules: [ { include: loop.yaml } ]", files).problems, ContainsSubstring("includes itself"));
-    CHECK_THAT(load("rules: [ { include: none.yaml } ]", files).problems, ContainsSubstring("can't read none.yaml"));
-    CHECK_THAT(load("rules: [ { include: broken.yaml } ]", files).problems, ContainsSubstring("broken.yaml:1:14: error: unknown key"));
+    CHECK_THAT(load("rules: [ { include: loop.yaml } ]", files).problems,
+               ContainsSubstring("includes itself"));
+    CHECK_THAT(load("rules: [ { include: none.yaml } ]", files).problems,
+               ContainsSubstring("can't read none.yaml"));
+    CHECK_THAT(load("rules: [ { include: broken.yaml } ]", files).problems,
+               ContainsSubstring("broken.yaml:1:14: error: unknown key"));
 }
 
 TEST_CASE("a rule that can never be reached is told, as an error where it is the stricter one") {
-    const auto two = [](const std::string& first, const std::string& first_action, const std::string& second,
-                        const std::string& second_action) {
-        return load("approvers: x\nrules:\n  - name: first\n    match: " + first + "\n    action: " + first_action +
-                    "\n  - name: second\n    match: " + second + "\n    action: " + second_action + "\n");
+    const auto two = [](const std::string& first, const std::string& first_action,
+                        const std::string& second, const std::string& second_action) {
+        return load("approvers: x\nrules:\n  - name: first\n    match: " + first +
+                    "\n    action: " + first_action + "\n  - name: second\n    match: " + second +
+                    "\n    action: " + second_action + "\n");
     };
-    const Result covered = two("{ user: \"*\" }", "allow", "{ user: clerk, unbounded: true }", "block");
+    const Result covered = two("{ user: \"*\" }", "allow", "{ user: clerk, unbounded: true }",
+                               "block");
     CHECK_FALSE(covered.good);
     CHECK_THAT(covered.problems, ContainsSubstring("rule \"second\" can never be reached"));
     CHECK_THAT(covered.problems, ContainsSubstring("(p.yaml:3:5)"));
     CHECK_THAT(covered.problems, ContainsSubstring("move it before \"first\""));
-    CHECK(two("{ class: [WRITE, DDL] }", "block", "{ class: WRITE, user: x }", "allow").problems.find("warning") != std::string::npos);
-    CHECK(two("{ client: 10.0.0.0/8 }", "block", "{ client: 10.1.0.0/16 }", "block").problems != "");
-    CHECK(two("{ any: [ { class: WRITE }, { class: DDL } ] }", "block", "{ class: DDL }", "block").problems != "");
-    CHECK(two("{ not: { user: a } }", "block", "{ not: { user: [a, b] } }", "block").problems != "");
+    CHECK(two("{ class: [WRITE, DDL] }", "block", "{ class: WRITE, user: x }", "allow")
+              .problems.find("warning") != std::string::npos);
+    CHECK(two("{ client: 10.0.0.0/8 }", "block", "{ client: 10.1.0.0/16 }", "block").problems !=
+          "");
+    CHECK(two("{ any: [ { class: WRITE }, { class: DDL } ] }", "block", "{ class: DDL }", "block")
+              .problems != "");
+    CHECK(two("{ not: { user: a } }", "block", "{ not: { user: [a, b] } }", "block").problems !=
+          "");
     CHECK_FALSE(two("{ user: \"*\" }", "allow", "{ unbounded: true }", "block").good);
     // These can be reached.
     CHECK(two("{ command: SELECT }", "allow", "{ command: SELECT }", "block").problems == "");
     CHECK(two("{ user: clerk }", "block", "{ user: \"*\" }", "block").problems == "");
-    CHECK(two("{ not: { user: [a, b] } }", "block", "{ not: { user: a } }", "block").problems == "");
+    CHECK(two("{ not: { user: [a, b] } }", "block", "{ not: { user: a } }", "block").problems ==
+          "");
     CHECK(two("{ unbounded: true }", "block", "{ unbounded: false }", "block").problems == "");
-    CHECK_THAT(load("rules: [ { name: a, action: block }, { name: b, match: { class: DDL }, action: allow } ]").problems,
+    CHECK_THAT(load("rules: [ { name: a, action: block }, { name: b, match: { class: DDL }, "
+                    "action: allow } ]")
+                   .problems,
                ContainsSubstring("always applies"));
     // One that only observes covers nothing.
-    CHECK(load("rules: [ { name: a, action: block, mode: observe }, { name: b, match: { class: DDL }, action: block } ]").problems == "");
+    CHECK(load("rules: [ { name: a, action: block, mode: observe }, { name: b, match: { class: DDL "
+               "}, action: block } ]")
+              .problems == "");
 }

@@ -1,5 +1,5 @@
-#include "config/problems.h"
 #include "config/values.h"
+#include "config/problems.h"
 #include "support/catch.h"
 
 #include <limits>
@@ -14,7 +14,8 @@ TEST_CASE("endpoints are read and written as people write them") {
     CHECK(*parse_endpoint("/var/run/postgresql:5433") == Endpoint{"/var/run/postgresql", 5433});
     CHECK(parse_endpoint("/tmp")->unix_socket());
     CHECK(Endpoint{"::1", 5432}.text() == "[::1]:5432");
-    for (const char* wrong : {"", ":5432", "host:", "host:0", "host:65536", "host:5432x", "::1:5432", "[::1", "a b:1", "[::1]5432"}) {
+    for (const char* wrong : {"", ":5432", "host:", "host:0", "host:65536", "host:5432x",
+                              "::1:5432", "[::1", "a b:1", "[::1]5432"}) {
         INFO(wrong);
         CHECK_FALSE(parse_endpoint(wrong).has_value());
     }
@@ -27,7 +28,8 @@ TEST_CASE("durations need a unit and stay within a year") {
     CHECK(*parse_duration("5m") == 5min);
     CHECK(*parse_duration("2 h") == 2h);
     CHECK(*parse_duration("0s") == 0s);
-    for (const char* wrong : {"", "5", "s", "-1s", "1.5s", "5 weeks", "99999999999999999999s", "366d", "1s "}) {
+    for (const char* wrong :
+         {"", "5", "s", "-1s", "1.5s", "5 weeks", "99999999999999999999s", "366d", "1s "}) {
         INFO(wrong);
         CHECK_FALSE(parse_duration(wrong).has_value());
     }
@@ -43,7 +45,8 @@ TEST_CASE("counts may be grouped and stay within their range") {
     CHECK_FALSE(parse_count("-1", 0, 10).has_value());
     CHECK_FALSE(parse_count("_1", 0, 10).has_value());
     CHECK_FALSE(parse_count("", 0, 10).has_value());
-    CHECK_FALSE(parse_count("99999999999999999999", 0, std::numeric_limits<std::uint64_t>::max()).has_value());
+    CHECK_FALSE(parse_count("99999999999999999999", 0, std::numeric_limits<std::uint64_t>::max())
+                    .has_value());
 }
 
 TEST_CASE("a mistyped word is answered by the nearest one, and nonsense by none") {

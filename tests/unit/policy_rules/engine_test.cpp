@@ -23,7 +23,8 @@ struct Fixture {
     Moment moment;
 };
 
-const char* const guard = "rules: [ { name: no-unbounded-writes, match: { unbounded: true }, action: block } ]";
+const char* const
+    guard = "rules: [ { name: no-unbounded-writes, match: { unbounded: true }, action: block } ]";
 
 }  // namespace
 
@@ -38,7 +39,9 @@ TEST_CASE("an allowed statement is plainly allowed, at the first time and from t
     CHECK(f.engine.cache_size().texts == 1);
 }
 
-TEST_CASE("a blocked statement is blocked, at the first time and from the cache, each statement by itself") {
+TEST_CASE(
+    "a blocked statement is blocked, at the first time and from the cache, each statement by "
+    "itself") {
     Fixture f(guard);
     for (int i = 0; i < 3; ++i) {
         const Judgement j = f.judge("SELECT 1; DELETE FROM orders");
@@ -46,7 +49,8 @@ TEST_CASE("a blocked statement is blocked, at the first time and from the cache,
         CHECK(j.decisions[0].action == Action::allow);
         CHECK(j.decisions[1].action == Action::block);
         CHECK(j.decisions[1].rule == "no-unbounded-writes");
-        CHECK_THAT(j.decisions[1].refusal.detail, ContainsSubstring("Statement 2 of 2: DELETE FROM orders"));
+        CHECK_THAT(j.decisions[1].refusal.detail,
+                   ContainsSubstring("Statement 2 of 2: DELETE FROM orders"));
         CHECK_FALSE(j.decisions[1].depends_on_moment);
     }
 }
@@ -60,7 +64,8 @@ TEST_CASE("sessions that the policy tells apart are judged apart, with one cache
     other.user = "anna";
     CHECK(f.engine.judge(sql, f.lexical, other, f.moment).plainly_allowed());
     CHECK(f.judge(sql).decisions.size() == 1);
-    // The same session under a new name of its application, or another user with the same number of session.
+    // The same session under a new name of its application, or another user with the same number of
+    // session.
     other.revision = 1;
     other.user = "clerk";
     CHECK(f.engine.judge(sql, f.lexical, other, f.moment).decisions.size() == 1);
@@ -95,7 +100,9 @@ TEST_CASE("a reload that fails leaves the old policy in force and says why") {
 }
 
 TEST_CASE("what depends on the moment is judged anew each time") {
-    Fixture f("rules: [ { name: night, match: { class: WRITE, time: { inside: \"22:00-06:00\" } }, action: block } ]");
+    Fixture f(
+        "rules: [ { name: night, match: { class: WRITE, time: { inside: \"22:00-06:00\" } }, "
+        "action: block } ]");
     const char* sql = "DELETE FROM t WHERE id = 1";
     f.moment.now = *parse_time("2026-11-20T12:00");
     const Judgement day = f.judge(sql);
@@ -108,11 +115,14 @@ TEST_CASE("what depends on the moment is judged anew each time") {
     CHECK(f.judge(sql).decisions.at(0).action == Action::allow);
     CHECK(f.judge("SELECT 1").plainly_allowed());
     f.moment.now = *parse_time("2026-11-20T23:00");
-    CHECK(f.engine.judge_again(day.analysis, f.session, f.moment).decisions.at(0).action == Action::block);
+    CHECK(f.engine.judge_again(day.analysis, f.session, f.moment).decisions.at(0).action ==
+          Action::block);
 }
 
 TEST_CASE("what is remembered for one search_path or transaction state is not taken for another") {
-    Fixture f("rules: [ { name: a, match: { relation: \"archive.*\", in_transaction: false }, action: block } ]");
+    Fixture f(
+        "rules: [ { name: a, match: { relation: \"archive.*\", in_transaction: false }, action: "
+        "block } ]");
     const char* sql = "DELETE FROM orders WHERE id = 1";
     const auto action = [&] { return f.judge(sql).decisions.at(0).action; };
     for (int round = 0; round < 3; ++round) {
@@ -138,8 +148,10 @@ TEST_CASE("a session's own tables are judged apart from what is cached") {
 }
 
 TEST_CASE("what the host can't do yet becomes what is safe, in one place") {
-    const char* yaml = "rules: [ { name: s, match: { command: UPDATE }, action: { supervise: { max_rows: 10 } } }, "
-                       "{ name: h, match: { command: DELETE }, action: hold } ]";
+    const char* yaml =
+        "rules: [ { name: s, match: { command: UPDATE }, action: { supervise: { max_rows: 10 } } "
+        "}, "
+        "{ name: h, match: { command: DELETE }, action: hold } ]";
     Fixture poor(yaml);
     const Decision supervised = poor.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0);
     CHECK(supervised.action == Action::allow);
@@ -151,12 +163,14 @@ TEST_CASE("what the host can't do yet becomes what is safe, in one place") {
     CHECK(held.action == Action::block);
     CHECK_THAT(held.refusal.detail, ContainsSubstring("can't hold statements yet"));
     Fixture rich(yaml, {true, true});
-    CHECK(rich.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0).action == Action::supervise);
+    CHECK(rich.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0).action ==
+          Action::supervise);
     CHECK(rich.judge("DELETE FROM t WHERE id = 1").decisions.at(0).action == Action::hold);
 }
 
 TEST_CASE("under observe everything passes and is noted") {
-    Fixture f("{ mode: observe, rules: [ { name: r, match: { unbounded: true }, action: block } ] }");
+    Fixture f(
+        "{ mode: observe, rules: [ { name: r, match: { unbounded: true }, action: block } ] }");
     const Decision d = f.judge("DELETE FROM t").decisions.at(0);
     CHECK(d.observed);
     CHECK(d.action == Action::block);
@@ -202,7 +216,8 @@ TEST_CASE("the same bytes under other lexical settings are another text") {
 }
 
 TEST_CASE("fast-path calls are known for large objects and opaque for everything else") {
-    Fixture f("rules: [ { name: r, match: { command: FUNCTION CALL, opaque: true }, action: block } ]");
+    Fixture f(
+        "rules: [ { name: r, match: { command: FUNCTION CALL, opaque: true }, action: block } ]");
     CHECK(f.engine.judge_function_call(952, f.session, f.moment).plainly_allowed());
     const Judgement j = f.engine.judge_function_call(16384, f.session, f.moment);
     REQUIRE(j.decisions.size() == 1);
@@ -216,6 +231,7 @@ TEST_CASE("sessions beyond the table of known ones are still judged by their own
         SessionFacts s;
         s.id = id;
         s.user = id % 3 == 0 ? "bad" : "good";
-        REQUIRE(f.engine.judge("SELECT 1", f.lexical, s, f.moment).plainly_allowed() == (id % 3 != 0));
+        REQUIRE(f.engine.judge("SELECT 1", f.lexical, s, f.moment).plainly_allowed() ==
+                (id % 3 != 0));
     }
 }

@@ -90,7 +90,8 @@ TEST_CASE("conditions on the session, alone and together") {
     scene.session.client = *parse_client_address("10.1.2.3");
     CHECK(scene.decides("{ user: [clerk, \"dba_*\"] }"));
     CHECK_FALSE(scene.decides("{ user: [clerk] }"));
-    CHECK(scene.decides("{ database: shop, application_name: \"DBeaver*\", tls: true, client: 10.0.0.0/8 }"));
+    CHECK(scene.decides(
+        "{ database: shop, application_name: \"DBeaver*\", tls: true, client: 10.0.0.0/8 }"));
     CHECK_FALSE(scene.decides("{ database: shop, tls: false }"));
     CHECK(scene.decides("{ not: { user: clerk } }"));
     CHECK_FALSE(scene.decides("{ not: { user: \"dba_*\", database: shop } }"));
@@ -113,7 +114,8 @@ TEST_CASE("conditions on the moment make the decision depend on it") {
     scene.moment.in_transaction = true;
     CHECK(scene.decides("{ in_transaction: true }"));
     // A condition that already fails by the statement itself is never asked about the moment.
-    CHECK_FALSE(scene.outcome(policy(one_rule("{ time: { inside: \"Mon\" }, command: INSERT }"))).depends_on_moment());
+    CHECK_FALSE(scene.outcome(policy(one_rule("{ time: { inside: \"Mon\" }, command: INSERT }")))
+                    .depends_on_moment());
 }
 
 TEST_CASE("of what could not be read nothing is known, and only what holds anyhow applies") {
@@ -121,8 +123,9 @@ TEST_CASE("of what could not be read nothing is known, and only what holds anyho
     scene.facts.unparsable = {true, "syntax error"};
     scene.session.user = "clerk";
     scene.text = "DROP TABEL x";
-    for (const char* match : {"{ command: \"DROP *\" }", "{ not: { command: SELECT } }", "{ class: READ }",
-                              "{ opaque: true }", "{ opaque: false }", "{ relation: \"*\" }"}) {
+    for (const char* match :
+         {"{ command: \"DROP *\" }", "{ not: { command: SELECT } }", "{ class: READ }",
+          "{ opaque: true }", "{ opaque: false }", "{ relation: \"*\" }"}) {
         INFO(match);
         CHECK_FALSE(scene.decides(match));
         CHECK_FALSE(scene.decides(match, "allow"));
@@ -135,8 +138,9 @@ TEST_CASE("of what could not be read nothing is known, and only what holds anyho
 }
 
 TEST_CASE("the first rule that applies decides, and without one the default does") {
-    const Policy p = policy("rules: [ { name: a, match: { user: x }, action: block }, "
-                            "{ name: b, match: { command: DELETE }, action: allow }, { name: c, action: block } ]");
+    const Policy p = policy(
+        "rules: [ { name: a, match: { user: x }, action: block }, "
+        "{ name: b, match: { command: DELETE }, action: allow }, { name: c, action: block } ]");
     Scene scene = delete_from({"", "", "t"});
     CHECK(scene.outcome(p).rule == 1);
     scene.session.user = "x";
@@ -145,8 +149,9 @@ TEST_CASE("the first rule that applies decides, and without one the default does
 }
 
 TEST_CASE("an observed rule is noted and changes nothing") {
-    const Policy p = policy("rules: [ { name: a, match: { command: DELETE }, action: block, mode: observe }, "
-                            "{ name: b, match: { user: x }, action: block } ]");
+    const Policy p = policy(
+        "rules: [ { name: a, match: { command: DELETE }, action: block, mode: observe }, "
+        "{ name: b, match: { user: x }, action: block } ]");
     Scene scene = delete_from({"", "", "t"});
     CHECK(scene.outcome(p).rule == Outcome::by_default);
     CHECK(scene.outcome(p).observed == 0);
@@ -169,17 +174,19 @@ TEST_CASE("what a session does to its own tables is no harm, to others' it is") 
 }
 
 TEST_CASE("an explanation agrees with the evaluation, and names what kept a rule from applying") {
-    const Policy p = policy("rules: [ { name: a, match: { user: x, class: WRITE }, action: block }, "
-                            "{ name: b, match: { class: READ }, action: allow }, "
-                            "{ name: c, match: { any: [ { class: WRITE }, { opaque: true } ] }, action: hold }, "
-                            "{ name: d, action: block } ]");
+    const Policy p = policy(
+        "rules: [ { name: a, match: { user: x, class: WRITE }, action: block }, "
+        "{ name: b, match: { class: READ }, action: allow }, "
+        "{ name: c, match: { any: [ { class: WRITE }, { opaque: true } ] }, action: hold }, "
+        "{ name: d, action: block } ]");
     const Scene scene = select_with_delete({"", "", "orders"});
     const auto traces = explain(p, {scene.facts, scene.text, scene.session, scene.moment});
     REQUIRE(traces.size() == 4);
     CHECK_FALSE(traces[0].applies);
     CHECK_THAT(traces[0].because, Catch::Matchers::ContainsSubstring("user: x"));
     CHECK_FALSE(traces[1].applies);
-    CHECK_THAT(traces[1].because, Catch::Matchers::ContainsSubstring("an allowing rule needs all of it"));
+    CHECK_THAT(traces[1].because,
+               Catch::Matchers::ContainsSubstring("an allowing rule needs all of it"));
     CHECK(traces[2].applies);
     CHECK(traces[2].reached);
     CHECK(traces[3].applies);

@@ -6,7 +6,8 @@ using namespace pgchaperone::policy;
 
 namespace {
 
-Truth match(const char* pattern, const char* schema, const char* name, const std::vector<std::string>* path = nullptr) {
+Truth match(const char* pattern, const char* schema, const char* name,
+            const std::vector<std::string>* path = nullptr) {
     const auto parsed = NamePattern::parse(pattern);
     INFO(pattern);
     REQUIRE(parsed.has_value());
@@ -69,8 +70,11 @@ TEST_CASE("a pattern without schema matches in every schema, one with a schema o
     CHECK(match("shop.public.orders", "public", "orders") == Truth::yes);
 }
 
-TEST_CASE("what an unqualified name means comes from the search_path where it is known, and is open where not") {
-    const std::vector<std::string> one = {"public"}, other = {"archive"}, both = {"archive", "public"};
+TEST_CASE(
+    "what an unqualified name means comes from the search_path where it is known, and is open "
+    "where not") {
+    const std::vector<std::string> one = {"public"}, other = {"archive"},
+                                   both = {"archive", "public"};
     CHECK(match("public.orders", "", "orders") == Truth::maybe);
     CHECK(match("public.orders", "", "orders", &one) == Truth::yes);
     CHECK(match("public.orders", "", "orders", &other) == Truth::no);
@@ -103,7 +107,8 @@ TEST_CASE("networks contain addresses of their own family and IPv4 written as IP
 }
 
 TEST_CASE("networks that can't be meant are refused with a reason") {
-    for (const char* wrong : {"10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "fd00::/129", "example.com", "", "10.0.0.0/-1"}) {
+    for (const char* wrong : {"10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "fd00::/129",
+                              "example.com", "", "10.0.0.0/-1"}) {
         INFO(wrong);
         CHECK_FALSE(Network::parse(wrong).has_value());
     }

@@ -37,7 +37,8 @@ struct Scene {
     std::string text;
 
     Outcome outcome(const Policy& p) const {
-        return evaluate(p, {facts, text, session, moment}, answer_session_conditions(p, session), nullptr);
+        return evaluate(p, {facts, text, session, moment}, answer_session_conditions(p, session),
+                        nullptr);
     }
     bool decides(const Policy& p) const { return outcome(p).rule == 0; }
     bool decides(const std::string& match, const std::string& action = "block") const {

@@ -9,7 +9,8 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 Refusal refused(const Policy& p, const Scene& scene, Position position = {}) {
-    return refusal(p, scene.outcome(p), {scene.facts, scene.text, scene.session, scene.moment}, position);
+    return refusal(p, scene.outcome(p), {scene.facts, scene.text, scene.session, scene.moment},
+                   position);
 }
 
 }  // namespace
@@ -17,10 +18,15 @@ Refusal refused(const Policy& p, const Scene& scene, Position position = {}) {
 TEST_CASE("a refusal names the rule, what would happen and the way forward") {
     Scene scene = delete_from({"", "public", "orders"});
     scene.facts.unbounded = {true, "has no WHERE"};
-    const Refusal r = refused(policy("rules: [ { name: no-unbounded-writes, match: { unbounded: true }, action: block } ]"), scene);
+    const Refusal r = refused(
+        policy(
+            "rules: [ { name: no-unbounded-writes, match: { unbounded: true }, action: block } ]"),
+        scene);
     CHECK(r.sqlstate == "42501");
-    CHECK(r.message == "pgchaperone: rule \"no-unbounded-writes\" blocked this DELETE: it has no WHERE and would touch "
-                       "every row of public.orders");
+    CHECK(r.message ==
+          "pgchaperone: rule \"no-unbounded-writes\" blocked this DELETE: it has no WHERE and "
+          "would touch "
+          "every row of public.orders");
     CHECK(r.detail == "It has no WHERE and would touch every row of public.orders.");
     CHECK_THAT(r.hint, ContainsSubstring("Add a WHERE"));
     CHECK_THAT(r.hint, ContainsSubstring("Nothing was changed"));
@@ -38,11 +44,14 @@ TEST_CASE("a rule's own words replace the reason, with placeholders filled in") 
     scene.session.database = "shop";
     scene.session.client.text = "10.0.0.1";
     const Refusal r = refused(policy("rules: [ { name: r, action: block, "
-                                     "message: \"{user}@{database} from {client}: {command} on {relations} {not a placeholder}\", "
+                                     "message: \"{user}@{database} from {client}: {command} on "
+                                     "{relations} {not a placeholder}\", "
                                      "hint: \"ask about {rule}\" } ]"),
                               scene);
-    CHECK(r.message == "pgchaperone: rule \"r\" blocked this DELETE: clerk@shop from 10.0.0.1: DELETE on \"Orders\" "
-                       "{not a placeholder}");
+    CHECK(r.message ==
+          "pgchaperone: rule \"r\" blocked this DELETE: clerk@shop from 10.0.0.1: DELETE on "
+          "\"Orders\" "
+          "{not a placeholder}");
     CHECK(r.hint == "ask about r Nothing was changed.");
 }
 
@@ -56,19 +65,24 @@ TEST_CASE("what can't be read is refused with the parser's reason") {
 
 TEST_CASE("the first words are one line of good text, cut at a word") {
     CHECK(first_words("  -- x\n SELECT   1\n  FROM t  ") == "SELECT 1 FROM t");
-    CHECK(first_words("SELECT a, b, c FROM a_rather_long_table WHERE id = 1", 20) == "SELECT a, b, c FROM ...");
-    CHECK(first_words("SELECT '\xff\x01'") == "SELECT '?" "?'");
+    CHECK(first_words("SELECT a, b, c FROM a_rather_long_table WHERE id = 1", 20) ==
+          "SELECT a, b, c FROM ...");
+    CHECK(first_words("SELECT '\xff\x01'") ==
+          "SELECT '?"
+          "?'");
     CHECK(first_words("SELECT 'ü'") == "SELECT 'ü'");
     CHECK(first_words("") == "");
     CHECK(first_words(std::string(100, 'x'), 10) == "xxxxxxxxxx ...");
 }
 
 TEST_CASE("the tail of a statement that was cut in two is recognised by its first word") {
-    for (const char* tail : {"WHERE id = 42", "  where id=42;", "\n-- x\nAND a = 1", "/* /* nested */ */ or true", "AND", "where(id=1)"}) {
+    for (const char* tail : {"WHERE id = 42", "  where id=42;", "\n-- x\nAND a = 1",
+                             "/* /* nested */ */ or true", "AND", "where(id=1)"}) {
         INFO(tail);
         CHECK(begins_like_a_cut_off_tail(tail));
     }
-    for (const char* other : {"", "SELECT 1", "ORDER BY x", "wherever", "and_then", "\"where\"", "-- WHERE", "/* WHERE"}) {
+    for (const char* other : {"", "SELECT 1", "ORDER BY x", "wherever", "and_then", "\"where\"",
+                              "-- WHERE", "/* WHERE"}) {
         INFO(other);
         CHECK_FALSE(begins_like_a_cut_off_tail(other));
     }

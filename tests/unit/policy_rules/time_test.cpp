@@ -87,14 +87,16 @@ TEST_CASE("the answer holds until the time that it names, and no longer") {
 }
 
 TEST_CASE("windows and times that can't be meant are refused") {
-    for (const char* wrong : {"", "Mo", "Mon-", "08:00", "8:00-18:00", "25:00-26:00", "08:00-08:00", "08:60-09:00",
-                              "24:00-06:00", "Mon-Fri-Sun", "08:00-18:00 Mon", "Monday Funday"}) {
+    for (const char* wrong :
+         {"", "Mo", "Mon-", "08:00", "8:00-18:00", "25:00-26:00", "08:00-08:00", "08:60-09:00",
+          "24:00-06:00", "Mon-Fri-Sun", "08:00-18:00 Mon", "Monday Funday"}) {
         INFO(wrong);
         CHECK_FALSE(TimeWindow::parse({wrong}, "UTC").has_value());
     }
     CHECK_FALSE(TimeWindow::parse({}, "UTC").has_value());
     CHECK_FALSE(TimeWindow::parse({"Mon"}, "Europe/Nowhere").has_value());
-    for (const char* wrong : {"", "yesterday", "2026-13-01", "2026-01-01T25:00", "2026-01-01T10:00 or so"}) {
+    for (const char* wrong :
+         {"", "yesterday", "2026-13-01", "2026-01-01T25:00", "2026-01-01T10:00 or so"}) {
         INFO(wrong);
         CHECK_FALSE(parse_time(wrong).has_value());
     }
