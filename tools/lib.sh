@@ -108,7 +108,8 @@ build_preset() {
     log=$root/build/$preset.log
     (
         cd "$root"
-        if [ ! -f "build/$preset/build.ninja" ]; then
+        # Ninja asks CMake again when a CMakeLists.txt has changed, but knows nothing of presets.
+        if [ ! "build/$preset/build.ninja" -nt CMakePresets.json ]; then
             cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
         fi
         if [ "${verbose:-0}" = 1 ] || [ -t 2 ]; then
