@@ -43,7 +43,8 @@ constexpr std::array replication_commands = {
     ReplicationCommand{"BASE_BACKUP", "copies the whole server"},
     ReplicationCommand{"UPLOAD_MANIFEST", "prepares a copy of the whole server"},
     ReplicationCommand{"START_REPLICATION", "streams everybody's changes"},
-    ReplicationCommand{"CREATE_REPLICATION_SLOT", "makes the server keep its log until somebody takes it"},
+    ReplicationCommand{"CREATE_REPLICATION_SLOT",
+                       "makes the server keep its log until somebody takes it"},
     ReplicationCommand{"ALTER_REPLICATION_SLOT", "changes replication"},
     ReplicationCommand{"DROP_REPLICATION_SLOT", "ends a replication for good"},
 };
@@ -52,15 +53,16 @@ constexpr std::array replication_commands = {
 const ReplicationCommand* replication_command(std::string_view sql) {
     const auto [from, to] = without_space(sql);
     std::size_t end = from;
-    while (end < to && (std::isalnum(static_cast<unsigned char>(sql[end])) != 0 || sql[end] == '_')) {
+    while (end < to &&
+           (std::isalnum(static_cast<unsigned char>(sql[end])) != 0 || sql[end] == '_')) {
         ++end;
     }
     std::string word(sql.substr(from, end - from));
     std::transform(word.begin(), word.end(), word.begin(),
                    [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-    const auto found =
-        std::find_if(replication_commands.begin(), replication_commands.end(),
-                     [&](const ReplicationCommand& each) { return each.word == word; });
+    const auto found = std::find_if(
+        replication_commands.begin(), replication_commands.end(),
+        [&](const ReplicationCommand& each) { return each.word == word; });
     return found != replication_commands.end() ? &*found : nullptr;
 }
 
@@ -120,8 +122,8 @@ void read_statements(std::string_view sql, const ReadableText& readable, Analysi
 void analyze_into(std::string_view sql, const LexicalSettings& lexical, bool replication,
                   const AnalyzerLimits& limits, Analysis& out) {
     if (sql.size() > limits.text_bytes) {
-        out.statements = {unreadable(sql, "it is larger than " + std::to_string(limits.text_bytes) +
-                                              " bytes")};
+        out.statements = {
+            unreadable(sql, "it is larger than " + std::to_string(limits.text_bytes) + " bytes")};
         return;
     }
     out.text = sql;

@@ -15,9 +15,10 @@ namespace pgchaperone::policy {
 
 namespace {
 
-// What an expression depends on. `own` is the target's own row. A name without a qualifier that may belong
-// either to the target or to another relation is `ambiguous`. `outside` is what comes from neither: a
-// parameter, a variable, a query of its own. `sources` are the other relations of the same query, by bit.
+// What an expression depends on. `own` is the target's own row. A name without a qualifier that may
+// belong either to the target or to another relation is `ambiguous`. `outside` is what comes from
+// neither: a parameter, a variable, a query of its own. `sources` are the other relations of the
+// same query, by bit.
 struct Dependencies {
     bool own = false;
     bool ambiguous = false;
@@ -35,19 +36,16 @@ enum class Effect : std::uint8_t { never, open, bound };
 
 struct Verdict {
     Effect effect = Effect::open;
-    // While the effect is open: the sources to which the target's row is tied although they are the whole
-    // target once more (which bounds nothing unless they are restricted), and the sources restricted here.
+    // While the effect is open: the sources to which the target's row is tied although they are the
+    // whole target once more (which bounds nothing unless they are restricted), and the sources
+    // restricted here.
     std::uint64_t ties = 0;
     std::uint64_t restricts = 0;
     std::string_view reason;
 };
 
-Verdict bound() {
-    return {Effect::bound, 0, 0, {}};
-}
-Verdict never() {
-    return {Effect::never, 0, 0, {}};
-}
+Verdict bound() { return {Effect::bound, 0, 0, {}}; }
+Verdict never() { return {Effect::never, 0, 0, {}}; }
 Verdict open(std::string_view reason, std::uint64_t ties = 0, std::uint64_t restricts = 0) {
     return {Effect::open, ties, restricts, reason};
 }
@@ -56,7 +54,8 @@ constexpr std::string_view no_where = "has no WHERE";
 constexpr std::string_view always_true = "has a WHERE that is always true";
 constexpr std::string_view row_independent = "has a WHERE that does not depend on the row";
 constexpr std::string_view compares_itself = "has a WHERE that compares the row only with itself";
-constexpr std::string_view not_null_only = "has a WHERE that only asks for values that are not null";
+constexpr std::string_view
+    not_null_only = "has a WHERE that only asks for values that are not null";
 constexpr std::string_view matches_all = "has a WHERE that matches every value";
 constexpr std::string_view whole_again = "has a WHERE that only looks rows up in the same table";
 constexpr std::string_view covers_all = "has a WHERE whose alternatives leave no row out";
@@ -211,7 +210,10 @@ class Judge {
 public:
     Judge(std::string_view schema, std::string_view relation, std::string_view name,
           const BoundsScope& scope)
-        : scope_(scope), target_schema_(schema), target_relation_(relation), own_names_{name},
+        : scope_(scope),
+          target_schema_(schema),
+          target_relation_(relation),
+          own_names_{name},
           visible_queries_(scope.queries != nullptr ? scope.queries->size() : 0),
           being_read_(std::make_shared<std::vector<std::size_t>>()) {
         levels_.emplace_back();
@@ -256,7 +258,8 @@ public:
             return bound();
         }
         const bool right_says_more = left.reason == always_true || left.reason == no_where ||
-                                     (left.reason == row_independent && right.reason != always_true);
+                                     (left.reason == row_independent &&
+                                      right.reason != always_true);
         return open(right_says_more && !right.reason.empty() ? right.reason : left.reason,
                     left.ties | right.ties, left.restricts | right.restricts);
     }
@@ -277,7 +280,8 @@ public:
 private:
     using Level = std::vector<Source>;
 
-    // One alternative of a disjunction: a condition, or a comparison that stands in none (id IN (1, 2)).
+    // One alternative of a disjunction: a condition, or a comparison that stands in none (id IN (1,
+    // 2)).
     struct Term {
         Json left;
         bool negated = false;
@@ -286,7 +290,8 @@ private:
     };
 
     Verdict settled(const Verdict& verdict) const {
-        if (verdict.effect == Effect::open && (verdict.ties & (verdict.restricts | ~copies_)) != 0) {
+        if (verdict.effect == Effect::open &&
+            (verdict.ties & (verdict.restricts | ~copies_)) != 0) {
             return bound();
         }
         return verdict;
@@ -297,7 +302,8 @@ private:
     bool query_copies_target(std::size_t index);
     std::optional<Source> source_of(const Json& leaf);
     bool has_sources() const {
-        return std::any_of(levels_.begin(), levels_.end(), [](const Level& l) { return !l.empty(); });
+        return std::any_of(levels_.begin(), levels_.end(),
+                           [](const Level& l) { return !l.empty(); });
     }
     std::uint64_t visible_sources() const;
 
@@ -333,7 +339,8 @@ private:
     std::optional<Constant> fold_operator(const JsonObject& body);
     std::optional<Constant> fold_case(const JsonObject& body);
     std::optional<Constant> pattern(const Json& expression);
-    std::optional<Constant> under_casts(const Json& expression, const std::optional<Constant>& folded);
+    std::optional<Constant> under_casts(const Json& expression,
+                                        const std::optional<Constant>& folded);
 
     Verdict any_of(const std::vector<Term>& terms);
     Verdict judge_term(const Term& term);
@@ -346,7 +353,8 @@ private:
     Verdict judge_rows(std::string_view op, const Items& left, const Items& right, bool negated);
     Verdict judge_elements(std::string_view op, const Json& left, const Items& elements, bool any,
                            bool negated);
-    Verdict judge_array(std::string_view op, const Json& left, const Json& right, bool any, bool negated);
+    Verdict judge_array(std::string_view op, const Json& left, const Json& right, bool any,
+                        bool negated);
     Verdict judge_between(const Json& left, const Json& right, bool symmetric, bool negated);
     Verdict judge_is_null(const Json& argument, bool negated);
     Verdict judge_boolean_test(const JsonObject& body, bool negated);
@@ -359,7 +367,8 @@ private:
     Verdict tie(std::uint64_t sources) const {
         return (sources & ~copies_) != 0 ? bound() : open(whole_again, sources);
     }
-    bool matches_all_values(std::string_view op, const Json& left, const std::optional<Constant>& right);
+    bool matches_all_values(std::string_view op, const Json& left,
+                            const std::optional<Constant>& right);
     bool always_empty(const JsonObject& select);
     bool falls_back_to(const Json& expression, const Json& value);
 
@@ -478,7 +487,8 @@ bool Judge::copies_target(const JsonObject& select) {
     if (const auto limit = field(select, "limitCount")) {
         const auto value = fold(*limit);
         const auto found = dependencies(*limit);
-        if (value ? !value->is_null() : found.outside && !found.copies_target && !is_predicate(*limit)) {
+        if (value ? !value->is_null()
+                  : found.outside && !found.copies_target && !is_predicate(*limit)) {
             return false;
         }
     }
@@ -490,7 +500,8 @@ bool Judge::copies_target(const JsonObject& select) {
         // Is the copy bounded where it stands? There, it is the target, and so is the row outside.
         const auto node = as_node(item);
         const auto alias = object_field(node->body, "alias");
-        const auto name = alias ? text_field(*alias, "aliasname") : text_field(node->body, "relname");
+        const auto name = alias ? text_field(*alias, "aliasname")
+                                : text_field(node->body, "relname");
         Judge inner(target_schema_, target_relation_, name, scope_);
         inner.aliased_ = true;
         inner.depth_ = depth_ + 1;
@@ -529,7 +540,8 @@ std::optional<Source> Judge::source_of(const Json& leaf) {
     } else if (node->type == "RangeTableSample") {
         if (const auto relation = node_field(node->body, "relation")) {
             const auto inner = object_field(relation->body, "alias");
-            source.name = inner ? text_field(*inner, "aliasname") : text_field(relation->body, "relname");
+            source.name = inner ? text_field(*inner, "aliasname")
+                                : text_field(relation->body, "relname");
         }
     } else if (node->type == "RangeFunction") {
         // Without an alias the function's name is the relation's.
@@ -704,7 +716,8 @@ void Judge::depend_on(const Json& expression, Dependencies& out) {
     }
 }
 
-// The expression without positions, its own columns by their bare names: equal texts mean equal values.
+// The expression without positions, its own columns by their bare names: equal texts mean equal
+// values.
 void Judge::write_canonical(const Json& expression, std::string& out) {
     if (!spend()) {
         return;
@@ -784,8 +797,9 @@ std::optional<Constant> Judge::fold_operator(const JsonObject& body) {
                 return Constant::make((a->is_null() != b->is_null()) == (kind == "AEXPR_DISTINCT"));
             }
             const auto order = compare(*a, *b);
-            return order ? std::optional(Constant::make((*order != 0) == (kind == "AEXPR_DISTINCT")))
-                         : std::nullopt;
+            return order
+                       ? std::optional(Constant::make((*order != 0) == (kind == "AEXPR_DISTINCT")))
+                       : std::nullopt;
         }
     } else if (kind == "AEXPR_NULLIF") {
         if (a && b && !a->is_null() && !b->is_null()) {
@@ -960,7 +974,8 @@ std::optional<Constant> Judge::under_casts(const Json& expression,
         return folded;
     }
     const auto node = as_node(expression);
-    const auto argument = node && node->type == "TypeCast" ? field(node->body, "arg") : std::nullopt;
+    const auto argument = node && node->type == "TypeCast" ? field(node->body, "arg")
+                                                           : std::nullopt;
     return argument ? under_casts(*argument, fold(*argument)) : std::nullopt;
 }
 
@@ -1049,9 +1064,9 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
     const auto node = as_node(left);
     if (node && node->type == "FuncCall") {
         constexpr std::array never_negative = {
-            "length",     "char_length",  "character_length", "octet_length",   "bit_length",
-            "abs",        "cardinality",  "pg_column_size",   "num_nulls",      "num_nonnulls",
-            "strpos",     "position",     "textlen",          "jsonb_array_length", "json_array_length"};
+            "length", "char_length", "character_length", "octet_length",       "bit_length",
+            "abs",    "cardinality", "pg_column_size",   "num_nulls",          "num_nonnulls",
+            "strpos", "position",    "textlen",          "jsonb_array_length", "json_array_length"};
         const auto name = last_name(items_field(node->body, "funcname"));
         if (std::find(never_negative.begin(), never_negative.end(), name) != never_negative.end()) {
             return (op == ">=" && right->number <= 0) || (op == ">" && right->number < 0) ||
@@ -1068,8 +1083,7 @@ bool Judge::always_empty(const JsonObject& select) {
         if (op == "SETOP_UNION") {
             return always_empty(*left) && right && always_empty(*right);
         }
-        return always_empty(*left) ||
-               (op == "SETOP_INTERSECT" && right && always_empty(*right));
+        return always_empty(*left) || (op == "SETOP_INTERSECT" && right && always_empty(*right));
     }
     if (const auto limit = field(select, "limitCount")) {
         const auto value = fold(*limit);
@@ -1122,7 +1136,8 @@ Verdict Judge::any_of(const std::vector<Term>& terms) {
 }
 
 // Whether alternatives that are each a bound leave no row out: "a OR NOT a", "x < 5 OR x >= 5",
-// "x IN (true, false)", "x <> 1 OR x <> 2". Values are tried at and between the constants that are named.
+// "x IN (true, false)", "x <> 1 OR x <> 2". Values are tried at and between the constants that are
+// named.
 bool Judge::covers_everything(const std::vector<Term>& terms) {
     constexpr std::size_t most_terms = 64;
     if (terms.size() > most_terms) {
@@ -1201,10 +1216,12 @@ bool Judge::covers_everything(const std::vector<Term>& terms) {
         }
         const bool booleans = std::all_of(values.begin(), values.end(), [](const Constant& c) {
             return c.kind == Constant::Kind::boolean ||
-                   (c.untyped && (c.text == "t" || c.text == "f" || c.text == "true" || c.text == "false"));
+                   (c.untyped &&
+                    (c.text == "t" || c.text == "f" || c.text == "true" || c.text == "false"));
         });
-        std::sort(values.begin(), values.end(),
-                  [](const Constant& a, const Constant& b) { return compare(a, b).value_or(0) < 0; });
+        std::sort(values.begin(), values.end(), [](const Constant& a, const Constant& b) {
+            return compare(a, b).value_or(0) < 0;
+        });
         const auto place = [&](const Constant& value) {
             for (std::size_t i = 0; i < values.size(); ++i) {
                 if (compare(values[i], value) == 0) {
@@ -1281,7 +1298,8 @@ Verdict Judge::judge_boolean(const JsonObject& body, bool negated) {
     return any_of(terms);
 }
 
-Verdict Judge::judge_rows(std::string_view op, const Items& left, const Items& right, bool negated) {
+Verdict Judge::judge_rows(std::string_view op, const Items& left, const Items& right,
+                          bool negated) {
     std::vector<Json> l;
     std::vector<Json> r;
     for (const Json item : left) {
@@ -1323,8 +1341,8 @@ Verdict Judge::judge_rows(std::string_view op, const Items& left, const Items& r
     return open(row_independent);
 }
 
-Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Json& right, bool negated,
-                                bool one_row) {
+Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Json& right,
+                                bool negated, bool one_row) {
     if (const auto positive = positive_of(op); !positive.empty()) {
         return judge_comparison(positive, left, right, !negated, one_row);
     }
@@ -1332,8 +1350,8 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     const auto right_node = as_node(right);
     if (left_node && right_node && left_node->type == "RowExpr" && right_node->type == "RowExpr" &&
         is_comparison(op)) {
-        return judge_rows(op, items_field(left_node->body, "args"), items_field(right_node->body, "args"),
-                          negated);
+        return judge_rows(op, items_field(left_node->body, "args"),
+                          items_field(right_node->body, "args"), negated);
     }
     const auto a = fold(left);
     const auto b = pattern(right);
@@ -1364,7 +1382,7 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
         }
         if ((l.outside || r.outside) && !l.copies_target && !r.copies_target) {
             return falls_back_to(left, right) || falls_back_to(right, left) ? open(compares_itself)
-                                                                             : bound();
+                                                                            : bound();
         }
         if (l.copies_target || r.copies_target) {
             return open(whole_again);
@@ -1381,7 +1399,8 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
                 return tie(sources);
             }
             if (l.ambiguous && r.ambiguous) {
-                return canonical(left) == canonical(right) ? open(compares_itself) : tie(visible_sources());
+                return canonical(left) == canonical(right) ? open(compares_itself)
+                                                           : tie(visible_sources());
             }
             return open(not_tied, 0, visible_sources());
         }
@@ -1401,13 +1420,19 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     const auto constant = under_casts(mirrored ? left : right, mirrored ? a : b);
     std::string_view relation = mirrored ? mirror_of(op) : op;
     if (other.copies_target) {
-        // One row of the target, found by a query of its own, is a bound; everything on one side of it not.
-        return one_row && (relation == "=") != negated && relation == "=" && [&] {
-            const auto node = as_node(mirrored ? left : right);
-            const auto select = node && node->type == "SubLink" ? node_field(node->body, "subselect")
-                                                                : std::nullopt;
-            return select && select->type == "SelectStmt" && !other.own && is_one_aggregate(select->body);
-        }() ? bound() : open(whole_again);
+        // One row of the target, found by a query of its own, is a bound; everything on one side of
+        // it not.
+        return one_row && (relation == "=") != negated && relation == "=" &&
+                       [&] {
+                           const auto node = as_node(mirrored ? left : right);
+                           const auto select = node && node->type == "SubLink"
+                                                   ? node_field(node->body, "subselect")
+                                                   : std::nullopt;
+                           return select && select->type == "SelectStmt" && !other.own &&
+                                  is_one_aggregate(select->body);
+                       }()
+                   ? bound()
+                   : open(whole_again);
     }
     if (other.sources != 0) {
         return tie(other.sources);
@@ -1433,8 +1458,8 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     return bound();
 }
 
-Verdict Judge::judge_elements(std::string_view op, const Json& left, const Items& elements, bool any,
-                              bool negated) {
+Verdict Judge::judge_elements(std::string_view op, const Json& left, const Items& elements,
+                              bool any, bool negated) {
     std::vector<Term> terms;
     for (const Json element : elements) {
         terms.push_back({left, negated, op, element});
@@ -1485,7 +1510,8 @@ Verdict Judge::judge_array(std::string_view op, const Json& left, const Json& ri
                 return any == negated ? open(always_true) : never();
             }
             // x <> ANY of two different values: no x is left out.
-            const bool differs_from_any = (op == "<>" && any && !negated) || (op == "=" && !any && negated);
+            const bool differs_from_any = (op == "<>" && any && !negated) ||
+                                          (op == "=" && !any && negated);
             if (differs_from_any && text.find(',') != std::string_view::npos) {
                 return open(covers_all);
             }
@@ -1677,14 +1703,14 @@ Verdict Judge::judge_exists(const JsonObject& select, bool negated) {
     for (const Json& join : leaves.conditions) {
         all = both(all, judge(join, false));
     }
-    // A copy of the target inside a query in FROM keeps what it is tied to: settle it while it is known.
+    // A copy of the target inside a query in FROM keeps what it is tied to: settle it while it is
+    // known.
     const Verdict settled_here = settled(all);
     levels_.pop_back();
     if (negated) {
-        return settled_here.effect == Effect::never ? open(always_true)
-               : settled_here.effect == Effect::bound || all.ties != 0
-                   ? bound()
-                   : open(row_independent);
+        return settled_here.effect == Effect::never                    ? open(always_true)
+               : settled_here.effect == Effect::bound || all.ties != 0 ? bound()
+                                                                       : open(row_independent);
     }
     if (settled_here.effect != Effect::open) {
         return settled_here;
@@ -1794,7 +1820,9 @@ Verdict Judge::judge_sublink(const JsonObject& body, bool negated) {
     if (!found.own) {
         return open(row_independent);
     }
-    return found.copies_target ? open(whole_again) : found.outside ? bound() : open(compares_itself);
+    return found.copies_target ? open(whole_again)
+           : found.outside     ? bound()
+                               : open(compares_itself);
 }
 
 // A value that is a condition by itself: a boolean column.
@@ -1820,19 +1848,42 @@ Verdict Judge::judge_function(const JsonObject& body, bool negated) {
         std::string_view op;
     };
     // Functions that are an operator by another name.
-    constexpr std::array spellings = {
-        Spelling{"like", "~~"},         Spelling{"textlike", "~~"},      Spelling{"notlike", "!~~"},
-        Spelling{"textnlike", "!~~"},   Spelling{"texticlike", "~~*"},   Spelling{"texticnlike", "!~~*"},
-        Spelling{"textregexeq", "~"},   Spelling{"textregexne", "!~"},   Spelling{"regexp_like", "~"},
-        Spelling{"starts_with", "^@"},  Spelling{"textregexeq", "~"},    Spelling{"texticregexeq", "~*"},
-        Spelling{"booleq", "="},        Spelling{"boolne", "<>"},        Spelling{"jsonb_contains", "@>"},
-        Spelling{"arraycontains", "@>"}, Spelling{"jsonb_path_exists", "@?"}, Spelling{"xideq", "="},
-        Spelling{"int4eq", "="},        Spelling{"int4ne", "<>"},        Spelling{"int4ge", ">="},
-        Spelling{"int4gt", ">"},        Spelling{"int4le", "<="},        Spelling{"int4lt", "<"},
-        Spelling{"int8eq", "="},        Spelling{"int8ne", "<>"},        Spelling{"int8ge", ">="},
-        Spelling{"int8gt", ">"},        Spelling{"int8le", "<="},        Spelling{"int8lt", "<"},
-        Spelling{"texteq", "="},        Spelling{"textne", "<>"},        Spelling{"text_ge", ">="},
-        Spelling{"text_gt", ">"},       Spelling{"text_le", "<="},       Spelling{"text_lt", "<"}};
+    constexpr std::array spellings = {Spelling{"like", "~~"},
+                                      Spelling{"textlike", "~~"},
+                                      Spelling{"notlike", "!~~"},
+                                      Spelling{"textnlike", "!~~"},
+                                      Spelling{"texticlike", "~~*"},
+                                      Spelling{"texticnlike", "!~~*"},
+                                      Spelling{"textregexeq", "~"},
+                                      Spelling{"textregexne", "!~"},
+                                      Spelling{"regexp_like", "~"},
+                                      Spelling{"starts_with", "^@"},
+                                      Spelling{"textregexeq", "~"},
+                                      Spelling{"texticregexeq", "~*"},
+                                      Spelling{"booleq", "="},
+                                      Spelling{"boolne", "<>"},
+                                      Spelling{"jsonb_contains", "@>"},
+                                      Spelling{"arraycontains", "@>"},
+                                      Spelling{"jsonb_path_exists", "@?"},
+                                      Spelling{"xideq", "="},
+                                      Spelling{"int4eq", "="},
+                                      Spelling{"int4ne", "<>"},
+                                      Spelling{"int4ge", ">="},
+                                      Spelling{"int4gt", ">"},
+                                      Spelling{"int4le", "<="},
+                                      Spelling{"int4lt", "<"},
+                                      Spelling{"int8eq", "="},
+                                      Spelling{"int8ne", "<>"},
+                                      Spelling{"int8ge", ">="},
+                                      Spelling{"int8gt", ">"},
+                                      Spelling{"int8le", "<="},
+                                      Spelling{"int8lt", "<"},
+                                      Spelling{"texteq", "="},
+                                      Spelling{"textne", "<>"},
+                                      Spelling{"text_ge", ">="},
+                                      Spelling{"text_gt", ">"},
+                                      Spelling{"text_le", "<="},
+                                      Spelling{"text_lt", "<"}};
     for (const Spelling& spelling : spellings) {
         if (spelling.function == name && arguments.size() >= 2) {
             return judge_comparison(spelling.op, arguments[0], arguments[1], negated);
@@ -1850,7 +1901,8 @@ Verdict Judge::judge_function(const JsonObject& body, bool negated) {
         if (all.sources != 0) {
             return tie(all.sources);
         }
-        constexpr std::array predicates = {"isempty", "lower_inf", "upper_inf", "lower_inc", "upper_inc"};
+        constexpr std::array predicates = {"isempty", "lower_inf", "upper_inf", "lower_inc",
+                                           "upper_inc"};
         const bool asks = std::find(predicates.begin(), predicates.end(), name) != predicates.end();
         return other_than_own || !function.known || asks ? bound() : open(compares_itself);
     }

@@ -1,10 +1,11 @@
 #pragma once
-// Decides whether a write can reach every row of its target: "A WHERE is a bound only if some conjunct
-// relates a column of the target to something that is not the target's own row." It sees one statement's
-// tree and knows no catalogue: an unqualified name beside other relations may belong to either.
+// Decides whether a write can reach every row of its target: "A WHERE is a bound only if some
+// conjunct relates a column of the target to something that is not the target's own row." It sees
+// one statement's tree and knows no catalogue: an unqualified name beside other relations may
+// belong to either.
 //
-// It errs towards "unbounded" where the text leaves no relation to be seen, and towards "bound" where two
-// names of unknown owners are compared.
+// It errs towards "unbounded" where the text leaves no relation to be seen, and towards "bound"
+// where two names of unknown owners are compared.
 
 #include "policy/facts.h"
 #include "policy/parse_node.h"
@@ -20,20 +21,22 @@ namespace pgchaperone::policy {
 struct VisibleQuery {
     std::string_view name;
     Json query;
-    bool recursive = false;  // its own query sees it; otherwise the name means something older there
+    bool
+        recursive = false;  // its own query sees it; otherwise the name means something older there
 };
 
 // What surrounds a write.
 struct BoundsScope {
     const std::vector<VisibleQuery>* queries = nullptr;
-    const std::vector<std::string>* variables = nullptr;  // of a function's body: parameters, declarations
-    // How many nodes may still be visited: conditions of queries in queries would take time without end.
-    // When it is used up, what is not yet known to be a bound isn't one.
+    const std::vector<std::string>*
+        variables = nullptr;  // of a function's body: parameters, declarations
+    // How many nodes may still be visited: conditions of queries in queries would take time without
+    // end. When it is used up, what is not yet known to be a bound isn't one.
     std::uint64_t* work = nullptr;
 };
 
-// Each takes the body of its node and answers with the reason in words that follow on "This UPDATE ...":
-// "has no WHERE".
+// Each takes the body of its node and answers with the reason in words that follow on "This UPDATE
+// ...": "has no WHERE".
 Flag unbounded_update(const JsonObject& update, const BoundsScope& scope);
 Flag unbounded_delete(const JsonObject& del, const BoundsScope& scope);
 Flag unbounded_merge(const JsonObject& merge, const BoundsScope& scope);

@@ -115,12 +115,9 @@ std::optional<Constant> literal(const JsonObject& a_const) {
 std::optional<Constant> to_boolean(const Constant& value) {
     switch (value.kind) {
         case Constant::Kind::null:
-        case Constant::Kind::boolean:
-            return value;
-        case Constant::Kind::number:
-            return Constant::make(value.number != 0);
-        case Constant::Kind::text:
-            break;
+        case Constant::Kind::boolean: return value;
+        case Constant::Kind::number: return Constant::make(value.number != 0);
+        case Constant::Kind::text: break;
     }
     // The server takes any unambiguous beginning of true, false, yes, no, on, off, and 1 and 0.
     const std::string word = lower(trimmed(value.text));
@@ -139,12 +136,9 @@ std::optional<Constant> to_boolean(const Constant& value) {
 std::optional<Constant> to_number(const Constant& value) {
     switch (value.kind) {
         case Constant::Kind::null:
-        case Constant::Kind::number:
-            return value;
-        case Constant::Kind::boolean:
-            return Constant::make(value.boolean ? 1.0L : 0.0L);
-        case Constant::Kind::text:
-            break;
+        case Constant::Kind::number: return value;
+        case Constant::Kind::boolean: return Constant::make(value.boolean ? 1.0L : 0.0L);
+        case Constant::Kind::text: break;
     }
     const auto number = parse_number(value.text);
     return number ? std::optional(Constant::make(*number)) : std::nullopt;
@@ -212,7 +206,8 @@ std::optional<int> compare(const Constant& left, const Constant& right) {
 std::optional<Constant> apply(std::string_view op, const Constant& left, const Constant& right) {
     if (left.is_null() || right.is_null()) {
         // Not for || and the operators of JSON and arrays, which do not all pass a NULL on.
-        constexpr std::array strict = {"=", "<>", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "%"};
+        constexpr std::array strict = {
+            "=", "<>", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "%"};
         return std::find(strict.begin(), strict.end(), op) != strict.end()
                    ? std::optional(Constant::make_null())
                    : std::nullopt;
@@ -256,10 +251,11 @@ bool matches_everything_like(std::string_view pattern) {
 }
 
 bool matches_everything_regex(std::string_view pattern) {
-    // Anchors, dots, quantifiers and groups alone ask nothing of the text; "|x" has an empty branch.
+    // Anchors, dots, quantifiers and groups alone ask nothing of the text; "|x" has an empty
+    // branch.
     std::string rest(pattern);
-    constexpr std::array<std::string_view, 7> any = {"[\\s\\S]", "[\\S\\s]", "[\\d\\D]", "[\\D\\d]", "[\\w\\W]", "[\\W\\w]",
-                                                     "***:"};
+    constexpr std::array<std::string_view, 7> any = {"[\\s\\S]", "[\\S\\s]", "[\\d\\D]", "[\\D\\d]",
+                                                     "[\\w\\W]", "[\\W\\w]", "***:"};
     for (const auto part : any) {
         for (auto at = rest.find(part); at != std::string::npos; at = rest.find(part)) {
             rest.replace(at, part.size(), ".");

@@ -1,6 +1,6 @@
 #pragma once
-// Constants of SQL as far as folding needs them: null, boolean, number and text. What can't be folded without
-// knowing the server's types or collations isn't.
+// Constants of SQL as far as folding needs them: null, boolean, number and text. What can't be
+// folded without knowing the server's types or collations isn't.
 
 #include "policy/parse_node.h"
 

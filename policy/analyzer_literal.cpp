@@ -114,8 +114,8 @@ std::optional<std::string> literal_text(const Json& expression) {
     if (node->type == "A_Expr") {
         const auto left = field(body, "lexpr");
         const auto right = field(body, "rexpr");
-        if (text_field(body, "kind") != "AEXPR_OP" || last_name(items_field(body, "name")) != "||" ||
-            !left || !right) {
+        if (text_field(body, "kind") != "AEXPR_OP" ||
+            last_name(items_field(body, "name")) != "||" || !left || !right) {
             return std::nullopt;
         }
         auto a = literal_text(*left);

@@ -1,6 +1,6 @@
 #pragma once
-// The text that an expression is known to be before it runs: a literal, literals joined by ||, and the few
-// functions that people build SQL with when all their arguments are literals.
+// The text that an expression is known to be before it runs: a literal, literals joined by ||, and
+// the few functions that people build SQL with when all their arguments are literals.
 
 #include "policy/parse_node.h"
 

@@ -225,9 +225,9 @@ StatementKind kind_of_statement(const Node& node) {
         }
         return {"SELECT", read};
     }
-    const auto found =
-        std::lower_bound(fixed.begin(), fixed.end(), type,
-                         [](const Fixed& each, std::string_view wanted) { return each.type < wanted; });
+    const auto found = std::lower_bound(
+        fixed.begin(), fixed.end(), type,
+        [](const Fixed& each, std::string_view wanted) { return each.type < wanted; });
     if (found != fixed.end() && found->type == type) {
         return found->kind;
     }
@@ -258,8 +258,8 @@ StatementKind kind_of_statement(const Node& node) {
         // A column belongs to what the relation is, a view for example.
         const bool part = renamed == "OBJECT_COLUMN" || renamed == "OBJECT_ATTRIBUTE" ||
                           renamed == "OBJECT_TABCONSTRAINT";
-        StatementKind kind =
-            by_object(part ? text_field(body, "relationType") : renamed, &ObjectType::alter);
+        StatementKind kind = by_object(part ? text_field(body, "relationType") : renamed,
+                                       &ObjectType::alter);
         if (renamed == "OBJECT_ROLE") {
             kind.statement_class = role;
         }
@@ -280,7 +280,7 @@ StatementKind kind_of_statement(const Node& node) {
     }
     if (type == "CreateTableAsStmt") {
         return {text_field(body, "objtype") == "OBJECT_MATVIEW" ? "CREATE MATERIALIZED VIEW"
-                                                                  : "CREATE TABLE AS",
+                                                                : "CREATE TABLE AS",
                 ddl};
     }
     if (type == "GrantStmt") {

@@ -16,8 +16,8 @@ struct StatementKind {
 // Whether a node's type is a statement's.
 bool is_statement(std::string_view node_type);
 
-// A node that is no statement, or one of a newer grammar that is not listed here, is {"???", misc}, as
-// PostgreSQL itself says it.
+// A node that is no statement, or one of a newer grammar that is not listed here, is {"???", misc},
+// as PostgreSQL itself says it.
 StatementKind kind_of_statement(const Node& node);
 
 // "TABLE" for OBJECT_TABLE; empty for what has no name in a command tag.

@@ -4,8 +4,8 @@
 #include "policy/analyzer_constant.h"
 #include "policy/analyzer_literal.h"
 #include "policy/analyzer_tags.h"
-#include "policy/functions_table.h"
 #include "policy/deep_text.h"
+#include "policy/functions_table.h"
 #include "policy/parse_tree.h"
 
 #include <algorithm>
@@ -154,7 +154,8 @@ private:
 
     // Made by an earlier statement of the same text.
     bool is_fresh(const RelationName& name) const {
-        return std::find(context_.created.begin(), context_.created.end(), name) != context_.created.end();
+        return std::find(context_.created.begin(), context_.created.end(), name) !=
+               context_.created.end();
     }
 
     void command(std::string_view tag) { add_unique(facts_.commands, std::string(tag)); }
@@ -182,7 +183,8 @@ private:
     bool executes_ = true;  // false under an EXPLAIN that only plans
 };
 
-// --- Relations, functions, expressions ------------------------------------------------------------------
+// --- Relations, functions, expressions
+// ------------------------------------------------------------------
 
 void Walker::read_relation(const JsonObject& range_var) {
     const auto name = text_field(range_var, "relname");
@@ -222,8 +224,7 @@ void Walker::function_call(const JsonObject& body) {
         return;
     }
     switch (function.effect) {
-        case FunctionEffect::none:
-            return;
+        case FunctionEffect::none: return;
         case FunctionEffect::session:
             if (name.name == "set_config") {
                 const auto wanted = argument(0);
@@ -363,7 +364,8 @@ void Walker::walk(const Json& json) {
     }
 }
 
-// --- Queries and writes ---------------------------------------------------------------------------------
+// --- Queries and writes
+// ---------------------------------------------------------------------------------
 
 void Walker::select(const JsonObject& body) {
     const std::size_t depth = enter_queries(body);
@@ -466,7 +468,8 @@ void Walker::copy(const JsonObject& body) {
     }
 }
 
-// --- Definitions ----------------------------------------------------------------------------------------
+// --- Definitions
+// ----------------------------------------------------------------------------------------
 
 void Walker::create_table(const JsonObject& body) {
     const auto base = object_field(body, "base");  // of a foreign table
@@ -475,7 +478,8 @@ void Walker::create_table(const JsonObject& body) {
         write_relation(*relation);
         const RelationName name = relation_name(*relation);
         context_.created.push_back(name);
-        // IF NOT EXISTS may find a table that was there before; only a temporary one is then still ours.
+        // IF NOT EXISTS may find a table that was there before; only a temporary one is then still
+        // ours.
         if (is_temporary(*relation) || !flag_field(table, "if_not_exists")) {
             add_unique(facts_.tables_created, name);
         }
@@ -541,7 +545,8 @@ void Walker::create_function(const JsonObject& body, std::string_view text) {
     const std::size_t known = variables_.size();
     for (const Json item : items_field(body, "parameters")) {
         const auto parameter = as_node(item);
-        const auto parameter_name = parameter ? text_field(parameter->body, "name") : std::string_view{};
+        const auto parameter_name = parameter ? text_field(parameter->body, "name")
+                                              : std::string_view{};
         if (!parameter_name.empty()) {
             variables_.emplace_back(parameter_name);
         }
@@ -570,8 +575,8 @@ void Walker::do_block(const JsonObject& body, std::string_view text) {
         const auto element = as_node(item);
         const auto argument = element ? field(element->body, "arg") : std::nullopt;
         if (argument) {
-            (text_field(element->body, "defname") == "language" ? language : source) =
-                string_value(*argument);
+            (text_field(element->body, "defname") == "language" ? language
+                                                                : source) = string_value(*argument);
         }
     }
     if (language == "plpgsql") {
@@ -587,10 +592,11 @@ void Walker::do_block(const JsonObject& body, std::string_view text) {
 void Walker::drop(const JsonObject& body) {
     const auto type = text_field(body, "removeType");
     const auto what = object_type_name(type);
-    const bool on_relation = type == "OBJECT_TRIGGER" || type == "OBJECT_RULE" || type == "OBJECT_POLICY";
-    const bool relations = type == "OBJECT_TABLE" || type == "OBJECT_VIEW" || type == "OBJECT_MATVIEW" ||
-                           type == "OBJECT_FOREIGN_TABLE" || type == "OBJECT_SEQUENCE" ||
-                           type == "OBJECT_INDEX";
+    const bool on_relation = type == "OBJECT_TRIGGER" || type == "OBJECT_RULE" ||
+                             type == "OBJECT_POLICY";
+    const bool relations = type == "OBJECT_TABLE" || type == "OBJECT_VIEW" ||
+                           type == "OBJECT_MATVIEW" || type == "OBJECT_FOREIGN_TABLE" ||
+                           type == "OBJECT_SEQUENCE" || type == "OBJECT_INDEX";
     std::string names;
     bool all_temporary = true;
     for (const Json item : items_field(body, "objects")) {
@@ -606,7 +612,8 @@ void Walker::drop(const JsonObject& body) {
         }
         std::string shown = written_name(name);
         if (on_relation) {
-            shown = name.name + " on " + (name.catalog.empty() ? "" : name.catalog + ".") + name.schema;
+            shown = name.name + " on " + (name.catalog.empty() ? "" : name.catalog + ".") +
+                    name.schema;
             name = RelationName{{}, std::move(name.catalog), std::move(name.schema)};
         }
         all_temporary &= (relations || type == "OBJECT_FUNCTION") && name.schema == "pg_temp";
@@ -622,8 +629,9 @@ void Walker::drop(const JsonObject& body) {
     }
     if (!all_temporary || !(relations || type == "OBJECT_FUNCTION")) {
         std::string lowered = lower(what.empty() ? "object" : what);
-        destroys("drops " + lowered + (names.empty() ? "" : " " + names) +
-                 (text_field(body, "behavior") == "DROP_CASCADE" ? " and all that depends on it" : ""));
+        destroys(
+            "drops " + lowered + (names.empty() ? "" : " " + names) +
+            (text_field(body, "behavior") == "DROP_CASCADE" ? " and all that depends on it" : ""));
     }
     if (flag_field(body, "concurrent")) {
         facts_.runs_in_transaction = false;
@@ -646,8 +654,9 @@ void Walker::truncate(const JsonObject& body) {
     }
     if (!all_temporary) {
         raise(facts_.unbounded, "is a TRUNCATE");
-        destroys("empties " + names +
-                 (text_field(body, "behavior") == "DROP_CASCADE" ? " and all that refers to it" : ""));
+        destroys(
+            "empties " + names +
+            (text_field(body, "behavior") == "DROP_CASCADE" ? " and all that refers to it" : ""));
     }
 }
 
@@ -671,7 +680,8 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
             endangers("adds a constraint to " + table + " that other people's writes may fail");
         }
     } else if (type == "AT_EnableRowSecurity" || type == "AT_ForceRowSecurity") {
-        endangers("hides the rows of " + table + " from everybody whom no policy allows to see them");
+        endangers("hides the rows of " + table +
+                  " from everybody whom no policy allows to see them");
     } else if (type == "AT_DropConstraint") {
         destroys("drops constraint " + name + " of " + table);
     } else if (type == "AT_DetachPartition" || type == "AT_DetachPartitionFinalize") {
@@ -698,7 +708,8 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
         destroys("drops the default of column " + name + " of " + table);
     } else if (type == "AT_DropInherit" || type == "AT_DropOf") {
         destroys("takes " + table + " out of its hierarchy");
-    } else if (type == "AT_DisableTrig" || type == "AT_DisableTrigAll" || type == "AT_DisableTrigUser") {
+    } else if (type == "AT_DisableTrig" || type == "AT_DisableTrigAll" ||
+               type == "AT_DisableTrigUser") {
         destroys("disables triggers of " + table);
     } else if (type == "AT_DisableRule") {
         destroys("disables a rule of " + table);
@@ -708,7 +719,8 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
         destroys("makes " + table + " unlogged: a crash empties it");
     } else if (type == "AT_ChangeOwner") {
         endangers("gives " + table + " to another owner");
-    } else if (type == "AT_SetTableSpace" || type == "AT_SetAccessMethod" || type == "AT_SetLogged") {
+    } else if (type == "AT_SetTableSpace" || type == "AT_SetAccessMethod" ||
+               type == "AT_SetLogged") {
         endangers("rewrites " + table + " and locks it meanwhile");
     } else if (type == "AT_ReplicaIdentity") {
         endangers("changes what replication knows of " + table);
@@ -719,8 +731,10 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
         const auto definition = field(cmd, "def");
         JsonArray options;
         if (definition && list_items(*definition).size() > 0 &&
-            (option(list_items(*definition), "restart") || option(list_items(*definition), "minvalue") ||
-             option(list_items(*definition), "maxvalue") || option(list_items(*definition), "increment"))) {
+            (option(list_items(*definition), "restart") ||
+             option(list_items(*definition), "minvalue") ||
+             option(list_items(*definition), "maxvalue") ||
+             option(list_items(*definition), "increment"))) {
             endangers("moves the sequence of " + table);
         }
     } else if (type == "AT_GenericOptions" || type == "AT_AlterColumnGenericOptions") {
@@ -795,15 +809,17 @@ void Walker::index(const JsonObject& body) {
     }
 }
 
-// --- Sessions, transactions, settings -------------------------------------------------------------------
+// --- Sessions, transactions, settings
+// -------------------------------------------------------------------
 
 void Walker::transaction(const JsonObject& body) {
     const auto kind = text_field(body, "kind");
     facts_.controls_transaction = true;
     // What SET LOCAL changed, or what was changed and is rolled back, comes back.
-    facts_.may_change_lexical_settings |=
-        kind == "TRANS_STMT_COMMIT" || kind == "TRANS_STMT_ROLLBACK" ||
-        kind == "TRANS_STMT_ROLLBACK_TO" || kind == "TRANS_STMT_PREPARE";
+    facts_.may_change_lexical_settings |= kind == "TRANS_STMT_COMMIT" ||
+                                          kind == "TRANS_STMT_ROLLBACK" ||
+                                          kind == "TRANS_STMT_ROLLBACK_TO" ||
+                                          kind == "TRANS_STMT_PREPARE";
     facts_.changes_search_path |= facts_.may_change_lexical_settings;
     if (kind == "TRANS_STMT_COMMIT_PREPARED" || kind == "TRANS_STMT_ROLLBACK_PREPARED") {
         facts_.runs_in_transaction = false;
@@ -906,7 +922,8 @@ void Walker::maintain(const Node& node) {
         }
         for (const Json item : items_field(body, "rels")) {
             const auto vacuumed = as_node(item);
-            const auto relation = vacuumed ? object_field(vacuumed->body, "relation") : std::nullopt;
+            const auto relation = vacuumed ? object_field(vacuumed->body, "relation")
+                                           : std::nullopt;
             if (relation) {
                 write_relation(*relation);
             }
@@ -937,7 +954,8 @@ void Walker::maintain(const Node& node) {
     }
 }
 
-// --- Code -----------------------------------------------------------------------------------------------
+// --- Code
+// -----------------------------------------------------------------------------------------------
 
 // Statements that stand in a literal and are run, or will be.
 void Walker::sql_text(std::string_view sql, std::string_view what) {
@@ -967,7 +985,8 @@ void Walker::read_sql_text(std::string_view sql, std::string_view what) {
         // A tree of its own: names of the outer statement's queries are not visible in it.
         std::vector<VisibleQuery> outer;
         outer.swap(queries_);
-        statement(*inner, sql.substr(std::min(from, sql.size()), length == 0 ? std::string_view::npos : length));
+        statement(*inner, sql.substr(std::min(from, sql.size()),
+                                     length == 0 ? std::string_view::npos : length));
         queries_.swap(outer);
     }
     --context_.nesting;
@@ -1004,7 +1023,8 @@ std::optional<std::string> Walker::known_text(std::string_view expression) const
     std::optional<std::string> known;
     with_enough_stack(expression, context_.backslash_escapes, 0, [&] {
         constexpr int expression_mode = 2;
-        const ParseTree tree(expression, ParseTree::Kind::sql, context_.backslash_escapes, expression_mode);
+        const ParseTree tree(expression, ParseTree::Kind::sql, context_.backslash_escapes,
+                             expression_mode);
         const auto root = tree.ok() ? as_object(tree.root()) : std::nullopt;
         for (const Json item : root ? items_field(*root, "stmts") : Items{}) {
             const auto raw = as_object(item);
@@ -1064,7 +1084,8 @@ void Walker::plpgsql_json(const Json& json) {
             } else {
                 expression_text(text, mode);
             }
-        } else if (is_object && (key == "PLpgSQL_stmt_dynexecute" || key == "PLpgSQL_stmt_dynfors")) {
+        } else if (is_object &&
+                   (key == "PLpgSQL_stmt_dynexecute" || key == "PLpgSQL_stmt_dynfors")) {
             for (const auto& [name, part] : body) {
                 if (name == "query") {
                     dynamic_sql(part);
@@ -1084,6 +1105,11 @@ void Walker::plpgsql_json(const Json& json) {
 void Walker::plpgsql(std::string_view text, std::string_view source) {
     if (text.empty()) {
         hides("has a body that is not read here");
+        return;
+    }
+    // PL/pgSQL's parser in libpg_query only knows standard_conforming_strings on.
+    if (context_.backslash_escapes && source.find('\\') != std::string_view::npos) {
+        hides("has a body with backslashes while standard_conforming_strings is off");
         return;
     }
     // Blocks in blocks need stack too; PL/pgSQL's parser ends at some thousands.
@@ -1107,10 +1133,12 @@ void Walker::read_plpgsql(std::string_view text) {
     if (tree.root().get(functions) == simdjson::SUCCESS) {
         for (const Json item : functions) {
             const auto wrapper = as_object(item);
-            const auto function = wrapper ? object_field(*wrapper, "PLpgSQL_function") : std::nullopt;
+            const auto function = wrapper ? object_field(*wrapper, "PLpgSQL_function")
+                                          : std::nullopt;
             for (const Json datum : function ? items_field(*function, "datums") : Items{}) {
                 const auto variable = as_node(datum);
-                const auto name = variable ? text_field(variable->body, "refname") : std::string_view{};
+                const auto name = variable ? text_field(variable->body, "refname")
+                                           : std::string_view{};
                 if (!name.empty()) {
                     variables_.emplace_back(name);
                 }
@@ -1122,7 +1150,8 @@ void Walker::read_plpgsql(std::string_view text) {
     --context_.nesting;
 }
 
-// --- Every kind of statement ----------------------------------------------------------------------------
+// --- Every kind of statement
+// ----------------------------------------------------------------------------
 
 void Walker::dispatch(const Node& node, std::string_view text) {
     const auto type = node.type;
@@ -1135,7 +1164,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         return std::string{};
     };
     if (type == "SelectStmt") return select(body);
-    if (type == "UpdateStmt" || type == "DeleteStmt" || type == "MergeStmt" || type == "InsertStmt") {
+    if (type == "UpdateStmt" || type == "DeleteStmt" || type == "MergeStmt" ||
+        type == "InsertStmt") {
         return write_statement(node);
     }
     if (type == "TransactionStmt") return transaction(body);
@@ -1162,7 +1192,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     if (type == "CreateFunctionStmt") return create_function(body, text);
     if (type == "DoStmt") return do_block(body, text);
     if (type == "AlterSeqStmt") return sequence(body);
-    if (type == "VacuumStmt" || type == "ClusterStmt" || type == "ReindexStmt") return maintain(node);
+    if (type == "VacuumStmt" || type == "ClusterStmt" || type == "ReindexStmt")
+        return maintain(node);
     if (type == "DiscardStmt") return discard(body);
     if (type == "CallStmt") {
         if (const auto call = object_field(body, "funccall")) {
@@ -1245,7 +1276,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         destroys("drops everything that a role owns");
         return endangers("drops everything that a role owns");
     }
-    if (type == "ReassignOwnedStmt") return endangers("gives everything that a role owns to another");
+    if (type == "ReassignOwnedStmt")
+        return endangers("gives everything that a role owns to another");
     if (type == "DropdbStmt") {
         facts_.runs_in_transaction = false;
         return destroys("drops database " + std::string(text_field(body, "dbname")));
@@ -1270,7 +1302,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
                 facts_.runs_in_transaction = false;
             }
         }
-        return endangers("changes database " + std::string(text_field(body, "dbname")) + " for everybody");
+        return endangers("changes database " + std::string(text_field(body, "dbname")) +
+                         " for everybody");
     }
     if (type == "AlterSystemStmt") {
         facts_.runs_in_transaction = false;
@@ -1347,7 +1380,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "DropUserMappingStmt") return destroys("drops a user mapping");
     if (type == "CreateExtensionStmt" || type == "AlterExtensionStmt" ||
-        type == "AlterExtensionContentsStmt" || type == "CreatePLangStmt" || type == "CreateAmStmt") {
+        type == "AlterExtensionContentsStmt" || type == "CreatePLangStmt" ||
+        type == "CreateAmStmt") {
         return endangers("brings other code into the database");
     }
     if (type == "CreateCastStmt" || type == "CreateOpClassStmt" || type == "AlterOpFamilyStmt" ||

@@ -15,7 +15,8 @@ struct Row {
 };
 
 constexpr Row catalogue[] = {
-#define FUNCTION(name, volatility, aggregate, qualified_only) {name, volatility, aggregate, qualified_only},
+#define FUNCTION(name, volatility, aggregate, qualified_only) \
+    {name, volatility, aggregate, qualified_only},
 #define OPERATOR(name)
 #include "policy/functions_table.inc"
 };
@@ -44,12 +45,21 @@ constexpr std::string_view statistics = "discards the server's statistics";
 constexpr std::string_view moves_sequence = "moves a sequence";
 constexpr std::string_view internal_use = "is for the server's own use";
 
-// Every volatile function of the catalogue, and those others that do more than read. Sorted by name.
+// Every volatile function of the catalogue, and those others that do more than read. Sorted by
+// name.
 constexpr Reviewed reviewed[] = {
-    {"RI_FKey_cascade_del"}, {"RI_FKey_cascade_upd"}, {"RI_FKey_check_ins"}, {"RI_FKey_check_upd"},
-    {"RI_FKey_noaction_del"}, {"RI_FKey_noaction_upd"}, {"RI_FKey_restrict_del"},
-    {"RI_FKey_restrict_upd"}, {"RI_FKey_setdefault_del"}, {"RI_FKey_setdefault_upd"},
-    {"RI_FKey_setnull_del"}, {"RI_FKey_setnull_upd"},
+    {"RI_FKey_cascade_del"},
+    {"RI_FKey_cascade_upd"},
+    {"RI_FKey_check_ins"},
+    {"RI_FKey_check_upd"},
+    {"RI_FKey_noaction_del"},
+    {"RI_FKey_noaction_upd"},
+    {"RI_FKey_restrict_del"},
+    {"RI_FKey_restrict_upd"},
+    {"RI_FKey_setdefault_del"},
+    {"RI_FKey_setdefault_upd"},
+    {"RI_FKey_setnull_del"},
+    {"RI_FKey_setnull_upd"},
     {"amvalidate"},
     {"bernoulli"},
     {"binary_upgrade_create_empty_extension", dangerous, internal_use},
@@ -277,8 +287,8 @@ constexpr Reviewed reviewed[] = {
     {"unique_key_recheck"},
 };
 
-// Functions of PostgreSQL 16 to 18 that version 15's catalogue does not have, and widely used ones of the
-// extensions that come with it. Sorted by name.
+// Functions of PostgreSQL 16 to 18 that version 15's catalogue does not have, and widely used ones
+// of the extensions that come with it. Sorted by name.
 constexpr Reviewed newer[] = {
     {"any_value"},
     {"array_reverse"},
@@ -332,7 +342,8 @@ constexpr Reviewed newer[] = {
 };
 
 // Functions of extensions that run SQL elsewhere or reach the server's files.
-constexpr std::string_view dblink_danger = "runs SQL on another connection, out of this guard's sight";
+constexpr std::string_view
+    dblink_danger = "runs SQL on another connection, out of this guard's sight";
 
 template <typename Table>
 auto find_in(const Table& table, std::string_view name) {

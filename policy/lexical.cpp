@@ -13,13 +13,9 @@ namespace pgchaperone::policy {
 
 namespace {
 
-bool high(char c) {
-    return (static_cast<unsigned char>(c) & 0x80) != 0;
-}
+bool high(char c) { return (static_cast<unsigned char>(c) & 0x80) != 0; }
 
-bool is_ascii(std::string_view text) {
-    return std::none_of(text.begin(), text.end(), high);
-}
+bool is_ascii(std::string_view text) { return std::none_of(text.begin(), text.end(), high); }
 
 bool is_space(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
@@ -29,19 +25,18 @@ bool begins_word(char c) {
     return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || high(c);
 }
 
-bool continues_word(char c) {
-    return begins_word(c) || (c >= '0' && c <= '9') || c == '$';
-}
+bool continues_word(char c) { return begins_word(c) || (c >= '0' && c <= '9') || c == '$'; }
 
 bool is_operator(char c) {
     return std::string_view("~!@#^&|`?+-*/%<>=").find(c) != std::string_view::npos;
 }
 
-// --- Encodings ------------------------------------------------------------------------------------------
+// --- Encodings
+// ------------------------------------------------------------------------------------------
 
 // How the server cuts a text of this encoding into characters.
 enum class Cut : std::uint8_t {
-    bytes,      // one byte each; an iconv name gives their meaning
+    bytes,  // one byte each; an iconv name gives their meaning
     utf8,
     euc,        // two bytes, three after SS3; trail bytes are never ASCII
     euc_tw,     // as above, four bytes after SS2
@@ -91,7 +86,8 @@ constexpr std::array encodings = {
     Encoding{"EUC_KR", "EUC-KR", Cut::euc},
     Encoding{"EUC_CN", "EUC-CN", Cut::euc},
     Encoding{"EUC_TW", "EUC-TW", Cut::euc_tw},
-    Encoding{"JOHAB", "JOHAB", Cut::euc},  // the server cuts it as EUC, and refuses ASCII trail bytes
+    Encoding{"JOHAB", "JOHAB",
+             Cut::euc},  // the server cuts it as EUC, and refuses ASCII trail bytes
     Encoding{"SJIS", "CP932", Cut::sjis},
     Encoding{"SHIFT_JIS_2004", "SHIFT_JISX0213", Cut::sjis},
     Encoding{"BIG5", "BIG5", Cut::two_bytes},
@@ -103,9 +99,10 @@ constexpr std::array encodings = {
 const Encoding* find_encoding(std::string_view name) {
     for (const Encoding& each : encodings) {
         const bool same = each.name.size() == name.size() &&
-                          std::equal(name.begin(), name.end(), each.name.begin(), [](char a, char b) {
-                              return std::toupper(static_cast<unsigned char>(a)) == b;
-                          });
+                          std::equal(name.begin(), name.end(), each.name.begin(),
+                                     [](char a, char b) {
+                                         return std::toupper(static_cast<unsigned char>(a)) == b;
+                                     });
         if (same) {
             return &each;
         }
@@ -113,7 +110,8 @@ const Encoding* find_encoding(std::string_view name) {
     return nullptr;
 }
 
-// The length of the character that begins with a byte that is not ASCII; 0 where the server would refuse it.
+// The length of the character that begins with a byte that is not ASCII; 0 where the server would
+// refuse it.
 std::size_t character_length(Cut cut, std::string_view rest) {
     const auto byte = [&](std::size_t i) {
         return i < rest.size() ? static_cast<unsigned char>(rest[i]) : 0U;
@@ -122,16 +120,10 @@ std::size_t character_length(Cut cut, std::string_view rest) {
     std::size_t length = 1;
     bool high_trail = true;
     switch (cut) {
-        case Cut::bytes:
-            return 1;
-        case Cut::utf8:
-            return 0;  // never cut here
-        case Cut::euc:
-            length = first == 0x8F ? 3 : 2;
-            break;
-        case Cut::euc_tw:
-            length = first == 0x8E ? 4 : first == 0x8F ? 3 : 2;
-            break;
+        case Cut::bytes: return 1;
+        case Cut::utf8: return 0;  // never cut here
+        case Cut::euc: length = first == 0x8F ? 3 : 2; break;
+        case Cut::euc_tw: length = first == 0x8E ? 4 : first == 0x8F ? 3 : 2; break;
         case Cut::sjis:
             if (first >= 0xA1 && first <= 0xDF) {
                 return 1;
@@ -205,8 +197,8 @@ void append_utf8(std::string& out, unsigned code_point) {
     out += static_cast<char>(0x80U | (code_point & 0x3FU));
 }
 
-// Character by character, so that the borders are the server's: a trail byte that is ASCII never comes out
-// as ASCII. False where a character has no equivalent (the server refuses it too).
+// Character by character, so that the borders are the server's: a trail byte that is ASCII never
+// comes out as ASCII. False where a character has no equivalent (the server refuses it too).
 bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) {
     std::optional<Converter> converter;
     if (!encoding.iconv.empty()) {
@@ -226,7 +218,8 @@ bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) 
         if (length == 0) {
             return false;
         }
-        const auto made = converter ? converter->convert(sql.substr(at, length)) : std::string_view{};
+        const auto made = converter ? converter->convert(sql.substr(at, length))
+                                    : std::string_view{};
         if (!made.empty()) {
             out.utf8 += made;
         } else if (encoding.cut == Cut::bytes) {
@@ -259,7 +252,8 @@ bool hides_ascii(std::string_view sql, Cut cut) {
     return false;
 }
 
-// --- Strings --------------------------------------------------------------------------------------------
+// --- Strings
+// --------------------------------------------------------------------------------------------
 
 bool equals_no_case(std::string_view text, std::string_view upper) {
     return text.size() == upper.size() &&
@@ -271,7 +265,8 @@ bool equals_no_case(std::string_view text, std::string_view upper) {
 bool has_backslash_in_plain_string(std::string_view sql) {
     Tokens tokens(sql, false);
     for (Token token; tokens.next(token);) {
-        if (token.kind == TokenKind::plain_string && token.text.find('\\') != std::string_view::npos) {
+        if (token.kind == TokenKind::plain_string &&
+            token.text.find('\\') != std::string_view::npos) {
             return true;
         }
     }
@@ -301,15 +296,18 @@ ReadableText make_readable(std::string_view sql, const LexicalSettings& lexical)
         if (!lexical.client_encoding) {
             // It must mean the same whatever encoding is in force when it runs.
             if (hides_ascii(sql, Cut::sjis) || hides_ascii(sql, Cut::two_bytes) ||
-                hides_ascii(sql, Cut::gb18030) || !simdjson::validate_utf8(sql.data(), sql.size())) {
-                out.problem = "it has characters beyond ASCII while client_encoding may be changing";
+                hides_ascii(sql, Cut::gb18030) ||
+                !simdjson::validate_utf8(sql.data(), sql.size())) {
+                out.problem =
+                    "it has characters beyond ASCII while client_encoding may be "
+                    "changing";
                 return out;
             }
         } else {
             const Encoding* encoding = find_encoding(*lexical.client_encoding);
             if (encoding == nullptr) {
-                out.problem = "it has characters beyond ASCII in the encoding " + *lexical.client_encoding +
-                              ", which is not known here";
+                out.problem = "it has characters beyond ASCII in the encoding " +
+                              *lexical.client_encoding + ", which is not known here";
                 return out;
             }
             if (encoding->cut == Cut::utf8) {
@@ -364,7 +362,8 @@ void Tokens::skip_space_and_comments() {
 }
 
 // The position behind the closing quote of what is quoted from `from` on.
-std::size_t Tokens::end_of_quoted(std::size_t from, char quote, bool escapes, bool& unterminated) const {
+std::size_t Tokens::end_of_quoted(std::size_t from, char quote, bool escapes,
+                                  bool& unterminated) const {
     for (std::size_t i = from; i < sql_.size(); ++i) {
         if (escapes && sql_[i] == '\\') {
             ++i;
@@ -421,7 +420,8 @@ bool Tokens::next(Token& token) {
                     end_of_quoted(start + 1, '\'', escapes_, token.unterminated));
     }
     if (c == '"') {
-        return take(TokenKind::quoted_word, end_of_quoted(start + 1, '"', false, token.unterminated));
+        return take(TokenKind::quoted_word,
+                    end_of_quoted(start + 1, '"', false, token.unterminated));
     }
     if (begins_word(c)) {
         const char letter = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -494,9 +494,10 @@ bool Tokens::next(Token& token) {
 }
 
 std::size_t nesting_bound(std::string_view sql, bool backslash_escapes) {
-    // Every level of a tree takes a word or an operator of its own. Lists are flat: a comma, AND and OR begin
-    // again. What stands in parentheses counts for what stands around it, since it may be its left-most leaf.
-    // Set operations and joins are chains that commas and conditions do not end.
+    // Every level of a tree takes a word or an operator of its own. Lists are flat: a comma, AND
+    // and OR begin again. What stands in parentheses counts for what stands around it, since it may
+    // be its left-most leaf. Set operations and joins are chains that commas and conditions do not
+    // end.
     struct Level {
         char opener = 0;
         std::size_t chain = 0;
@@ -582,8 +583,8 @@ std::size_t nesting_bound(std::string_view sql, bool backslash_escapes) {
 }
 
 std::size_t stack_needed_bytes(std::size_t depth) {
-    // Measured: NOT NOT NOT ... takes most, 2.4 KiB a level with optimisation. Without it, and with the
-    // sanitizers' shadows, frames are several times larger.
+    // Measured: NOT NOT NOT ... takes most, 2.4 KiB a level with optimisation. Without it, and with
+    // the sanitizers' shadows, frames are several times larger.
 #if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
     constexpr std::size_t per_level = 32 * 1024;
 #else

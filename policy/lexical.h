@@ -1,6 +1,7 @@
 #pragma once
-// The bytes of a statement before anything is parsed: which encoding they are in, where strings begin and end,
-// how deeply the text can nest at most. Follows PostgreSQL's scan.l and wchar.c; knows no grammar.
+// The bytes of a statement before anything is parsed: which encoding they are in, where strings
+// begin and end, how deeply the text can nest at most. Follows PostgreSQL's scan.l and wchar.c;
+// knows no grammar.
 
 #include "policy/session_facts.h"
 
@@ -16,9 +17,10 @@ namespace pgchaperone::policy {
 struct ReadableText {
     std::string problem;             // not empty: unparsable, and why
     bool backslash_escapes = false;  // standard_conforming_strings is off and it matters
-    bool converted = false;          // `utf8` holds the text; otherwise the given bytes are UTF-8 already
+    bool converted = false;  // `utf8` holds the text; otherwise the given bytes are UTF-8 already
     std::string utf8;
-    // For a converted text: the pairs (offset in utf8, offset as sent) after each converted character.
+    // For a converted text: the pairs (offset in utf8, offset as sent) after each converted
+    // character.
     std::vector<std::pair<std::uint32_t, std::uint32_t>> offsets;
 
     std::uint32_t sent_offset(std::uint32_t utf8_offset) const;
@@ -34,8 +36,8 @@ enum class TokenKind : std::uint8_t {
     escape_string,  // E'...'
     dollar_string,  // $$...$$
     number,
-    parameter,      // $1
-    symbol,         // an operator or a punctuation character
+    parameter,  // $1
+    symbol,     // an operator or a punctuation character
 };
 
 struct Token {

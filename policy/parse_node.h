@@ -1,7 +1,8 @@
 #pragma once
-// Reading aids for PostgreSQL's parse tree as libpg_query writes it in JSON: a node is an object with one
-// field whose name is the node's type, {"A_Expr": {...}}; fields that are null, zero, false or empty are
-// left out; fields whose C type says what they hold (relation, intoClause, larg) come without the wrapper.
+// Reading aids for PostgreSQL's parse tree as libpg_query writes it in JSON: a node is an object
+// with one field whose name is the node's type, {"A_Expr": {...}}; fields that are null, zero,
+// false or empty are left out; fields whose C type says what they hold (relation, intoClause, larg)
+// come without the wrapper.
 
 #include <simdjson.h>
 
@@ -83,7 +84,9 @@ public:
     private:
         std::optional<JsonArray::iterator> at_;
     };
-    iterator begin() const { return iterator(array_ ? std::optional(array_->begin()) : std::nullopt); }
+    iterator begin() const {
+        return iterator(array_ ? std::optional(array_->begin()) : std::nullopt);
+    }
     iterator end() const { return iterator(array_ ? std::optional(array_->end()) : std::nullopt); }
     std::size_t size() const {
         std::size_t count = 0;

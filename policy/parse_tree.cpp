@@ -13,7 +13,8 @@ namespace pgchaperone::policy {
 
 namespace {
 
-// Buffers that have grown beyond this are given back: one huge statement must not cost memory for ever.
+// Buffers that have grown beyond this are given back: one huge statement must not cost memory for
+// ever.
 constexpr std::size_t kept_buffer_bytes = 1024 * 1024;
 
 // Owns what libpg_query returned.
@@ -42,10 +43,10 @@ PgQueryParseResult parse_sql(const char* sql, [[maybe_unused]] bool backslash_es
                              [[maybe_unused]] int mode) {
 #ifdef PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS
     if (backslash_escapes || mode != 0) {
-        return pg_query_parse_opts(sql, mode | (backslash_escapes
-                                                    ? PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS |
-                                                          PG_QUERY_DISABLE_ESCAPE_STRING_WARNING
-                                                    : 0));
+        return pg_query_parse_opts(
+            sql, mode | (backslash_escapes ? PG_QUERY_DISABLE_STANDARD_CONFORMING_STRINGS |
+                                                 PG_QUERY_DISABLE_ESCAPE_STRING_WARNING
+                                           : 0));
     }
 #endif
     return pg_query_parse(sql);
@@ -125,8 +126,8 @@ struct ParseTree::Reader {
     }
 };
 
-// A statement inside a statement (a function's body) is read while the outer tree is still in use, so that
-// there are several readers.
+// A statement inside a statement (a function's body) is read while the outer tree is still in use,
+// so that there are several readers.
 struct ParseTree::Readers {
     std::vector<std::unique_ptr<Reader>> free;
 };
@@ -151,9 +152,10 @@ ParseTree::ParseTree(std::string_view sql, Kind kind, bool backslash_escapes, in
         free.pop_back();
     }
     reader_->text.assign(sql);  // the parser wants a NUL behind it
-    const ParsedJson parsed =
-        kind == Kind::sql ? ParsedJson(parse_sql(reader_->text.c_str(), backslash_escapes, mode))
-                          : ParsedJson(pg_query_parse_plpgsql(reader_->text.c_str()));
+    const ParsedJson parsed = kind == Kind::sql
+                                  ? ParsedJson(
+                                        parse_sql(reader_->text.c_str(), backslash_escapes, mode))
+                                  : ParsedJson(pg_query_parse_plpgsql(reader_->text.c_str()));
     if (parsed.error() != nullptr || parsed.json() == nullptr) {
         const char* message = parsed.error() != nullptr ? parsed.error()->message : nullptr;
         error_ = message != nullptr && *message != '\0' ? message : "the parser gave no answer";
@@ -189,12 +191,8 @@ ParseTree::~ParseTree() {
     }
 }
 
-std::string_view grammar_version() {
-    return PG_VERSION;
-}
+std::string_view grammar_version() { return PG_VERSION; }
 
-int grammar_major_version() {
-    return PG_VERSION_NUM / 10000;
-}
+int grammar_major_version() { return PG_VERSION_NUM / 10000; }
 
 }  // namespace pgchaperone::policy

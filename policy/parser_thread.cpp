@@ -27,7 +27,8 @@ std::uintptr_t lowest_stack_address() {
 }  // namespace
 
 std::size_t stack_left_bytes() noexcept {
-    // Asking is slow for the first thread of a process (it reads /proc), so that the answer is kept.
+    // Asking is slow for the first thread of a process (it reads /proc), so that the answer is
+    // kept.
     static thread_local const std::uintptr_t lowest = lowest_stack_address();
     const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     return here > lowest ? here - lowest : 0;
@@ -37,7 +38,8 @@ ParserThread::ParserThread(std::function<void()> work) : work_(std::move(work)) 
     stack_ = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (stack_ == MAP_FAILED) {
-        throw std::system_error(errno, std::generic_category(), "no address space for a parser thread");
+        throw std::system_error(errno, std::generic_category(),
+                                "no address space for a parser thread");
     }
     // With a stack of our own, the C library makes no guard page below it.
     mprotect(stack_, guard_bytes, PROT_NONE);

@@ -1,6 +1,7 @@
 #pragma once
-// Threads with stacks large enough for the deepest text that the analyzer agrees to read. The stack is
-// address space, not memory: pages are taken as they are touched and given back when the thread ends.
+// Threads with stacks large enough for the deepest text that the analyzer agrees to read. The stack
+// is address space, not memory: pages are taken as they are touched and given back when the thread
+// ends.
 
 #include <cstddef>
 #include <functional>

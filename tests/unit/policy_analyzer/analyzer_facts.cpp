@@ -1,5 +1,5 @@
-// Prints the facts of statements, one line of JSON for each text, for tests that are not written in C++.
-// Input: texts, each followed by a NUL byte, in UTF-8.
+// Prints the facts of statements, one line of JSON for each text, for tests that are not written in
+// C++. Input: texts, each followed by a NUL byte, in UTF-8.
 
 #include "policy/analyzer.h"
 

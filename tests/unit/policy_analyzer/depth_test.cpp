@@ -64,11 +64,13 @@ TEST_CASE("long texts that are not deep are read") {
 
 TEST_CASE("bodies that are nested too deeply are opaque") {
     CHECK(facts_of("DO $$ BEGIN PERFORM " + repeated("1+", 64'000) + "1; END $$").opaque.set);
-    CHECK(facts_of("DO $$ BEGIN " + repeated("IF a THEN ", 60'000) + " NULL; " + repeated("END IF; ", 60'000) +
-                   "END $$")
+    CHECK(facts_of("DO $$ BEGIN " + repeated("IF a THEN ", 60'000) + " NULL; " +
+                   repeated("END IF; ", 60'000) + "END $$")
               .opaque.set);
-    CHECK(facts_of("DO $$ " + repeated("BEGIN ", 60'000) + repeated("END; ", 60'000) + "$$").opaque.set);
-    CHECK(facts_of("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT " + repeated("1+", 64'000) + "1 $$")
+    CHECK(facts_of("DO $$ " + repeated("BEGIN ", 60'000) + repeated("END; ", 60'000) + "$$")
+              .opaque.set);
+    CHECK(facts_of("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT " +
+                   repeated("1+", 64'000) + "1 $$")
               .opaque.set);
 }
 
@@ -102,7 +104,8 @@ TEST_CASE("the bound for the depth is never too low") {
         INFO(sql.substr(0, 60));
         CHECK(nesting_bound(sql, false) >= 1'000);
     }
-    CHECK(nesting_bound("INSERT INTO t VALUES " + repeated("(1, -2, 'a+b'),", 10'000) + "(1)", false) < 100);
+    CHECK(nesting_bound("INSERT INTO t VALUES " + repeated("(1, -2, 'a+b'),", 10'000) + "(1)",
+                        false) < 100);
     CHECK(nesting_bound("DELETE FROM t WHERE a = 1" + repeated(" OR a = 2", 10'000), false) < 100);
 }
 
@@ -136,8 +139,8 @@ TEST_CASE("threads may share an analyzer") {
         threads.emplace_back([&, i] {
             for (int n = 0; n < 300; ++n) {
                 const bool unbounded = n % 2 == 0;
-                const AnalysisPtr analysis =
-                    analyzer.analyze(unbounded ? "DELETE FROM t" : "DELETE FROM t WHERE id = 1", {});
+                const AnalysisPtr analysis = analyzer.analyze(
+                    unbounded ? "DELETE FROM t" : "DELETE FROM t WHERE id = 1", {});
                 wrong[i] += analysis->statements.at(0).unbounded.set != unbounded;
             }
         });

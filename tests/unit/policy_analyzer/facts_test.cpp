@@ -76,8 +76,9 @@ TEST_CASE("the command tag is the one that the server answers with") {
 }
 
 TEST_CASE("inner statements are listed behind the outer one") {
-    const StatementFacts facts =
-        facts_of("EXPLAIN ANALYZE WITH d AS (DELETE FROM a WHERE id = 1 RETURNING *) INSERT INTO b SELECT * FROM d");
+    const StatementFacts facts = facts_of(
+        "EXPLAIN ANALYZE WITH d AS (DELETE FROM a WHERE id = 1 RETURNING *) INSERT INTO b SELECT * "
+        "FROM d");
     CHECK(facts.commands == std::vector<std::string>{"EXPLAIN", "INSERT", "DELETE"});
     CHECK(contains(facts.classes, StatementClass::write));
     CHECK(facts.written == std::vector<RelationName>{named("", "b"), named("", "a")});
@@ -86,7 +87,8 @@ TEST_CASE("inner statements are listed behind the outer one") {
 
 TEST_CASE("relations are folded as PostgreSQL folds them, and queries of the statement are none") {
     const StatementFacts facts = facts_of(
-        "WITH cte AS (SELECT * FROM Public.Orders) SELECT * FROM cte, \"OrderItems\" JOIN db.s.t ON true, "
+        "WITH cte AS (SELECT * FROM Public.Orders) SELECT * FROM cte, \"OrderItems\" JOIN db.s.t "
+        "ON true, "
         "(SELECT 1 FROM inner_one) x WHERE EXISTS (TABLE deep)");
     CHECK(contains(facts.read, named("public", "orders")));
     CHECK(contains(facts.read, named("", "OrderItems")));
@@ -99,10 +101,13 @@ TEST_CASE("relations are folded as PostgreSQL folds them, and queries of the sta
 
 TEST_CASE("a query's name hides a table only where the query is visible") {
     CHECK(contains(facts_of("WITH t AS (SELECT * FROM t) SELECT * FROM t").read, named("", "t")));
-    CHECK_FALSE(contains(facts_of("WITH RECURSIVE t AS (SELECT 1 UNION SELECT * FROM t) SELECT * FROM t").read,
-                         named("", "t")));
-    CHECK(contains(facts_of("(WITH t AS (SELECT 1) SELECT * FROM t) UNION SELECT * FROM t").read, named("", "t")));
-    CHECK(contains(facts_of("WITH t AS (SELECT 1) SELECT * FROM public.t").read, named("public", "t")));
+    CHECK_FALSE(contains(
+        facts_of("WITH RECURSIVE t AS (SELECT 1 UNION SELECT * FROM t) SELECT * FROM t").read,
+        named("", "t")));
+    CHECK(contains(facts_of("(WITH t AS (SELECT 1) SELECT * FROM t) UNION SELECT * FROM t").read,
+                   named("", "t")));
+    CHECK(contains(facts_of("WITH t AS (SELECT 1) SELECT * FROM public.t").read,
+                   named("public", "t")));
 }
 
 TEST_CASE("a READ is only what cannot write") {
@@ -131,11 +136,18 @@ TEST_CASE("a READ is only what cannot write") {
 
 TEST_CASE("functions with effects of their own are named") {
     for (const char* sql : {
-             "SELECT pg_terminate_backend(1)", "SELECT lo_unlink(5)", "SELECT setval('s', 1)",
-             "SELECT lo_export(1, '/x')", "SELECT pg_read_file('x')", "SELECT pg_reload_conf()",
-             "SELECT dblink_exec('x', 'DROP TABLE t')", "SELECT public.dblink('x', 'y')",
-             "SELECT pg_catalog.pg_ls_dir('x')", "SELECT 1 WHERE pg_cancel_backend(5)",
-             "SELECT pg_drop_replication_slot('x')", "SELECT pg_switch_wal()",
+             "SELECT pg_terminate_backend(1)",
+             "SELECT lo_unlink(5)",
+             "SELECT setval('s', 1)",
+             "SELECT lo_export(1, '/x')",
+             "SELECT pg_read_file('x')",
+             "SELECT pg_reload_conf()",
+             "SELECT dblink_exec('x', 'DROP TABLE t')",
+             "SELECT public.dblink('x', 'y')",
+             "SELECT pg_catalog.pg_ls_dir('x')",
+             "SELECT 1 WHERE pg_cancel_backend(5)",
+             "SELECT pg_drop_replication_slot('x')",
+             "SELECT pg_switch_wal()",
              "UPDATE t SET a = lo_truncate(1, 0) WHERE id = 5",
              "CREATE TABLE x AS SELECT pg_read_binary_file('x')",
              "DO $$ BEGIN PERFORM pg_terminate_backend(5); END $$",
@@ -158,17 +170,36 @@ TEST_CASE("functions that run SQL are judged by the SQL, where it is known") {
 
 TEST_CASE("what is lost for good is destructive") {
     for (const char* sql : {
-             "DROP TABLE t", "DROP TABLE IF EXISTS a, b CASCADE", "DROP SCHEMA s CASCADE", "DROP DATABASE d",
-             "DROP INDEX CONCURRENTLY i", "DROP FUNCTION f(int)", "DROP TRIGGER g ON t", "DROP OWNED BY r",
-             "DROP EXTENSION e", "DROP CAST (int AS text)", "DROP OPERATOR s.<~ (int, int)", "DROP ROLE r",
-             "DROP TABLESPACE x", "TRUNCATE t", "ALTER TABLE t DROP COLUMN a", "ALTER TABLE t DROP a",
-             "ALTER TABLE t ALTER a TYPE text", "ALTER TABLE t ALTER a SET DATA TYPE text USING NULL",
-             "ALTER TABLE t DROP CONSTRAINT c", "ALTER TABLE t DETACH PARTITION p",
-             "ALTER TABLE t DISABLE TRIGGER ALL", "ALTER TABLE t DISABLE ROW LEVEL SECURITY",
-             "ALTER TABLE t SET UNLOGGED", "ALTER TABLE t ALTER a DROP IDENTITY",
-             "ALTER TABLE t ALTER a DROP DEFAULT", "ALTER TABLE t NO INHERIT p",
-             "REFRESH MATERIALIZED VIEW v WITH NO DATA", "ALTER DOMAIN d DROP CONSTRAINT c",
-             "ALTER TABLE t ADD COLUMN x int, DROP COLUMN y", "ALTER TABLE t ALTER a DROP NOT NULL",
+             "DROP TABLE t",
+             "DROP TABLE IF EXISTS a, b CASCADE",
+             "DROP SCHEMA s CASCADE",
+             "DROP DATABASE d",
+             "DROP INDEX CONCURRENTLY i",
+             "DROP FUNCTION f(int)",
+             "DROP TRIGGER g ON t",
+             "DROP OWNED BY r",
+             "DROP EXTENSION e",
+             "DROP CAST (int AS text)",
+             "DROP OPERATOR s.<~ (int, int)",
+             "DROP ROLE r",
+             "DROP TABLESPACE x",
+             "TRUNCATE t",
+             "ALTER TABLE t DROP COLUMN a",
+             "ALTER TABLE t DROP a",
+             "ALTER TABLE t ALTER a TYPE text",
+             "ALTER TABLE t ALTER a SET DATA TYPE text USING NULL",
+             "ALTER TABLE t DROP CONSTRAINT c",
+             "ALTER TABLE t DETACH PARTITION p",
+             "ALTER TABLE t DISABLE TRIGGER ALL",
+             "ALTER TABLE t DISABLE ROW LEVEL SECURITY",
+             "ALTER TABLE t SET UNLOGGED",
+             "ALTER TABLE t ALTER a DROP IDENTITY",
+             "ALTER TABLE t ALTER a DROP DEFAULT",
+             "ALTER TABLE t NO INHERIT p",
+             "REFRESH MATERIALIZED VIEW v WITH NO DATA",
+             "ALTER DOMAIN d DROP CONSTRAINT c",
+             "ALTER TABLE t ADD COLUMN x int, DROP COLUMN y",
+             "ALTER TABLE t ALTER a DROP NOT NULL",
          }) {
         const StatementFacts facts = facts_of(sql);
         INFO(sql);
@@ -176,10 +207,18 @@ TEST_CASE("what is lost for good is destructive") {
         CHECK_FALSE(facts.destructive.reason.empty());
     }
     for (const char* sql : {
-             "CREATE TABLE t (a int)", "ALTER TABLE t ADD COLUMN a int", "CREATE INDEX i ON t (a)",
-             "ALTER TABLE t ALTER a SET DEFAULT 5", "DROP TABLE pg_temp.t", "TRUNCATE pg_temp.t",
-             "ALTER TABLE t VALIDATE CONSTRAINT c", "ALTER TABLE t ADD PRIMARY KEY (a)", "REFRESH MATERIALIZED VIEW v",
-             "CREATE OR REPLACE VIEW v AS SELECT 1", "ALTER TYPE t ADD VALUE 'x'", "EXPLAIN ANALYZE SELECT 1",
+             "CREATE TABLE t (a int)",
+             "ALTER TABLE t ADD COLUMN a int",
+             "CREATE INDEX i ON t (a)",
+             "ALTER TABLE t ALTER a SET DEFAULT 5",
+             "DROP TABLE pg_temp.t",
+             "TRUNCATE pg_temp.t",
+             "ALTER TABLE t VALIDATE CONSTRAINT c",
+             "ALTER TABLE t ADD PRIMARY KEY (a)",
+             "REFRESH MATERIALIZED VIEW v",
+             "CREATE OR REPLACE VIEW v AS SELECT 1",
+             "ALTER TYPE t ADD VALUE 'x'",
+             "EXPLAIN ANALYZE SELECT 1",
          }) {
         const StatementFacts facts = facts_of(sql);
         INFO(sql << ": " << facts.destructive.reason << facts.dangerous.reason);
@@ -192,23 +231,52 @@ TEST_CASE("what is lost for good is destructive") {
 
 TEST_CASE("what reaches beyond the rows is dangerous") {
     for (const char* sql : {
-             "COPY t TO PROGRAM 'x'", "COPY t FROM PROGRAM 'x'", "COPY (SELECT 1) TO '/x'", "COPY t FROM '/x'",
-             "LOAD 'x'", "ALTER SYSTEM SET a = 1", "ALTER SYSTEM RESET ALL", "CREATE EXTENSION x",
-             "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'x', 'y'", "SECURITY LABEL ON TABLE t IS 'x'",
-             "REASSIGN OWNED BY a TO b", "GRANT ALL ON t TO PUBLIC", "REVOKE a FROM b", "ALTER ROLE r SUPERUSER",
-             "CREATE ROLE r", "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r", "ALTER TABLE t OWNER TO r",
-             "ALTER TABLE t SET SCHEMA s", "ALTER TABLE t RENAME TO u", "ALTER SCHEMA a RENAME TO b",
-             "ALTER FUNCTION f() SECURITY DEFINER", "CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING",
-             "CREATE TRIGGER g AFTER INSERT ON t EXECUTE FUNCTION f()", "CREATE POLICY p ON t",
-             "CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION f()", "CREATE PUBLICATION p",
-             "CREATE SERVER s FOREIGN DATA WRAPPER w", "LOCK TABLE t", "LOCK t IN SHARE MODE", "VACUUM FULL t",
-             "VACUUM (FULL 1) t", "CLUSTER t", "REINDEX TABLE t", "DELETE FROM pg_class WHERE oid = 5",
-             "UPDATE pg_catalog.pg_proc SET prosrc = '' WHERE oid = 5", "SET session_replication_role = replica",
+             "COPY t TO PROGRAM 'x'",
+             "COPY t FROM PROGRAM 'x'",
+             "COPY (SELECT 1) TO '/x'",
+             "COPY t FROM '/x'",
+             "LOAD 'x'",
+             "ALTER SYSTEM SET a = 1",
+             "ALTER SYSTEM RESET ALL",
+             "CREATE EXTENSION x",
+             "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'x', 'y'",
+             "SECURITY LABEL ON TABLE t IS 'x'",
+             "REASSIGN OWNED BY a TO b",
+             "GRANT ALL ON t TO PUBLIC",
+             "REVOKE a FROM b",
+             "ALTER ROLE r SUPERUSER",
+             "CREATE ROLE r",
+             "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r",
+             "ALTER TABLE t OWNER TO r",
+             "ALTER TABLE t SET SCHEMA s",
+             "ALTER TABLE t RENAME TO u",
+             "ALTER SCHEMA a RENAME TO b",
+             "ALTER FUNCTION f() SECURITY DEFINER",
+             "CREATE RULE r AS ON INSERT TO t DO INSTEAD NOTHING",
+             "CREATE TRIGGER g AFTER INSERT ON t EXECUTE FUNCTION f()",
+             "CREATE POLICY p ON t",
+             "CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION f()",
+             "CREATE PUBLICATION p",
+             "CREATE SERVER s FOREIGN DATA WRAPPER w",
+             "LOCK TABLE t",
+             "LOCK t IN SHARE MODE",
+             "VACUUM FULL t",
+             "VACUUM (FULL 1) t",
+             "CLUSTER t",
+             "REINDEX TABLE t",
+             "DELETE FROM pg_class WHERE oid = 5",
+             "UPDATE pg_catalog.pg_proc SET prosrc = '' WHERE oid = 5",
+             "SET session_replication_role = replica",
              "SELECT set_config('session_replication_role', 'replica', false)",
-             "SET allow_system_table_mods = on", "ALTER DATABASE d SET a = 1", "ALTER SEQUENCE s RESTART",
-             "ALTER TABLE t ALTER id RESTART WITH 1", "ALTER DOMAIN d ADD CHECK (VALUE > 0)",
-             "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
-             "ALTER TYPE t RENAME VALUE 'a' TO 'b'", "ALTER EXTENSION e UPDATE",
+             "SET allow_system_table_mods = on",
+             "ALTER DATABASE d SET a = 1",
+             "ALTER SEQUENCE s RESTART",
+             "ALTER TABLE t ALTER id RESTART WITH 1",
+             "ALTER DOMAIN d ADD CHECK (VALUE > 0)",
+             "ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID",
+             "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+             "ALTER TYPE t RENAME VALUE 'a' TO 'b'",
+             "ALTER EXTENSION e UPDATE",
          }) {
         const StatementFacts facts = facts_of(sql);
         INFO(sql);
@@ -217,9 +285,17 @@ TEST_CASE("what reaches beyond the rows is dangerous") {
         CHECK_FALSE(facts.dangerous.reason.empty());
     }
     for (const char* sql : {
-             "LOCK TABLE t IN ACCESS SHARE MODE", "VACUUM t", "VACUUM (FULL off) t", "SET ROLE r",
-             "SET search_path = a", "RESET session_replication_role", "SELECT pg_advisory_lock(1)", "LISTEN x",
-             "REINDEX (CONCURRENTLY) TABLE t", "ALTER SEQUENCE s OWNED BY t.a", "COPY t TO STDOUT",
+             "LOCK TABLE t IN ACCESS SHARE MODE",
+             "VACUUM t",
+             "VACUUM (FULL off) t",
+             "SET ROLE r",
+             "SET search_path = a",
+             "RESET session_replication_role",
+             "SELECT pg_advisory_lock(1)",
+             "LISTEN x",
+             "REINDEX (CONCURRENTLY) TABLE t",
+             "ALTER SEQUENCE s OWNED BY t.a",
+             "COPY t TO STDOUT",
              "SELECT * FROM pg_class",
          }) {
         const StatementFacts facts = facts_of(sql);
@@ -228,22 +304,25 @@ TEST_CASE("what reaches beyond the rows is dangerous") {
     }
 }
 
-TEST_CASE("an index blocks writers unless it is built concurrently or on a table of the same text") {
+TEST_CASE(
+    "an index blocks writers unless it is built concurrently or on a table of the same text") {
     CHECK(facts_of("CREATE INDEX i ON t (a)").blocking.set);
     CHECK_FALSE(facts_of("CREATE INDEX CONCURRENTLY i ON t (a)").blocking.set);
-    CHECK_FALSE(analyze("CREATE TABLE t (a int); CREATE INDEX i ON t (a)")->statements.at(1).blocking.set);
+    CHECK_FALSE(
+        analyze("CREATE TABLE t (a int); CREATE INDEX i ON t (a)")->statements.at(1).blocking.set);
 }
 
 TEST_CASE("what cannot run in a transaction says so") {
-    for (const char* sql : {"VACUUM", "CREATE DATABASE d", "DROP DATABASE d", "CREATE INDEX CONCURRENTLY i ON t (a)",
-                            "DROP INDEX CONCURRENTLY i", "REINDEX (CONCURRENTLY) INDEX i", "REINDEX SCHEMA s",
-                            "ALTER SYSTEM SET a = 1", "CREATE TABLESPACE x LOCATION '/x'", "CLUSTER",
-                            "COMMIT PREPARED 'x'", "DISCARD ALL", "ALTER TABLE t DETACH PARTITION p CONCURRENTLY"}) {
+    for (const char* sql :
+         {"VACUUM", "CREATE DATABASE d", "DROP DATABASE d", "CREATE INDEX CONCURRENTLY i ON t (a)",
+          "DROP INDEX CONCURRENTLY i", "REINDEX (CONCURRENTLY) INDEX i", "REINDEX SCHEMA s",
+          "ALTER SYSTEM SET a = 1", "CREATE TABLESPACE x LOCATION '/x'", "CLUSTER",
+          "COMMIT PREPARED 'x'", "DISCARD ALL", "ALTER TABLE t DETACH PARTITION p CONCURRENTLY"}) {
         INFO(sql);
         CHECK_FALSE(facts_of(sql).runs_in_transaction);
     }
-    for (const char* sql : {"ANALYZE", "CREATE INDEX i ON t (a)", "DROP INDEX i", "CLUSTER t", "TRUNCATE t",
-                            "ALTER TABLE t DETACH PARTITION p"}) {
+    for (const char* sql : {"ANALYZE", "CREATE INDEX i ON t (a)", "DROP INDEX i", "CLUSTER t",
+                            "TRUNCATE t", "ALTER TABLE t DETACH PARTITION p"}) {
         INFO(sql);
         CHECK(facts_of(sql).runs_in_transaction);
     }
@@ -251,16 +330,20 @@ TEST_CASE("what cannot run in a transaction says so") {
 
 TEST_CASE("what changes how later bytes are read says so") {
     for (const char* sql :
-         {"SET client_encoding = 'SJIS'", "SET NAMES 'x'", "SET LOCAL standard_conforming_strings = off",
-          "RESET client_encoding", "RESET ALL", "DISCARD ALL", "ROLLBACK", "ROLLBACK TO s", "COMMIT",
+         {"SET client_encoding = 'SJIS'", "SET NAMES 'x'",
+          "SET LOCAL standard_conforming_strings = off", "RESET client_encoding", "RESET ALL",
+          "DISCARD ALL", "ROLLBACK", "ROLLBACK TO s", "COMMIT",
           "SELECT set_config('client_encoding', 'SJIS', false)", "SELECT set_config($1, $2, false)",
-          "SELECT set_config('standard_' || 'conforming_strings', 'off', false)", "CALL p()", "SELECT f()",
-          "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'", "EXECUTE p"}) {
+          "SELECT set_config('standard_' || 'conforming_strings', 'off', false)", "CALL p()",
+          "SELECT f()",
+          "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+          "EXECUTE p"}) {
         INFO(sql);
         CHECK(facts_of(sql).may_change_lexical_settings);
     }
-    for (const char* sql : {"SELECT 1", "SET work_mem = '1MB'", "BEGIN", "SELECT set_config('work_mem', '1MB', true)",
-                            "UPDATE t SET a = 1 WHERE id = 1"}) {
+    for (const char* sql :
+         {"SELECT 1", "SET work_mem = '1MB'", "BEGIN", "SELECT set_config('work_mem', '1MB', true)",
+          "UPDATE t SET a = 1 WHERE id = 1"}) {
         INFO(sql);
         CHECK_FALSE(facts_of(sql).may_change_lexical_settings);
     }
@@ -270,8 +353,10 @@ TEST_CASE("what changes how later bytes are read says so") {
 }
 
 TEST_CASE("sessions learn names that they have to keep track of") {
-    CHECK(facts_of("CREATE TEMP TABLE x (a int)").tables_created == std::vector<RelationName>{named("", "x")});
-    CHECK(facts_of("SELECT 1 INTO TEMP x").tables_created == std::vector<RelationName>{named("", "x")});
+    CHECK(facts_of("CREATE TEMP TABLE x (a int)").tables_created ==
+          std::vector<RelationName>{named("", "x")});
+    CHECK(facts_of("SELECT 1 INTO TEMP x").tables_created ==
+          std::vector<RelationName>{named("", "x")});
     CHECK(facts_of("CREATE TABLE pg_temp.x AS SELECT 1").tables_created.size() == 1);
     CHECK(facts_of("CREATE TABLE x (a int)").tables_created.size() == 1);
     CHECK(facts_of("CREATE TABLE IF NOT EXISTS x (a int)").tables_created.empty());
@@ -292,7 +377,8 @@ TEST_CASE("each statement of a text has its place in it") {
     for (const StatementFacts& facts : analysis->statements) {
         found.push_back(sql.substr(facts.location, facts.length));
     }
-    CHECK(found == std::vector<std::string>{"SELECT 1", "UPDATE t SET a = ';' WHERE id = 1", "DROP TABLE x"});
+    CHECK(found == std::vector<std::string>{"SELECT 1", "UPDATE t SET a = ';' WHERE id = 1",
+                                            "DROP TABLE x"});
     CHECK(analysis->text == sql);
 }
 
@@ -300,7 +386,8 @@ TEST_CASE("an empty text has no statements, and a broken one has one that is unp
     for (const char* sql : {"", "  ", ";", ";;;", "-- x", "/* x */ ;"}) {
         CHECK(analyze(sql)->statements.empty());
     }
-    for (const char* sql : {"SELEC 1", "WHERE id = 1", "SELECT 1; DELETE FROM", "SELECT 'x", "/* x", "SELECT $$x"}) {
+    for (const char* sql :
+         {"SELEC 1", "WHERE id = 1", "SELECT 1; DELETE FROM", "SELECT 'x", "/* x", "SELECT $$x"}) {
         const StatementFacts facts = facts_of(sql);
         CHECK(facts.unparsable.set);
         CHECK(facts.location == 0);
@@ -318,14 +405,17 @@ TEST_CASE("the fingerprint is the same for statements that differ in constants o
     CHECK(one != fingerprint("SELECT a FROM u WHERE id = 1 AND b IN (1, 2, 3)"));
     CHECK(one != fingerprint("SELECT a FROM t WHERE id = 1 OR b IN (1, 2, 3)"));
     CHECK(one != fingerprint("SELECT a FROM t WHERE id <> 1 AND b IN (1, 2, 3)"));
-    CHECK(fingerprint("INSERT INTO t VALUES (1, 2)") == fingerprint("INSERT INTO t VALUES (1, 2), (3, 4)"));
+    CHECK(fingerprint("INSERT INTO t VALUES (1, 2)") ==
+          fingerprint("INSERT INTO t VALUES (1, 2), (3, 4)"));
     CHECK(fingerprint("") == 0);
     CHECK(fingerprint("SELEC") == 0);
 }
 
 TEST_CASE("a walsender's own commands are known by their first word") {
     const Analyzer analyzer;
-    const auto facts = [&](std::string_view sql) { return analyzer.analyze(sql, {}, true)->statements.at(0); };
+    const auto facts = [&](std::string_view sql) {
+        return analyzer.analyze(sql, {}, true)->statements.at(0);
+    };
     CHECK(facts("IDENTIFY_SYSTEM").command == "IDENTIFY_SYSTEM");
     CHECK_FALSE(facts(" IDENTIFY_SYSTEM;").dangerous.set);
     CHECK(facts("CREATE_REPLICATION_SLOT x PHYSICAL RESERVE_WAL").dangerous.set);

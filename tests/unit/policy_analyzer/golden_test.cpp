@@ -1,4 +1,5 @@
-// Statements of tests/golden/analyzer/statements.txt: each with the facts that a person has read once.
+// Statements of tests/golden/analyzer/statements.txt: each with the facts that a person has read
+// once.
 
 #include "analyze.h"
 
@@ -100,7 +101,8 @@ TEST_CASE("statements have the facts that were agreed on") {
         INFO(sql);
         bool stopped = false;
         for (const StatementFacts& each : analysis->statements) {
-            stopped |= each.unbounded.set || each.destructive.set || each.dangerous.set || each.unparsable.set;
+            stopped |= each.unbounded.set || each.destructive.set || each.dangerous.set ||
+                       each.unparsable.set;
         }
         CHECK(stopped == stop);
         if (update) {

@@ -45,26 +45,32 @@ TEST_CASE("standard_conforming_strings decides where a string ends") {
 
 TEST_CASE("while standard_conforming_strings is unknown, what means the same either way is read") {
     const auto unknown = with_strings(StandardConformingStrings::unknown);
-    for (const char* sql : {"SELECT 'a'", "SELECT E'\\n'", "SELECT $$\\$$", "SELECT 1 -- \\", "SELECT /* \\' */ 1",
-                            "SELECT \"a\\b\" FROM t"}) {
+    for (const char* sql : {"SELECT 'a'", "SELECT E'\\n'", "SELECT $$\\$$", "SELECT 1 -- \\",
+                            "SELECT /* \\' */ 1", "SELECT \"a\\b\" FROM t"}) {
         INFO(sql);
         CHECK_FALSE(facts_of(sql, unknown).unparsable.set);
     }
-    for (const char* sql : {"SELECT 'a\\b'", "SELECT N'\\'", "SELECT 'a'\n'\\b'", "SELECT U&'\\0061'"}) {
+    for (const char* sql :
+         {"SELECT 'a\\b'", "SELECT N'\\'", "SELECT 'a'\n'\\b'", "SELECT U&'\\0061'"}) {
         INFO(sql);
         CHECK(facts_of(sql, unknown).unparsable.set);
     }
 }
 
 TEST_CASE("trail bytes that look like ASCII stay inside their characters") {
-    // 0x95 0x5C is one character of SJIS; cut into bytes, the backslash would eat the quote behind it.
+    // 0x95 0x5C is one character of SJIS; cut into bytes, the backslash would eat the quote behind
+    // it.
     const std::string sjis = "SELECT E'\x95\x5c'; DELETE FROM orders; --'";
     CHECK(deletes_orders(*analyze(sjis, in_encoding("SJIS"))));
-    CHECK(deletes_orders(*analyze("SELECT E'\xd5\x5c'; DELETE FROM orders; --'", in_encoding("GBK"))));
-    CHECK(deletes_orders(*analyze("SELECT E'\xb3\x5c'; DELETE FROM orders; --'", in_encoding("BIG5"))));
-    CHECK(deletes_orders(*analyze("SELECT E'\x81\x30\x81\x30'; DELETE FROM orders; --'", in_encoding("GB18030"))));
     CHECK(deletes_orders(
-        *analyze("SELECT \"\x83\x5c\" FROM (SELECT 1) x(\"\x83\x5c\"); DELETE FROM orders", in_encoding("SJIS"))));
+        *analyze("SELECT E'\xd5\x5c'; DELETE FROM orders; --'", in_encoding("GBK"))));
+    CHECK(deletes_orders(
+        *analyze("SELECT E'\xb3\x5c'; DELETE FROM orders; --'", in_encoding("BIG5"))));
+    CHECK(deletes_orders(
+        *analyze("SELECT E'\x81\x30\x81\x30'; DELETE FROM orders; --'", in_encoding("GB18030"))));
+    CHECK(deletes_orders(
+        *analyze("SELECT \"\x83\x5c\" FROM (SELECT 1) x(\"\x83\x5c\"); DELETE FROM orders",
+                 in_encoding("SJIS"))));
     // The name of the encoding is compared without case, as the server does.
     CHECK(deletes_orders(*analyze(sjis, in_encoding("sjis"))));
 }
@@ -88,7 +94,8 @@ TEST_CASE("single-byte encodings are read, and names come out in UTF-8") {
     CHECK(facts.read.at(0).name == "caf\xc3\xa9");
     CHECK(facts_of("SELECT * FROM \xc0", in_encoding("WIN1251")).read.at(0).name == "\xd0\x90");
     CHECK_FALSE(facts_of("SELECT '\xff'", in_encoding("SQL_ASCII")).unparsable.set);
-    CHECK(facts_of("SELECT * FROM \xa4\xa2", in_encoding("EUC_JP")).read.at(0).name == "\xe3\x81\x82");
+    CHECK(facts_of("SELECT * FROM \xa4\xa2", in_encoding("EUC_JP")).read.at(0).name ==
+          "\xe3\x81\x82");
 }
 
 TEST_CASE("places of statements are in the bytes that were sent") {
@@ -101,12 +108,14 @@ TEST_CASE("places of statements are in the bytes that were sent") {
     CHECK(sql.substr(third.location, third.length) == "SELECT '\x95\x5c'");
 }
 
-TEST_CASE("while client_encoding is unknown, ASCII and text that no encoding cuts otherwise is read") {
+TEST_CASE(
+    "while client_encoding is unknown, ASCII and text that no encoding cuts otherwise is read") {
     LexicalSettings unknown;
     unknown.client_encoding.reset();
     CHECK_FALSE(facts_of("SELECT 'a'", unknown).unparsable.set);
     CHECK_FALSE(facts_of("SELECT 'M\xc3\xbcller'", unknown).unparsable.set);
-    CHECK(facts_of("SELECT '\xe3\x81\x82'", unknown).unparsable.set);  // BIG5 takes the quote into a character
+    CHECK(facts_of("SELECT '\xe3\x81\x82'", unknown)
+              .unparsable.set);  // BIG5 takes the quote into a character
     CHECK(facts_of("SELECT E'\x95\x5c'", unknown).unparsable.set);
 }
 
@@ -123,7 +132,8 @@ TEST_CASE("tokens end where the server's scanner ends them") {
     CHECK(tokens_of("a/* /* x */ ' */b -- c\nd") == Words{"a", "b", "d"});
     CHECK(tokens_of("'it''s' E'\\'' \"q\"\"q\"") == Words{"'it''s'", "E'\\''", "\"q\"\"q\""});
     CHECK(tokens_of("'a'\n 'b' 'c' 'd'") == Words{"'a'\n 'b'", "'c'", "'d'"});
-    CHECK(tokens_of("$$a'b$$ $x$ $$ $x$ $1 a$b$c") == Words{"$$a'b$$", "$x$ $$ $x$", "$1", "a$b$c"});
+    CHECK(tokens_of("$$a'b$$ $x$ $$ $x$ $1 a$b$c") ==
+          Words{"$$a'b$$", "$x$ $$ $x$", "$1", "a$b$c"});
     CHECK(tokens_of("'\\'';") == Words{"'\\'';"});
     CHECK(tokens_of("'\\'';", true) == Words{"'\\''", ";"});
     CHECK(tokens_of("a::int+-1--x") == Words{"a", "::", "int", "+-", "1"});

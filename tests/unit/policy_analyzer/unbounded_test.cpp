@@ -323,7 +323,8 @@ TEST_CASE("a subquery bounds by what ties the row to it") {
         "DELETE FROM t WHERE id IN (SELECT id FROM t LIMIT $1)",
         "DELETE FROM t WHERE ctid = ANY (ARRAY(SELECT ctid FROM t WHERE at < now() LIMIT 10))",
         "DELETE FROM t WHERE id = (SELECT max(id) FROM t)",
-        "DELETE FROM t WHERE id = (SELECT id FROM t WHERE state = 'ready' LIMIT 1 FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM t WHERE id = (SELECT id FROM t WHERE state = 'ready' LIMIT 1 FOR UPDATE SKIP "
+        "LOCKED)",
         "DELETE FROM t WHERE EXISTS (SELECT 1 FROM s WHERE s.t_id = t.id)",
         "DELETE FROM t WHERE EXISTS (SELECT 1 FROM s WHERE s.t_id = id AND s.x = 5)",
         "DELETE FROM t WHERE NOT EXISTS (SELECT 1 FROM s WHERE s.t_id = t.id)",
@@ -359,7 +360,8 @@ TEST_CASE("another relation bounds when a condition ties it to the target") {
         "DELETE FROM t USING s WHERE id = s_id",
         "DELETE FROM t USING t x WHERE x.id = t.id AND x.state = 'old'",
         "DELETE FROM t USING s WHERE t.id = 5",
-        "WITH n AS (SELECT id FROM t WHERE q = $1 LIMIT $2) UPDATE t SET a = 1 FROM n WHERE t.id = n.id",
+        "WITH n AS (SELECT id FROM t WHERE q = $1 LIMIT $2) UPDATE t SET a = 1 FROM n WHERE t.id = "
+        "n.id",
         "UPDATE t SET a = 1 FROM s JOIN u ON s.id = u.id WHERE t.id = s.id",
         "DELETE FROM t USING unnest($1::int[]) u(id) WHERE t.id = u.id",
     });
@@ -376,19 +378,22 @@ TEST_CASE("MERGE is judged by its join and by the conditions of its actions") {
         "MERGE INTO t USING (SELECT id FROM t) s ON t.id = s.id WHEN MATCHED THEN UPDATE SET a = 1",
     });
     all_bounded({
-        "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET a = s.a WHEN NOT MATCHED THEN "
+        "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET a = s.a WHEN NOT MATCHED "
+        "THEN "
         "INSERT VALUES (s.id)",
         "MERGE INTO t USING s ON true WHEN MATCHED AND t.id = 5 THEN DELETE",
         "MERGE INTO t USING s ON true WHEN NOT MATCHED THEN INSERT VALUES (1)",
         "MERGE INTO t USING s ON true WHEN MATCHED THEN DO NOTHING",
-        "MERGE INTO t USING s ON t.id = s.id WHEN NOT MATCHED BY SOURCE AND t.region = 5 THEN DELETE",
+        "MERGE INTO t USING s ON t.id = s.id WHEN NOT MATCHED BY SOURCE AND t.region = 5 THEN "
+        "DELETE",
     });
 }
 
 TEST_CASE("an upsert is unbounded only when it selects its own target") {
     all_unbounded({
         "INSERT INTO t SELECT key, '' FROM t ON CONFLICT (key) DO UPDATE SET value = ''",
-        "WITH s AS (SELECT * FROM t) INSERT INTO t SELECT * FROM s ON CONFLICT (id) DO UPDATE SET a = 1",
+        "WITH s AS (SELECT * FROM t) INSERT INTO t SELECT * FROM s ON CONFLICT (id) DO UPDATE SET "
+        "a = 1",
     });
     all_bounded({
         "INSERT INTO t VALUES (1, 'a') ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -433,14 +438,16 @@ TEST_CASE("an unbounded write is found wherever it stands") {
 TEST_CASE("conditions of queries in queries are judged in bounded time") {
     std::string sql = "DELETE FROM t WHERE ";
     for (int i = 0; i < 200; ++i) {
-        sql += "id IN (SELECT x" + std::to_string(i) + ".id FROM t x" + std::to_string(i) + ", t y, t z WHERE ";
+        sql += "id IN (SELECT x" + std::to_string(i) + ".id FROM t x" + std::to_string(i) +
+               ", t y, t z WHERE ";
     }
     sql += "true" + std::string(200, ')');
     CHECK(facts_of(sql).unbounded.set);
     sql = "WITH a0 AS (SELECT * FROM t)";
     for (int i = 1; i < 60; ++i) {
         const std::string before = "a" + std::to_string(i - 1);
-        sql += ", a" + std::to_string(i) + " AS (SELECT * FROM " + before + ", " + before + " x, " + before + " y)";
+        sql += ", a" + std::to_string(i) + " AS (SELECT * FROM " + before + ", " + before + " x, " +
+               before + " y)";
     }
     CHECK(facts_of(sql + " DELETE FROM t USING a59 WHERE t.id = a59.id").unbounded.set);
 }
