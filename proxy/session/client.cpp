@@ -121,8 +121,8 @@ bool Session::client_message() {
         case FrontendTag::Flush: pass(total, Fate::forward); return true;
         case FrontendTag::Terminate:
             client_terminated_ = true;
-            from_client_.forward(std::min(total, from_client_.available()));
-            return false;
+            pass(total, Fate::forward);
+            return true;
         case FrontendTag::PasswordMessage: break;
     }
     return false;

@@ -70,7 +70,7 @@ bool Session::wants_server_bytes() const { return !server_closed_ && phase_ != P
 
 void Session::handle(const ClientBytes& event) {
     if (phase_ == Phase::closed) return;
-    if (client_poisoned_ || client_terminated_ || phase_ == Phase::cancel) return;
+    if (client_poisoned_ || phase_ == Phase::cancel) return;
     from_client_.give(event.bytes);
     read_client();
 }

@@ -226,7 +226,7 @@ bool Session::login_from_client() {
                   "protocol violation");
             return false;
         }
-        client_gone_wrong(std::min(from_client_.available(), protocol::head_size),
+        client_gone_wrong(password_message ? protocol::head_size : 1,
                           "sent something else than a password message during the login");
         return false;
     }

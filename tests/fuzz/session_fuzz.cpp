@@ -116,7 +116,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::vector<Segment> segments = segments_of(
         {reinterpret_cast<const char*>(data) + 1, size - 1});
     const Outcome whole = play(segments, 0, logged_in);
-    require(play(segments, piece, logged_in) == whole, "chunks do not matter");
+    const Outcome cut = play(segments, piece, logged_in);
+    if (std::getenv("FUZZ_SHOW") != nullptr && !(cut == whole)) {
+        std::fprintf(stderr,
+                     "whole: server %zu client %zu closed %d; in pieces of %zu: %zu %zu %d\n",
+                     whole.to_server.size(), whole.to_client.size(), whole.closed, piece,
+                     cut.to_server.size(), cut.to_client.size(), cut.closed);
+    }
+    require(cut == whole, "chunks do not matter");
     return 0;
 }
 

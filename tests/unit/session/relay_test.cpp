@@ -144,3 +144,13 @@ TEST_CASE("a client that half-closed and then vanished ends the session") {
     host.event(session::ClientClosed{true});
     CHECK(host.closed);
 }
+
+TEST_CASE("nothing goes on behind a Terminate, however it is cut") {
+    const std::string terminate = std::string("X\0\0\0\x06hi", 7);
+    for (const std::size_t piece : {0, 1, 3, 6, 8}) {
+        SessionHost host;
+        host.log_in();
+        host.client(terminate + query("SELECT 1"), piece);
+        CHECK(host.to_server() == terminate);
+    }
+}

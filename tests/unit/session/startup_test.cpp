@@ -226,3 +226,15 @@ TEST_CASE("the login timeout ends a login that does not come to its end") {
     CHECK(host.closed);
     CHECK(contains(host.to_client(), "timeout"));
 }
+
+TEST_CASE("something else than a password goes no further than its first byte, however it is cut") {
+    for (const std::size_t piece : {0, 1, 2}) {
+        SessionHost host;
+        host.client(startup_message());
+        host.event(session::Connected{true, {}, false, {}});
+        host.to_server();
+        host.server(encoded(protocol::AuthenticationCleartextPassword{}));
+        host.client(query("DELETE FROM t"), piece);
+        CHECK(host.to_server() == "Q");
+    }
+}
