@@ -1,6 +1,6 @@
 #pragma once
-// What a statement is: the facts that the analyzer reads out of the parse tree. Values only; knows no wire,
-// no session and no rule. Names follow PostgreSQL's and pgaudit's terms.
+// What a statement is: the facts that the analyzer reads out of the parse tree. Values only; knows
+// no wire, no session and no rule. Names follow PostgreSQL's and pgaudit's terms.
 
 #include <cstdint>
 #include <memory>
@@ -12,8 +12,8 @@ namespace pgchaperone::policy {
 // pgaudit's classes.
 enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc };
 
-// A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case; quoted: as it
-// stands). `schema` and `catalog` are empty where the text does not give them.
+// A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case;
+// quoted: as it stands). `schema` and `catalog` are empty where the text does not give them.
 struct RelationName {
     std::string catalog;
     std::string schema;
@@ -27,7 +27,8 @@ struct FunctionName {
     bool operator==(const FunctionName&) const = default;
 };
 
-// Why a flag is set: `set` with a reason for people to read, e.g. "no WHERE", "WHERE is always true".
+// Why a flag is set: `set` with a reason for people to read, e.g. "no WHERE", "WHERE is always
+// true".
 struct Flag {
     bool set = false;
     std::string reason;
@@ -35,47 +36,53 @@ struct Flag {
     bool operator==(const Flag&) const = default;
 };
 
-// The facts of one statement of a Query string (or of the only one of a Parse). Everything inside it (CTEs,
-// subqueries, the statement under EXPLAIN ANALYZE, PREPARE, COPY, DO ...) is folded in: `commands` lists the
-// outer command first and then every inner one that the statement can run.
+// The facts of one statement of a Query string (or of the only one of a Parse). Everything inside
+// it (CTEs, subqueries, the statement under EXPLAIN ANALYZE, PREPARE, COPY, DO ...) is folded in:
+// `commands` lists the outer command first and then every inner one that the statement can run.
 struct StatementFacts {
     // Where the statement stands in the analysed text, in bytes, without surrounding white space.
     std::uint32_t location = 0;
     std::uint32_t length = 0;
 
-    std::string command;                 // the command tag, as in CommandComplete, without counts: "DROP TABLE"
-    std::vector<std::string> commands;   // `command` and the tags of all inner statements, no duplicates
-    std::vector<StatementClass> classes; // classes of all of them, no duplicates, the outer one's first
+    // The command tag, as in CommandComplete, without counts: "DROP TABLE". Then it and the tags of
+    // all inner statements, and the classes of all of them: no duplicates, the outer one's first.
+    std::string command;
+    std::vector<std::string> commands;
+    std::vector<StatementClass> classes;
 
     std::vector<RelationName> read;
-    std::vector<RelationName> written;   // targets of DML, DDL and TRUNCATE
+    std::vector<RelationName> written;  // targets of DML, DDL and TRUNCATE
     std::vector<FunctionName> functions;
 
     Flag unbounded;
     Flag opaque;
     Flag unparsable;
-    // Takes away, for good, something that was there before: DROP, TRUNCATE, a column dropped or retyped, a
-    // partition detached, a constraint, trigger or policy dropped or disabled ... Objects that are certainly
-    // temporary do not count. The reason names what is lost: "drops column meta of orders".
+    // Takes away, for good, something that was there before: DROP, TRUNCATE, a column dropped or
+    // retyped, a partition detached, a constraint, trigger or policy dropped or disabled ...
+    // Objects that are certainly temporary do not count. The reason names what is lost: "drops
+    // column meta of orders".
     Flag destructive;
-    // Reaches beyond the rows of tables: privileges and roles, system catalogs, other sessions, the server's
-    // files, programs and settings, locks that stop others, code that runs for others.
+    // Reaches beyond the rows of tables: privileges and roles, system catalogs, other sessions, the
+    // server's files, programs and settings, locks that stop others, code that runs for others.
     Flag dangerous;
-    // Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK, REINDEX ...
+    // Takes a lock on whole tables that makes others wait: CREATE INDEX without CONCURRENTLY, LOCK,
+    // REINDEX ...
     Flag blocking;
     // Names that give the session something to keep track of, folded as PostgreSQL folds them.
-    // Tables that certainly did not exist before: CREATE TABLE, SELECT INTO ... A temporary view is none: what is
-    // written to it goes to the tables below it.
+    // Tables that certainly did not exist before: CREATE TABLE, SELECT INTO ... A temporary view is
+    // none: what is written to it goes to the tables below it.
     std::vector<RelationName> tables_created;
-    std::string prepared_statement;  // of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL
-    bool runs_in_transaction = true;     // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
-    bool controls_transaction = false;   // BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION ...
-    bool may_change_lexical_settings = false;  // SET client_encoding, ROLLBACK after one, an opaque call ...
+    // Of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL.
+    std::string prepared_statement;
+    bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
+    bool controls_transaction = false;  // BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ...
+    // SET client_encoding, the end of a transaction that may have had one, an opaque call ...
+    bool may_change_lexical_settings = false;
     bool changes_search_path = false;
 };
 
-// The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be read has
-// exactly one statement, with `unparsable` set and spanning the whole text.
+// The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be
+// read has exactly one statement, with `unparsable` set and spanning the whole text.
 struct Analysis {
     std::string text;  // the bytes that were analysed, as sent
     std::vector<StatementFacts> statements;

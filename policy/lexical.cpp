@@ -192,13 +192,30 @@ private:
     std::array<char, 16> buffer_{};
 };
 
-void append_utf8(std::string& out, unsigned code_point) {
-    out += static_cast<char>(0xC0U | (code_point >> 6U));
-    out += static_cast<char>(0x80U | (code_point & 0x3FU));
+// A character that has no equivalent here (the server may know one, or refuse the text): something
+// that is no ASCII, and another one for each such character.
+void append_unknown(std::string& out, std::string_view character) {
+    std::uint32_t code = 0;
+    for (const char c : character) {
+        code = (code * 31U) ^ static_cast<unsigned char>(c);
+    }
+    constexpr std::uint32_t private_use = 0xF0000;
+    code = private_use + (code & 0xFFFFU);
+    out += static_cast<char>(0xF0U | (code >> 18U));
+    out += static_cast<char>(0x80U | ((code >> 12U) & 0x3FU));
+    out += static_cast<char>(0x80U | ((code >> 6U) & 0x3FU));
+    out += static_cast<char>(0x80U | (code & 0x3FU));
+}
+
+// The server's own tables make a backslash and a tilde of these two; all other characters stay
+// beyond ASCII (tried on PostgreSQL 15 with every pair of bytes in every encoding of this kind).
+bool becomes_ascii(const Encoding& encoding, std::string_view character) {
+    return encoding.name == "SHIFT_JIS_2004" &&
+           (character == "\x81\x5f" || character == "\x81\xb0");
 }
 
 // Character by character, so that the borders are the server's: a trail byte that is ASCII never
-// comes out as ASCII. False where a character has no equivalent (the server refuses it too).
+// comes out as ASCII. False where the server would refuse the bytes.
 bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) {
     std::optional<Converter> converter;
     if (!encoding.iconv.empty()) {
@@ -218,14 +235,15 @@ bool convert(std::string_view sql, const Encoding& encoding, ReadableText& out) 
         if (length == 0) {
             return false;
         }
-        const auto made = converter ? converter->convert(sql.substr(at, length))
-                                    : std::string_view{};
+        const std::string_view character = sql.substr(at, length);
+        if (becomes_ascii(encoding, character)) {
+            return false;
+        }
+        const auto made = converter ? converter->convert(character) : std::string_view{};
         if (!made.empty()) {
             out.utf8 += made;
-        } else if (encoding.cut == Cut::bytes) {
-            append_utf8(out.utf8, static_cast<unsigned char>(sql[at]));
         } else {
-            return false;
+            append_unknown(out.utf8, character);
         }
         at += length;
         out.offsets.emplace_back(static_cast<std::uint32_t>(out.utf8.size()),

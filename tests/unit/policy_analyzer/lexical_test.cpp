@@ -88,6 +88,19 @@ TEST_CASE("bytes that are not valid in their encoding are unparsable") {
     CHECK(facts_of(std::string_view("SELECT 1\0; DELETE FROM t", 24)).unparsable.set);
 }
 
+TEST_CASE("a character that the server turns into a backslash is not read as another one") {
+    CHECK(facts_of("SELECT E'\x81\x5f'; DELETE FROM t; --'", in_encoding("SHIFT_JIS_2004"))
+              .unparsable.set);
+    CHECK(facts_of("SELECT '\x81\xb0'", in_encoding("SHIFT_JIS_2004")).unparsable.set);
+    CHECK_FALSE(facts_of("SELECT '\x81\x5f'", in_encoding("SJIS")).unparsable.set);
+}
+
+TEST_CASE("characters that only the server knows do not make a text unreadable") {
+    CHECK_FALSE(facts_of("SELECT '\xad\xa1'", in_encoding("EUC_JP")).unparsable.set);
+    const StatementFacts one = facts_of("SELECT * FROM \xad\xa1", in_encoding("EUC_JP"));
+    CHECK_FALSE(one.read == facts_of("SELECT * FROM \xad\xa2", in_encoding("EUC_JP")).read);
+}
+
 TEST_CASE("single-byte encodings are read, and names come out in UTF-8") {
     const StatementFacts facts = facts_of("SELECT * FROM caf\xe9", in_encoding("LATIN1"));
     CHECK_FALSE(facts.unparsable.set);
