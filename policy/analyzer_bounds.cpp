@@ -1206,7 +1206,9 @@ bool Judge::covers_everything(const std::vector<Term>& terms) {
             by_value[canonical(left)].push_back({op, *value});
         }
     }
-    for (const auto& [name, simple] : by_value) {
+    for (const auto& group : by_value) {
+        // A name of its own: clang 14 does not let lambdas capture structured bindings.
+        const std::vector<Simple>& simple = group.second;
         std::vector<Constant> values;
         for (const Simple& one : simple) {
             const auto same = [&](const Constant& other) { return compare(one.value, other) == 0; };

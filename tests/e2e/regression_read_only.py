@@ -142,7 +142,7 @@ def main():
         return compare(psycopg, dsn, folder, schedule, arguments)
     finally:
         if cluster:
-            cluster.close() if hasattr(cluster, "close") else cluster.stop()
+            cluster.erase()
 
 
 def compare(psycopg, dsn, folder, schedule, arguments):
