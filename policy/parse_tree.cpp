@@ -61,16 +61,33 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
     return hash ^ (hash >> 29U);
 }
 
+template <typename Word>
+std::uint64_t load(const char* from) {
+    Word word;
+    std::memcpy(&word, from, sizeof word);
+    return word;
+}
+
+// Most texts here are short: they are read in two overlapping halves.
 std::uint64_t mix(std::uint64_t hash, std::string_view text) {
-    std::uint64_t word = 0;
-    while (text.size() >= sizeof word) {
-        std::memcpy(&word, text.data(), sizeof word);
-        hash = mix(hash, word);
-        text.remove_prefix(sizeof word);
+    const char* from = text.data();
+    std::size_t size = text.size();
+    hash ^= std::uint64_t{size} << 56U;
+    for (; size > 16; size -= 8, from += 8) {
+        hash = mix(hash, load<std::uint64_t>(from));
     }
-    word = text.size() << 56U;
-    std::memcpy(&word, text.data(), text.size());
-    return mix(hash, word ^ (std::uint64_t{text.size()} << 60U));
+    if (size >= 8) {
+        const std::uint64_t end = load<std::uint64_t>(from + size - 8);
+        return mix(hash, load<std::uint64_t>(from) + ((end << 23U) | (end >> 41U)));
+    }
+    if (size >= 4) {
+        return mix(hash, load<std::uint32_t>(from) | (load<std::uint32_t>(from + size - 4) << 32U));
+    }
+    std::uint64_t few = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+        few = (few << 8U) | static_cast<unsigned char>(from[i]);
+    }
+    return mix(hash, few);
 }
 
 }  // namespace
