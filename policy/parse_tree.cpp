@@ -5,6 +5,8 @@
 #include <pg_query.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -32,7 +34,14 @@ struct ParsedJson {
     ParsedJson& operator=(const ParsedJson&) = delete;
 
     const PgQueryError* error() const { return is_plpgsql ? plpgsql.error : sql.error; }
-    const char* json() const { return is_plpgsql ? plpgsql.plpgsql_funcs : sql.parse_tree; }
+    char*& json() { return is_plpgsql ? plpgsql.plpgsql_funcs : sql.parse_tree; }
+    // Lets simdjson read beyond the end without a copy.
+    bool pad(std::size_t length) {
+        void* padded = std::realloc(json(), length + simdjson::SIMDJSON_PADDING);
+        if (padded == nullptr) return false;
+        json() = static_cast<char*>(padded);
+        return true;
+    }
 
     PgQueryParseResult sql{};
     PgQueryPlpgsqlParseResult plpgsql{};
@@ -134,12 +143,12 @@ std::uint64_t fingerprint_of(const Json& tree) {
 
 struct ParseTree::Reader {
     simdjson::dom::parser parser;
-    std::vector<char> padded;
     std::string text;
+    std::array<char, 8 * 1024> small;  // holds most trees; larger ones stay where they are
     std::size_t capacity = 0;
 
     bool too_large() const {
-        return padded.capacity() > kept_buffer_bytes || text.capacity() > kept_buffer_bytes;
+        return capacity > kept_buffer_bytes || text.capacity() > kept_buffer_bytes;
     }
 };
 
@@ -169,32 +178,36 @@ ParseTree::ParseTree(std::string_view sql, Kind kind, bool backslash_escapes, in
         free.pop_back();
     }
     reader_->text.assign(sql);  // the parser wants a NUL behind it
-    const ParsedJson parsed = kind == Kind::sql
-                                  ? ParsedJson(
-                                        parse_sql(reader_->text.c_str(), backslash_escapes, mode))
-                                  : ParsedJson(pg_query_parse_plpgsql(reader_->text.c_str()));
+    ParsedJson parsed = kind == Kind::sql
+                            ? ParsedJson(parse_sql(reader_->text.c_str(), backslash_escapes, mode))
+                            : ParsedJson(pg_query_parse_plpgsql(reader_->text.c_str()));
     if (parsed.error() != nullptr || parsed.json() == nullptr) {
         const char* message = parsed.error() != nullptr ? parsed.error()->message : nullptr;
         error_ = message != nullptr && *message != '\0' ? message : "the parser gave no answer";
         return;
     }
     const std::size_t length = std::strlen(parsed.json());
-    const std::size_t wanted = length + simdjson::SIMDJSON_PADDING;
-    if (reader_->padded.size() < wanted) {
-        reader_->padded.resize(std::max<std::size_t>(wanted, 16 * 1024));
+    constexpr const char* no_memory = "there is not enough memory to read the parse tree";
+    const char* json = reader_->small.data();
+    if (length + simdjson::SIMDJSON_PADDING <= reader_->small.size()) {
+        std::memcpy(reader_->small.data(), parsed.json(), length);
+    } else if (parsed.pad(length)) {
+        json = parsed.json();
+    } else {
+        error_ = no_memory;
+        return;
     }
-    std::memcpy(reader_->padded.data(), parsed.json(), length);
     // parse() would grow the parser itself, but then forgets the depth.
     if (reader_->capacity < length) {
         const std::size_t capacity = std::max<std::size_t>(length, 16 * 1024);
         if (reader_->parser.allocate(capacity, max_tree_depth) != simdjson::SUCCESS) {
             reader_->capacity = 0;
-            error_ = "there is not enough memory to read the parse tree";
+            error_ = no_memory;
             return;
         }
         reader_->capacity = capacity;
     }
-    const auto failed = reader_->parser.parse(reader_->padded.data(), length, false).get(root_);
+    const auto failed = reader_->parser.parse(json, length, false).get(root_);
     if (failed == simdjson::DEPTH_ERROR) {
         error_ = "it is nested too deeply";
     } else if (failed != simdjson::SUCCESS) {
