@@ -16,6 +16,9 @@ namespace pgchaperone::policy {
 
 namespace {
 
+// Some ten milliseconds of the scanner's time: far more than what people write in comments takes.
+constexpr std::size_t comment_steps_max = 4'000'000;
+
 StatementFacts unreadable(std::string_view sql, std::string reason) {
     const auto [from, to] = without_space(sql);
     StatementFacts facts;
@@ -132,6 +135,10 @@ void analyze_into(std::string_view sql, const LexicalSettings& lexical, bool rep
             out.statements = {facts_of(*command, sql)};
             return;
         }
+    }
+    if (comment_steps_bound(sql) > comment_steps_max) {
+        out.statements = {unreadable(sql, "its comments are nested too deeply")};
+        return;
     }
     const ReadableText readable = make_readable(sql, lexical);
     if (!readable.problem.empty()) {

@@ -600,6 +600,23 @@ std::size_t nesting_bound(std::string_view sql, bool backslash_escapes) {
     return std::max(bound, levels.back().depth());
 }
 
+std::size_t comment_steps_bound(std::string_view sql) noexcept {
+    constexpr std::string_view operator_characters = "~!@#^&|`?+-*/%<>=";
+    std::size_t steps = 0;
+    std::size_t at = sql.find("/*");
+    while (at != std::string_view::npos) {
+        std::size_t begins = 0;
+        std::size_t end = at;
+        while (end < sql.size() && operator_characters.find(sql[end]) != std::string_view::npos) {
+            begins += sql.substr(end, 2) == "/*" ? 1 : 0;
+            ++end;
+        }
+        steps += begins * (end - at);
+        at = sql.find("/*", end);
+    }
+    return steps;
+}
+
 std::size_t stack_needed_bytes(std::size_t depth) {
     // Measured: NOT NOT NOT ... takes most, 2.4 KiB a level with optimisation. Without it, and with
     // the sanitizers' shadows, frames are several times larger.

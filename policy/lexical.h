@@ -66,6 +66,11 @@ private:
 // An upper bound for the depth of the parse tree, in nodes.
 std::size_t nesting_bound(std::string_view sql, bool backslash_escapes);
 
+// How many steps PostgreSQL's scanner takes at most to get over the comments: inside a comment it
+// reads an unbroken run of operator characters anew for each comment that begins in it, so that a
+// run of slashes and asterisks takes time by the square of its length.
+std::size_t comment_steps_bound(std::string_view sql) noexcept;
+
 // How much stack reading a text of that depth takes at most, in bytes.
 std::size_t stack_needed_bytes(std::size_t depth);
 

@@ -154,4 +154,16 @@ TEST_CASE("tokens end where the server's scanner ends them") {
     CHECK(tokens_of("'never ends") == Words{"'never ends"});
 }
 
+TEST_CASE("comments that would take the scanner quadratic time are found out by counting") {
+    std::string nested;
+    for (int i = 0; i < 3000; ++i) nested += "/*";
+    CHECK(comment_steps_bound(nested) > 4'000'000);
+    const std::string line = "/" + std::string(20'000, '*') + "/ SELECT 1";
+    CHECK(comment_steps_bound(line) < 30'000);
+    std::string many;
+    for (int i = 0; i < 10'000; ++i) many += "/* one */ ";
+    CHECK(comment_steps_bound(many) < 100'000);
+    CHECK(comment_steps_bound("SELECT 1 /") == 0);
+}
+
 }  // namespace pgchaperone::policy
