@@ -158,6 +158,18 @@ private:
                context_.created.end();
     }
 
+    // A table that certainly was not there before and certainly is when this statement has
+    // succeeded: nothing under EXPLAIN, in a body that may not run or may undo it, or behind IF NOT
+    // EXISTS, which may find something else of that name.
+    void makes_table(const JsonObject& range_var, bool may_exist) {
+        if (!executes_ || may_exist || facts_.commands.size() != 1) {
+            return;
+        }
+        context_.created.push_back(relation_name(range_var));
+        add_unique(facts_.tables_created, relation_name(range_var));
+        facts_.creates_temporary = is_temporary(range_var);
+    }
+
     void command(std::string_view tag) { add_unique(facts_.commands, std::string(tag)); }
     void add_class(StatementClass value) { add_unique(facts_.classes, value); }
     void destroys(std::string reason) {
@@ -382,8 +394,7 @@ void Walker::select(const JsonObject& body) {
             if (value.get(object) == simdjson::SUCCESS) {
                 if (const auto relation = object_field(object, "rel")) {
                     write_relation(*relation);
-                    add_unique(facts_.tables_created, relation_name(*relation));
-                    context_.created.push_back(relation_name(*relation));
+                    makes_table(*relation, false);
                 }
                 add_class(StatementClass::ddl);
             }
@@ -476,13 +487,7 @@ void Walker::create_table(const JsonObject& body) {
     const JsonObject& table = base ? *base : body;
     if (const auto relation = object_field(table, "relation")) {
         write_relation(*relation);
-        const RelationName name = relation_name(*relation);
-        context_.created.push_back(name);
-        // IF NOT EXISTS may find a table that was there before; only a temporary one is then still
-        // ours.
-        if (is_temporary(*relation) || !flag_field(table, "if_not_exists")) {
-            add_unique(facts_.tables_created, name);
-        }
+        makes_table(*relation, flag_field(table, "if_not_exists"));
     }
     // Defaults and checks are only written down here; they run when rows come.
     for (const Json item : items_field(table, "tableElts")) {
@@ -505,10 +510,7 @@ void Walker::create_table_as(const JsonObject& body) {
     if (const auto into = object_field(body, "into")) {
         if (const auto relation = object_field(*into, "rel")) {
             write_relation(*relation);
-            context_.created.push_back(relation_name(*relation));
-            if (is_temporary(*relation) || !flag_field(body, "if_not_exists")) {
-                add_unique(facts_.tables_created, relation_name(*relation));
-            }
+            makes_table(*relation, flag_field(body, "if_not_exists"));
         }
     }
     if (const auto query = node_field(body, "query")) {
@@ -1225,7 +1227,12 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         }
         return;
     }
-    if (type == "FetchStmt") return;
+    if (type == "FetchStmt") {
+        // Runs what the cursor was declared for, set_config() in it as well.
+        facts_.may_change_lexical_settings |= executes_;
+        facts_.changes_search_path |= executes_;
+        return;
+    }
     if (type == "ViewStmt") {
         relation("view");
         if (const auto query = field(body, "query")) {

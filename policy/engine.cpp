@@ -276,7 +276,7 @@ struct Engine::Impl {
         const Moment* at = &moment;
         for (const StatementFacts& facts : analysis->statements) {
             const Subject subject{facts, text_of(*analysis, facts), session, *at};
-            if (!at->own_tables.empty() && makes_own_tables_doubtful(facts)) {
+            if (!at->own_tables.empty() && !keeps_own_tables(facts)) {
                 // What comes behind it may meet another table of that name.
                 without_own_tables = moment;
                 without_own_tables.own_tables.clear();

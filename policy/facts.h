@@ -72,6 +72,7 @@ struct StatementFacts {
     // Tables that certainly did not exist before: CREATE TABLE, SELECT INTO ... A temporary view is
     // none: what is written to it goes to the tables below it.
     std::vector<RelationName> tables_created;
+    bool creates_temporary = false;  // they are temporary tables
     // Of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL.
     std::string prepared_statement;
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY

@@ -1,5 +1,7 @@
 #include "policy/rule_match.h"
 
+#include "policy/own_tables.h"
+
 #include <algorithm>
 
 namespace pgchaperone::policy {
@@ -162,11 +164,7 @@ private:
         const auto& own = subject_.moment.own_tables;
         if (!flag || own.empty()) return flag.set;
         used_.own_tables = true;
-        const auto& written = subject_.facts.written;
-        return written.empty() ||
-               !std::all_of(written.begin(), written.end(), [&](const RelationName& name) {
-                   return std::find(own.begin(), own.end(), name) != own.end();
-               });
+        return !harms_own_tables_only(subject_.facts, own);
     }
 
     // A SELECT inside of another command is only its source of rows: allowing the command allows

@@ -269,7 +269,17 @@ void Session::ask(Judge question, std::size_t total) {
     question.lexical = settings_.lexical();
     question.in_transaction = transaction_status_ != 'I';
     question.in_implicit_block = pipeline_open_;
-    question.own_tables = &own_tables_.names();
+    const bool nothing_runs = ledger_.nothing_runs();
+    // A view or a trigger can change this setting, and no text in flight need show it. (The
+    // encoding would have to be changed to one that no text in flight was written in.)
+    if (!nothing_runs) {
+        question.lexical.standard_conforming_strings = policy::StandardConformingStrings::unknown;
+    }
+    // What is in flight may yet roll back what made a table. And a named statement can be run by an
+    // SQL EXECUTE at a time when the name means another table.
+    static const std::vector<policy::RelationName> none;
+    const bool may_run_later = question.kind == StatementKind::parse && !pending_.name.empty();
+    question.own_tables = nothing_runs && !may_run_later ? &own_tables_.names() : &none;
     question.search_path = &settings_.search_path();
     waiting_ = Waiting::verdict;
     commands_.push_back(std::move(question));

@@ -107,6 +107,24 @@ bool Ledger::idle() const {
     });
 }
 
+bool Ledger::nothing_runs() const {
+    return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
+        switch (entry.owed) {
+            case Owed::parse:
+            case Owed::bind:
+            case Owed::describe_statement:
+            case Owed::describe_portal:
+            case Owed::close:
+            case Owed::copy_end: return true;
+            case Owed::query:
+            case Owed::function_call:
+            case Owed::execute:
+            case Owed::sync: return false;
+        }
+        return false;
+    });
+}
+
 Disposition Ledger::front_disposition() const {
     for (const Entry& entry : entries_) {
         if (entry.owed != Owed::copy_end) return entry.disposition;

@@ -116,6 +116,8 @@ public:
     bool copy_in_open() const;
     bool empty() const { return entries_.empty(); }
     bool idle() const;  // nothing is owed that surely comes
+    // Nothing is in flight that could change anything: only Parse, Bind, Describe and Close.
+    bool nothing_runs() const;
     std::size_t size() const { return entries_.size(); }
     bool full() const { return entries_.size() >= entries_max; }
     std::uint64_t last_sequence() const { return sequence_; }

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <cctype>
-#include <iterator>
 #include <string_view>
 
 namespace pgchaperone::session {
 
 namespace {
 
-// A client that makes thousands of temporary tables goes on without this convenience.
+// A client that makes thousands of tables goes on without this convenience.
 constexpr std::size_t tables_max = 256;
 
 // ON COMMIT DROP, and more than that: too often yes does no harm.
@@ -24,61 +23,54 @@ bool may_drop_on_commit(std::string_view text) {
 
 }  // namespace
 
-void OwnTables::sent(const policy::Analysis& analysis, std::uint64_t sequence) {
-    Made made;
-    made.sequence = sequence;
-    for (const policy::StatementFacts& facts : analysis.statements) {
-        if (policy::makes_own_tables_doubtful(facts)) {
-            forget();
-            made.names.clear();
-        }
-        made.names.insert(made.names.end(), facts.tables_created.begin(), facts.tables_created.end());
+template <class Condition>
+void OwnTables::forget_if(Condition condition) {
+    made_.erase(std::remove_if(made_.begin(), made_.end(), condition), made_.end());
+    names_.clear();
+    for (const Made& made : made_) {
+        if (made.answered) names_.push_back(made.name);
     }
-    if (made.names.empty() || names_.size() + made.names.size() > tables_max ||
-        awaited_.size() > tables_max) {
-        return;
+}
+
+void OwnTables::doubt() {
+    if (!made_.empty()) forget_if([](const Made&) { return true; });
+}
+
+void OwnTables::sent(const policy::Analysis& analysis, std::uint64_t sequence) {
+    ++statement_;
+    if (!made_.empty()) {
+        const bool keeps = std::all_of(analysis.statements.begin(), analysis.statements.end(),
+                                       policy::keeps_own_tables);
+        forget_if([&](const Made& made) {
+            return !keeps || (made.until_statement != 0 && made.until_statement < statement_);
+        });
+    }
+    const policy::RelationName* const name = policy::table_made(analysis);
+    if (name == nullptr || made_.size() >= tables_max) return;
+    Made made;
+    made.name = *name;
+    made.sequence = sequence;
+    if (!analysis.statements.front().creates_temporary) {
+        made.until_statement = statement_ + permanent_statements_max;
     }
     made.until_commit = may_drop_on_commit(analysis.text);
-    awaited_.push_back(std::move(made));
+    made_.push_back(std::move(made));
 }
 
 void OwnTables::settled(std::uint64_t sequence, bool ok) {
-    while (!awaited_.empty() && awaited_.front().sequence <= sequence) {
-        Made made = std::move(awaited_.front());
-        awaited_.erase(awaited_.begin());
-        if (ok && made.sequence == sequence) made_.push_back(std::move(made));
-    }
-    list();
+    if (made_.empty()) return;
+    for (Made& made : made_) made.answered = made.answered || (ok && made.sequence == sequence);
+    forget_if([&](const Made& made) { return !made.answered && made.sequence <= sequence; });
 }
 
 void OwnTables::failed() {
-    awaited_.clear();
-    made_.clear();
-    list();
+    if (!made_.empty()) forget_if([](const Made& made) { return !made.committed; });
 }
 
 void OwnTables::transaction_ended() {
     if (made_.empty()) return;
-    std::copy_if(std::make_move_iterator(made_.begin()), std::make_move_iterator(made_.end()),
-                 std::back_inserter(committed_),
-                 [](const Made& made) { return !made.until_commit; });
-    made_.clear();
-    list();
-}
-
-void OwnTables::forget() {
-    awaited_.clear();
-    made_.clear();
-    committed_.clear();
-    names_.clear();
-}
-
-void OwnTables::list() {
-    names_.clear();
-    for (const std::vector<Made>* all : {&made_, &committed_}) {
-        for (const Made& made : *all)
-            names_.insert(names_.end(), made.names.begin(), made.names.end());
-    }
+    forget_if([](const Made& made) { return made.answered && made.until_commit; });
+    for (Made& made : made_) made.committed = made.committed || made.answered;
 }
 
 }  // namespace pgchaperone::session

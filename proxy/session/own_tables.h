@@ -1,7 +1,10 @@
 #pragma once
-// The tables that this session has certainly made and that are certainly still there:
-// what is done to them harms nobody else. A table counts from the moment the server said that it
-// was made; the first thing that makes a name doubtful ends its time here, however harmless it was.
+// The tables that this session has certainly made and that are certainly still there: emptying or
+// dropping them harms nobody else. Temporary tables count while nothing makes their names doubtful;
+// permanent ones, which others can come to use, only for the next few statements.
+//
+// A table counts from the moment the server said that it was made. Everything here errs on the side
+// of forgetting.
 
 #include "policy/facts.h"
 
@@ -12,12 +15,15 @@ namespace pgchaperone::session {
 
 class OwnTables {
 public:
+    // How many statements after its making a permanent table counts.
+    static constexpr std::uint64_t permanent_statements_max = 16;
+
     const std::vector<policy::RelationName>& names() const { return names_; }
 
     // A text was let through to the server as message `sequence` and runs (not a Parse).
     void sent(const policy::Analysis& analysis, std::uint64_t sequence);
     // Something ran of which nothing is known.
-    void doubt() { forget(); }
+    void doubt();
     // It came to its end, well or not.
     void settled(std::uint64_t sequence, bool ok);
     // Something failed: what the transaction has made so far may be gone.
@@ -27,17 +33,19 @@ public:
 
 private:
     struct Made {
+        policy::RelationName name;
         std::uint64_t sequence = 0;
-        std::vector<policy::RelationName> names;
+        std::uint64_t until_statement = 0;  // 0: no end
         bool until_commit = false;
+        bool answered = false;   // the server said that it was made
+        bool committed = false;  // and no rollback takes it back
     };
-    void forget();
-    void list();
+    template <class Condition>
+    void forget_if(Condition condition);
 
-    std::vector<Made> awaited_;  // sent, not answered
-    std::vector<Made> made_;     // made by the transaction that is open
-    std::vector<Made> committed_;
-    std::vector<policy::RelationName> names_;  // of made_ and committed_
+    std::vector<Made> made_;
+    std::vector<policy::RelationName> names_;  // of what was answered
+    std::uint64_t statement_ = 0;
 };
 
 }  // namespace pgchaperone::session

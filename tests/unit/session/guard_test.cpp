@@ -231,12 +231,13 @@ TEST_CASE("settings count as unknown while a statement that could change them is
     host.client(query("SELECT 1"));
     CHECK(host.judged.back().lexical.standard_conforming_strings == StandardConformingStrings::on);
     CHECK(host.judged.back().lexical.client_encoding == "UTF8");
+    host.server(complete("SELECT 1") + ready());
     host.client(query("SET standard_conforming_strings = off"));
     host.client(query("SELECT 2"));
     CHECK(host.judged.back().lexical.standard_conforming_strings ==
           StandardConformingStrings::unknown);
     CHECK_FALSE(host.judged.back().lexical.client_encoding);
-    host.server(complete("SELECT 1") + ready() + complete("SET") +
+    host.server(complete("SET") +
                 protocol::encoded(protocol::ParameterStatus{"standard_conforming_strings", "off"}) +
                 ready() + complete("SELECT 1") + ready());
     host.client(query("SELECT 3"));
@@ -283,27 +284,52 @@ TEST_CASE("how the bytes are cut never matters to the guard") {
     CHECK(server_tags(expected_client) == "TCZ12CEZEZIZ");
 }
 
-TEST_CASE(
-    "the session's own temporary tables are told to the policy, and statements that rely on them "
-    "judged again") {
+TEST_CASE("the session's own tables are told to the policy where nothing can undo them") {
     SessionHost host;
     host.log_in();
     host.policy = [](const session::Judge& question) {
         policy::Judgement judgement = SessionHost::refuse_delete(question);
         auto analysis = std::make_shared<policy::Analysis>(*judgement.analysis);
-        if (question.sql.starts_with("CREATE TEMP"))
-            analysis->statements[0].tables_created = {{"", "", "x"}};
+        policy::StatementFacts& facts = analysis->statements[0];
+        facts.command = "SELECT";
+        if (question.sql.starts_with("CREATE TEMP")) {
+            facts.command = "CREATE TABLE";
+            facts.tables_created = {{"", "", "x"}};
+            facts.creates_temporary = true;
+        }
+        facts.commands = {facts.command};
         judgement.analysis = analysis;
         return judgement;
     };
     host.client(query("CREATE TEMP TABLE x (a int)"));
     host.server(complete("CREATE TABLE") + ready());
-    host.client(parse("s", "TRUNCATE x"));
+    host.client(parse("", "TRUNCATE x"));
     REQUIRE(host.last_own_tables.size() == 1);
     CHECK(host.last_own_tables[0].name == "x");
+    // Allowed for their sake, so judged again when it runs.
     const std::size_t judged = host.judged.size();
-    host.client(bind("", "s") + execute(""));
+    host.client(bind("", "") + execute(""));
     CHECK(host.judged.size() == judged + 1);
+    CHECK(host.last_own_tables.size() == 1);
+    // What is in flight may fail and take the table with it.
+    host.client(parse("", "TRUNCATE x"));
+    CHECK(host.last_own_tables.empty());
+    host.server(parse_complete() + bind_complete() + complete("TRUNCATE TABLE") + parse_complete());
+    // A named statement can be run by an SQL EXECUTE when the name means another table.
+    host.client(parse("s", "TRUNCATE x"));
+    CHECK(host.last_own_tables.empty());
+}
+
+TEST_CASE("how strings end counts as unknown while anything runs") {
+    SessionHost host;
+    host.log_in();
+    host.client(query("SELECT * FROM v") + query("SELECT 2"));
+    CHECK(host.judged.back().lexical.standard_conforming_strings ==
+          policy::StandardConformingStrings::unknown);
+    host.server(complete("SELECT 1") + ready() + complete("SELECT 1") + ready());
+    host.client(query("SELECT 3"));
+    CHECK(host.judged.back().lexical.standard_conforming_strings ==
+          policy::StandardConformingStrings::on);
 }
 
 TEST_CASE("the tail of a statement that was cut in two is told from other nonsense") {

@@ -2,24 +2,27 @@
 
 #include "support/catch.h"
 
+#include <utility>
+
 using namespace pgchaperone;
 using session::OwnTables;
 
 namespace {
 
 policy::Analysis text(std::string_view sql, std::vector<std::string> commands,
-                      std::vector<std::string> made = {}) {
+                      std::string made = {}, bool temporary = true) {
     policy::Analysis analysis;
     analysis.text = sql;
     policy::StatementFacts facts;
     facts.command = commands.front();
     facts.commands = std::move(commands);
-    for (std::string& name : made) facts.tables_created.push_back({"", "", std::move(name)});
+    if (!made.empty()) facts.tables_created.push_back({"", "", std::move(made)});
+    facts.creates_temporary = temporary;
     analysis.statements.push_back(std::move(facts));
     return analysis;
 }
 
-const policy::Analysis create = text("CREATE TEMP TABLE x (a int)", {"CREATE TABLE"}, {"x"});
+const policy::Analysis create = text("CREATE TEMP TABLE x (a int)", {"CREATE TABLE"}, "x");
 
 }  // namespace
 
@@ -34,7 +37,7 @@ TEST_CASE("a temporary table is the session's own from the moment the server mad
     CHECK(own.names().size() == 1);
 }
 
-TEST_CASE("a temporary table that was not made does not count") {
+TEST_CASE("a table that was not made does not count") {
     OwnTables own;
     own.sent(create, 1);
     own.settled(1, false);
@@ -49,7 +52,7 @@ TEST_CASE("an error takes what the open transaction made and leaves what was com
     own.sent(create, 1);
     own.settled(1, true);
     own.transaction_ended();
-    own.sent(text("create temp table y (a int)", {"CREATE TABLE"}, {"y"}), 2);
+    own.sent(text("create temp table y (a int)", {"CREATE TABLE"}, "y"), 2);
     own.settled(2, true);
     CHECK(own.names().size() == 2);
     own.failed();
@@ -59,16 +62,31 @@ TEST_CASE("an error takes what the open transaction made and leaves what was com
 
 TEST_CASE("a table that goes with the commit is own until then only") {
     OwnTables own;
-    own.sent(text("CREATE TEMP TABLE x (a int) ON COMMIT DROP", {"CREATE TABLE"}, {"x"}), 1);
+    own.sent(text("CREATE TEMP TABLE x (a int) ON COMMIT DROP", {"CREATE TABLE"}, "x"), 1);
     own.settled(1, true);
     CHECK(own.names().size() == 1);
     own.transaction_ended();
     CHECK(own.names().empty());
 }
 
-TEST_CASE("whatever makes a name doubtful ends its time as soon as it is sent") {
+TEST_CASE("a permanent table counts for the next few statements only") {
+    OwnTables own;
+    own.sent(text("CREATE TABLE p (a int)", {"CREATE TABLE"}, "p", false), 1);
+    own.settled(1, true);
+    own.transaction_ended();
+    const policy::Analysis select = text("SELECT 1", {"SELECT"});
+    for (std::uint64_t i = 0; i < OwnTables::permanent_statements_max; ++i) {
+        CHECK(own.names().size() == 1);
+        own.sent(select, 2 + i);
+    }
+    own.sent(select, 100);
+    CHECK(own.names().empty());
+}
+
+TEST_CASE("whatever is not on the short list of plain commands ends every name's time") {
     for (const char* command :
-         {"DROP TABLE", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE"}) {
+         {"DROP TABLE", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE", "CREATE VIEW",
+          "CREATE SCHEMA", "CREATE FUNCTION", "DO", "SET", "FETCH", "SAVEPOINT", "CALL"}) {
         OwnTables own;
         own.sent(create, 1);
         own.settled(1, true);
@@ -83,4 +101,19 @@ TEST_CASE("whatever makes a name doubtful ends its time as soon as it is sent") 
     CHECK(own.names().size() == 1);
     own.doubt();
     CHECK(own.names().empty());
+}
+
+TEST_CASE("only a text that is a single making of a table makes one") {
+    policy::Analysis two = create;
+    two.statements.push_back(text("SELECT 1", {"SELECT"}).statements[0]);
+    for (const policy::Analysis& analysis :
+         {two, text("EXPLAIN ...", {"EXPLAIN", "CREATE TABLE AS"}, "x"),
+          text("DO ...", {"DO", "CREATE TABLE"}, "x"),
+          text("CREATE SCHEMA ...", {"CREATE SCHEMA", "CREATE TABLE"}, "x"),
+          text("PREPARE ...", {"PREPARE", "SELECT INTO"}, "x")}) {
+        OwnTables own;
+        own.sent(analysis, 1);
+        own.settled(1, true);
+        CHECK(own.names().empty());
+    }
 }
