@@ -18,7 +18,8 @@ TRICKS = (
     ("DO $$ BEGIN IF false THEN CREATE TEMP TABLE orders(id int); END IF; END $$", DANGER),
     ("DO $$ BEGIN BEGIN CREATE TEMP TABLE orders(id int); RAISE EXCEPTION 'no'; "
      "EXCEPTION WHEN others THEN NULL; END; END $$", DANGER),
-    ("PREPARE p AS SELECT 1 AS a", DANGER),
+    ("PREPARE p AS SELECT 1 AS a INTO TEMP orders", DANGER),
+    ("DO $$ BEGIN CREATE TEMP TABLE orders(id int); EXECUTE 'DISCARD TEMP'; END $$", DANGER),
     ("CREATE SCHEMA s1 CREATE TABLE orders(id int)", DANGER),
     ("DO $$ BEGIN CREATE TEMP TABLE orders(id int); ALTER TABLE pg_temp.orders RENAME TO oo; END $$", DANGER),
     ("CREATE TEMP VIEW orders AS SELECT * FROM public.orders",
