@@ -3,6 +3,7 @@
 #include "cli/subcommands.h"
 #include "cli/verdict.h"
 #include "config/json_text.h"
+#include "policy/relation_names.h"
 
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
@@ -17,14 +18,9 @@ namespace {
 
 using policy::StatementFacts;
 
-std::string qualified(const policy::RelationName& name) {
-    return (name.catalog.empty() ? "" : name.catalog + ".") +
-           (name.schema.empty() ? "" : name.schema + ".") + name.name;
-}
-
 std::vector<std::string> names(const std::vector<policy::RelationName>& relations) {
     std::set<std::string> out;
-    for (const auto& relation : relations) out.insert(qualified(relation));
+    for (const auto& relation : relations) out.insert(policy::relation_text(relation));
     return {out.begin(), out.end()};
 }
 

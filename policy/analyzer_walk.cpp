@@ -3,6 +3,7 @@
 #include "policy/analyzer_bounds.h"
 #include "policy/analyzer_constant.h"
 #include "policy/analyzer_literal.h"
+#include "policy/analyzer_relations.h"
 #include "policy/analyzer_tags.h"
 #include "policy/deep_text.h"
 #include "policy/functions_table.h"
@@ -142,6 +143,7 @@ private:
     void leave_queries(std::size_t depth) { queries_.resize(depth); }
     void read_relation(const JsonObject& range_var);
     void write_relation(const JsonObject& range_var);
+    void add_relations(TouchedRelations relations);
     void function_call(const JsonObject& body);
     void operator_name(const Items& names);
     void plpgsql(std::string_view text, std::string_view source);
@@ -217,6 +219,15 @@ void Walker::write_relation(const JsonObject& range_var) {
     }
 }
 
+void Walker::add_relations(TouchedRelations relations) {
+    for (RelationName& name : relations.read) {
+        add_unique(facts_.read, std::move(name));
+    }
+    for (RelationName& name : relations.written) {
+        add_unique(executes_ ? facts_.written : facts_.read, std::move(name));
+    }
+}
+
 void Walker::function_call(const JsonObject& body) {
     const RelationName name = qualified_name(items_field(body, "funcname"));
     add_unique(facts_.functions, FunctionName{name.schema, name.name});
@@ -235,6 +246,7 @@ void Walker::function_call(const JsonObject& body) {
         hides("calls " + written_name(name) + "(), which may do anything");
         return;
     }
+    add_relations(relations_of_call(name.name, arguments));
     switch (function.effect) {
         case FunctionEffect::none: return;
         case FunctionEffect::session:
@@ -399,7 +411,10 @@ void Walker::select(const JsonObject& body) {
                 add_class(StatementClass::ddl);
             }
         } else if (key == "lockingClause") {
-            add_class(StatementClass::misc);  // locks rows, which a read-only transaction may not
+            // Needs the privilege to UPDATE, and is logged by pgaudit as one.
+            if (executes_) {
+                add_class(StatementClass::write);
+            }
         } else {
             walk(value);
         }
@@ -490,20 +505,6 @@ void Walker::create_table(const JsonObject& body) {
         makes_table(*relation, flag_field(table, "if_not_exists"));
     }
     // Defaults and checks are only written down here; they run when rows come.
-    for (const Json item : items_field(table, "tableElts")) {
-        const auto element = as_node(item);
-        if (element && element->type == "TableLikeClause") {
-            if (const auto like = object_field(element->body, "relation")) {
-                read_relation(*like);
-            }
-        }
-    }
-    for (const Json item : items_field(table, "inhRelations")) {
-        const auto parent = as_node(item);
-        if (parent && parent->type == "RangeVar") {
-            read_relation(parent->body);
-        }
-    }
 }
 
 void Walker::create_table_as(const JsonObject& body) {
@@ -697,9 +698,6 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
                 if (flag_field(partition_cmd->body, "concurrent")) {
                     facts_.runs_in_transaction = false;
                 }
-                if (const auto part = object_field(partition_cmd->body, "name")) {
-                    add_unique(facts_.written, relation_name(*part));
-                }
             }
         }
     } else if (type == "AT_DropExpression" || type == "AT_SetExpression") {
@@ -741,12 +739,6 @@ void Walker::alter_table_command(const JsonObject& cmd, const std::string& table
         }
     } else if (type == "AT_GenericOptions" || type == "AT_AlterColumnGenericOptions") {
         endangers("changes where the foreign table " + table + " gets its rows from");
-    } else if (type == "AT_AttachPartition") {
-        if (const auto partition = node_field(cmd, "def")) {
-            if (const auto part = object_field(partition->body, "name")) {
-                add_unique(facts_.written, relation_name(*part));
-            }
-        }
     }
 }
 
@@ -1353,8 +1345,15 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         return;
     }
     if (type == "CreateSchemaStmt") {
+        const std::size_t before = facts_.written.size();
         for (const Json item : items_field(body, "schemaElts")) {
             walk(item);
+        }
+        // What it makes stands in it.
+        for (std::size_t i = before; i < facts_.written.size(); ++i) {
+            if (facts_.written[i].schema.empty() && !facts_.written[i].is_every()) {
+                facts_.written[i].schema = text_field(body, "schemaname");
+            }
         }
         return;
     }
@@ -1426,6 +1425,7 @@ void Walker::statement(const Node& node, std::string_view text) {
         add_class(kind.statement_class);
     }
     dispatch(node, text);
+    add_relations(other_relations(node));
 }
 
 }  // namespace

@@ -13,11 +13,14 @@ namespace pgchaperone::policy {
 enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc };
 
 // A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case;
-// quoted: as it stands). `schema` and `catalog` are empty where the text does not give them.
+// quoted: as it stands). `schema` and `catalog` are empty where the text does not give them. Where a
+// statement means every relation of a schema, or every one at all, `name` is empty, which no
+// relation's is.
 struct RelationName {
     std::string catalog;
     std::string schema;
     std::string name;
+    bool is_every() const { return name.empty(); }
     bool operator==(const RelationName&) const = default;
 };
 

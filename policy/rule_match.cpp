@@ -1,6 +1,7 @@
 #include "policy/rule_match.h"
 
 #include "policy/own_tables.h"
+#include "policy/relation_names.h"
 
 #include <algorithm>
 
@@ -242,15 +243,10 @@ std::string join(const std::vector<std::string>& items) {
     return out.empty() ? "none" : out;
 }
 
-std::string qualified(const RelationName& name) {
-    return (name.catalog.empty() ? "" : name.catalog + ".") +
-           (name.schema.empty() ? "" : name.schema + ".") + name.name;
-}
-
 std::string names(const std::vector<RelationName>& a, const std::vector<RelationName>& b = {}) {
     std::vector<std::string> out;
-    for (const auto& name : a) out.push_back(qualified(name));
-    for (const auto& name : b) out.push_back(qualified(name));
+    for (const auto& name : a) out.push_back(relation_text(name));
+    for (const auto& name : b) out.push_back(relation_text(name));
     std::sort(out.begin(), out.end());
     out.erase(std::unique(out.begin(), out.end()), out.end());
     return join(out);

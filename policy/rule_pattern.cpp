@@ -130,6 +130,7 @@ Parsed<NamePattern> NamePattern::parse(std::string_view text) {
 
 Truth NamePattern::matches(std::string_view catalog, std::string_view schema, std::string_view name,
                            const std::vector<std::string>* schemas) const noexcept {
+    if (name.empty()) return matches_every_relation(schema);
     if (!name_.matches(name)) return Truth::no;
     if (!catalog_.empty() && !catalog.empty() && !catalog_.matches(catalog)) return Truth::no;
     if (schema_.empty()) return Truth::yes;
@@ -141,6 +142,17 @@ Truth NamePattern::matches(std::string_view catalog, std::string_view schema, st
     for (const std::string& candidate : *schemas) matching += schema_.matches(candidate) ? 1 : 0;
     if (matching == 0) return Truth::no;
     return matching == schemas->size() ? Truth::yes : Truth::maybe;
+}
+
+// Of a whole schema, or of all: the pattern may stand for one of its relations, or for none that is
+// there.
+Truth NamePattern::matches_every_relation(std::string_view schema) const noexcept {
+    const auto everything = [](const Part& part) {
+        return part.empty() || (part.bytes == "*" && part.wild == "*");
+    };
+    if (!schema.empty() && !schema_.empty() && !schema_.matches(schema)) return Truth::no;
+    const bool whole_schema = everything(schema_) || !schema.empty();
+    return everything(name_) && whole_schema ? Truth::yes : Truth::maybe;
 }
 
 Parsed<ClientAddress> parse_client_address(std::string_view text) {

@@ -57,7 +57,8 @@ class NamePattern {
 public:
     static Parsed<NamePattern> parse(std::string_view text);
 
-    // `schemas`: the search_path for a name without schema, nullptr where it is not known.
+    // `schemas`: the search_path for a name without schema, nullptr where it is not known. An empty
+    // `name` stands for every relation of the schema; see RelationName.
     Truth matches(std::string_view catalog, std::string_view schema, std::string_view name,
                   const std::vector<std::string>* schemas) const noexcept;
     bool names_a_schema() const noexcept { return !schema_.empty(); }
@@ -74,6 +75,8 @@ private:
         bool given = false;
         bool matches(std::string_view text) const noexcept;
     };
+    Truth matches_every_relation(std::string_view schema) const noexcept;
+
     std::string text_;
     Part catalog_, schema_, name_;
 };

@@ -107,6 +107,9 @@ std::string list(const Names& names, Text text) {
 
 std::string relations(const std::vector<RelationName>& names) {
     return list(names, [](const RelationName& n) {
+        if (n.is_every()) {
+            return "every relation" + (n.schema.empty() ? "" : " of schema " + identifier(n.schema));
+        }
         return (n.catalog.empty() ? "" : identifier(n.catalog) + ".") +
                (n.schema.empty() ? "" : identifier(n.schema) + ".") + identifier(n.name);
     });

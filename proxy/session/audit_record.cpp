@@ -1,5 +1,6 @@
 #include "proxy/session/audit_record.h"
 
+#include "policy/relation_names.h"
 #include "policy/rule.h"
 
 namespace pgchaperone::session {
@@ -14,14 +15,6 @@ std::string_view protocol_name(StatementKind kind) {
         case StatementKind::function_call: return "function call";
     }
     return {};
-}
-
-std::string qualified(const policy::RelationName& relation) {
-    std::string out;
-    for (const std::string* part : {&relation.catalog, &relation.schema}) {
-        if (!part->empty()) out += *part + '.';
-    }
-    return out + relation.name;
 }
 
 std::string reason_of(const policy::Decision& decision, const policy::StatementFacts* facts) {
@@ -73,10 +66,10 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
             record.classes.emplace_back(policy::class_name(one));
         }
         for (const policy::RelationName& relation : facts->written) {
-            record.relations.push_back(qualified(relation));
+            record.relations.push_back(policy::relation_text(relation));
         }
         for (const policy::RelationName& relation : facts->read) {
-            record.relations.push_back(qualified(relation));
+            record.relations.push_back(policy::relation_text(relation));
         }
     }
     record.reason = reason_of(decision, facts);

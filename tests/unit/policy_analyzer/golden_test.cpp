@@ -2,6 +2,7 @@
 // once.
 
 #include "analyze.h"
+#include "policy/relation_names.h"
 
 #include <cstdlib>
 #include <fstream>
@@ -56,7 +57,7 @@ std::string shown(const Analysis& analysis) {
         const auto relations = [&](std::string_view what, const std::vector<RelationName>& list) {
             for (std::size_t i = 0; i < list.size(); ++i) {
                 out += i == 0 ? std::string(what) : ", ";
-                out += (list[i].schema.empty() ? "" : list[i].schema + ".") + list[i].name;
+                out += relation_text(list[i]);
             }
         };
         relations(" reads ", facts.read);

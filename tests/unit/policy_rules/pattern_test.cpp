@@ -41,6 +41,21 @@ TEST_CASE("a glob with many stars stays fast on a long text that almost matches"
     CHECK_FALSE(Glob("*a*a*a*a*a*a*a*a*b").matches(text));
 }
 
+TEST_CASE("a name that stands for a whole schema may stand for each relation in it") {
+    const std::vector<std::string> path{"public"};
+    CHECK(match("hr.*", "hr", "") == Truth::yes);
+    CHECK(match("hr.*", "sales", "") == Truth::no);
+    CHECK(match("hr.pay", "hr", "") == Truth::maybe);
+    CHECK(match("hr.pay", "sales", "") == Truth::no);
+    CHECK(match("pay", "hr", "") == Truth::maybe);
+    CHECK(match("*", "hr", "") == Truth::yes);
+    CHECK(match("*.pay", "hr", "") == Truth::maybe);
+    CHECK(match("hr.*", "", "", &path) == Truth::maybe);
+    CHECK(match("pay", "", "", &path) == Truth::maybe);
+    CHECK(match("*", "", "", &path) == Truth::yes);
+    CHECK(match("*.*", "", "", &path) == Truth::yes);
+}
+
 TEST_CASE("one glob covers another only where it surely matches all that the other does") {
     CHECK(Glob("*").covers(Glob("dba_*")));
     CHECK(Glob("dba_*").covers(Glob("dba_anna")));
