@@ -131,6 +131,7 @@ private:
     void transaction(const JsonObject& body);
     void set(const JsonObject& body);
     void setting(std::string_view name);
+    void names_schemas(const std::optional<std::string>& value);
     void sequence(const JsonObject& body);
     void role(const JsonObject& body, std::string_view verb);
     void discard(const JsonObject& body);
@@ -258,6 +259,10 @@ void Walker::function_call(const JsonObject& body) {
                 }
                 add_class(StatementClass::misc);
                 setting(setting_name ? *setting_name : std::string_view{});
+                if (!setting_name || lower(*setting_name) == "search_path") {
+                    const auto value = argument(1);
+                    names_schemas(setting_name && value ? literal_text(*value) : std::nullopt);
+                }
             } else {
                 add_class(StatementClass::misc);
             }
@@ -482,6 +487,8 @@ void Walker::copy(const JsonObject& body) {
         endangers("runs a program on the server");
     } else if (!file.empty()) {
         endangers(from ? "reads a file of the server" : "writes a file of the server");
+    } else if (from) {
+        facts_.copies_in = true;
     }
     if (!file.empty()) {
         add_class(StatementClass::write);
@@ -503,6 +510,7 @@ void Walker::create_table(const JsonObject& body) {
     if (const auto relation = object_field(table, "relation")) {
         write_relation(*relation);
         makes_table(*relation, flag_field(table, "if_not_exists"));
+        facts_.creates_child = !items_field(table, "inhRelations").empty();
     }
     // Defaults and checks are only written down here; they run when rows come.
 }
@@ -806,6 +814,21 @@ void Walker::index(const JsonObject& body) {
 // --- Sessions, transactions, settings
 // -------------------------------------------------------------------
 
+namespace {
+
+TransactionControl control_of(std::string_view kind) {
+    if (kind == "TRANS_STMT_BEGIN" || kind == "TRANS_STMT_START") return TransactionControl::begin;
+    if (kind == "TRANS_STMT_COMMIT") return TransactionControl::commit;
+    if (kind == "TRANS_STMT_ROLLBACK") return TransactionControl::rollback;
+    if (kind == "TRANS_STMT_PREPARE") return TransactionControl::prepare;
+    if (kind == "TRANS_STMT_COMMIT_PREPARED" || kind == "TRANS_STMT_ROLLBACK_PREPARED") {
+        return TransactionControl::finish_prepared;
+    }
+    return TransactionControl::savepoint;
+}
+
+}  // namespace
+
 void Walker::transaction(const JsonObject& body) {
     const auto kind = text_field(body, "kind");
     facts_.controls_transaction = true;
@@ -818,6 +841,8 @@ void Walker::transaction(const JsonObject& body) {
     if (kind == "TRANS_STMT_COMMIT_PREPARED" || kind == "TRANS_STMT_ROLLBACK_PREPARED") {
         facts_.runs_in_transaction = false;
     }
+    facts_.transaction_control = control_of(kind);
+    facts_.chains = flag_field(body, "chain");
 }
 
 // A change of the setting `name`; empty: of one that only the server knows, or of all.
@@ -836,10 +861,17 @@ void Walker::setting(std::string_view given) {
                name == "ignore_system_indexes" || name == "ignore_checksum_failure" ||
                name == "ignore_invalid_pages" || name == "lo_compat_privileges") {
         endangers("lets the session damage the database (" + name + ")");
+    } else if (name == "track_counts") {
+        endangers("stops the server from counting changed rows");
     } else if (name == "local_preload_libraries" || name == "session_preload_libraries" ||
                name == "dynamic_library_path" || name == "jit_provider") {
         endangers("makes the server load other code (" + name + ")");
     }
+}
+
+// The new search_path; nothing: not known.
+void Walker::names_schemas(const std::optional<std::string>& value) {
+    facts_.redirects_names |= !value || lower(*value).find("pg_temp") != std::string::npos;
 }
 
 void Walker::set(const JsonObject& body) {
@@ -860,6 +892,11 @@ void Walker::set(const JsonObject& body) {
             }
         } else {
             setting(name);
+        }
+    }
+    if (lower(name) == "search_path") {
+        for (const Json schema : items_field(body, "args")) {
+            names_schemas(literal_text(schema));
         }
     }
 }
@@ -1214,6 +1251,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         return;
     }
     if (type == "DeclareCursorStmt") {
+        constexpr std::int64_t cursor_opt_hold = 0x20;  // nodes/parsenodes.h, PostgreSQL 14 and on
+        facts_.holds_cursor = (number_field(body, "options") & cursor_opt_hold) != 0;
         if (const auto query = field(body, "query")) {
             walk(*query);
         }
@@ -1227,6 +1266,8 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "ViewStmt") {
         relation("view");
+        const auto view = object_field(body, "view");
+        facts_.redirects_names |= view && is_temporary(*view);
         if (const auto query = field(body, "query")) {
             walk(*query);
         }

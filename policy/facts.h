@@ -39,6 +39,18 @@ struct Flag {
     bool operator==(const Flag&) const = default;
 };
 
+// What a TransactionStmt does. `savepoint`: SAVEPOINT, RELEASE and ROLLBACK TO, which stay inside
+// the block; `prepare`: PREPARE TRANSACTION; `finish_prepared`: COMMIT and ROLLBACK PREPARED.
+enum class TransactionControl : std::uint8_t {
+    none,
+    begin,
+    commit,
+    rollback,
+    savepoint,
+    prepare,
+    finish_prepared,
+};
+
 // The facts of one statement of a Query string (or of the only one of a Parse). Everything inside
 // it (CTEs, subqueries, the statement under EXPLAIN ANALYZE, PREPARE, COPY, DO ...) is folded in:
 // `commands` lists the outer command first and then every inner one that the statement can run.
@@ -76,10 +88,19 @@ struct StatementFacts {
     // none: what is written to it goes to the tables below it.
     std::vector<RelationName> tables_created;
     bool creates_temporary = false;  // they are temporary tables
+    bool creates_child = false;      // of another table: what happens to that happens to them too
+    // Afterwards a table of one's own may not be what its name means: a temporary view, which comes
+    // before a permanent table of the same name, or a search_path that names pg_temp, or that only
+    // the server knows.
+    bool redirects_names = false;
     // Of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL.
     std::string prepared_statement;
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;  // BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ...
+    TransactionControl transaction_control = TransactionControl::none;  // of the statement itself
+    bool chains = false;        // COMMIT or ROLLBACK AND CHAIN
+    bool copies_in = false;     // COPY FROM STDIN: the client sends data in the middle of it
+    bool holds_cursor = false;  // DECLARE CURSOR WITH HOLD: its query runs at COMMIT
     // SET client_encoding, the end of a transaction that may have had one, an opaque call ...
     bool may_change_lexical_settings = false;
     bool changes_search_path = false;
