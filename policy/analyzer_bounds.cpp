@@ -42,7 +42,7 @@ Flag unbounded_merge(const JsonObject& merge, const BoundsScope& scope) {
     if (const auto source = field(merge, "sourceRelation")) {
         judge.add_source(*source);
     }
-    const Verdict joined = judge.condition(field(merge, "joinCondition"));
+    const auto join = field(merge, "joinCondition");
     for (const Json item : items_field(merge, "mergeWhenClauses")) {
         const auto when = as_node(item);
         if (!when) {
@@ -52,13 +52,19 @@ Flag unbounded_merge(const JsonObject& merge, const BoundsScope& scope) {
         if (command != "CMD_UPDATE" && command != "CMD_DELETE") {
             continue;
         }
-        const auto kind = text_field(when->body, "matchKind");
-        const bool without_source = kind == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE";
+        const bool without_source = text_field(when->body, "matchKind") ==
+                                    "MERGE_WHEN_NOT_MATCHED_BY_SOURCE";
         const auto test = field(when->body, "condition");
-        Verdict verdict = test ? judge.judge(*test, false) : open(no_where);
-        if (!without_source) {
-            verdict = test ? Judge::both(joined, verdict) : joined;
-        } else if (!test) {
+        std::vector<Json> conditions;
+        if (join && !without_source) {
+            conditions.push_back(*join);
+        }
+        if (test) {
+            conditions.push_back(*test);
+        }
+        Verdict verdict = without_source ? judge.all_of(conditions)
+                                         : judge.with_joins(std::move(conditions));
+        if (without_source && !test) {
             verdict.reason = "changes every row that its source does not have";
         }
         Flag found = judge.flag(verdict);
@@ -84,7 +90,7 @@ Flag unbounded_insert(const JsonObject& insert, const BoundsScope& scope) {
         return {};
     }
     const auto where = field(*conflict, "whereClause");
-    const Verdict verdict = where ? judge.judge(*where, false) : open(no_where);
+    const Verdict verdict = where ? judge.all_of({*where}) : open(no_where);
     if (!judge.flag(verdict)) {
         return {};
     }

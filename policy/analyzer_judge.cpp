@@ -2,7 +2,6 @@
 #include "policy/functions_table.h"
 
 #include <array>
-#include <map>
 #include <utility>
 
 namespace pgchaperone::policy::bounds {
@@ -40,6 +39,55 @@ std::string_view positive_of(std::string_view op) {
     return {};
 }
 
+std::string_view operator_called(std::string_view function) {
+    struct Spelling {
+        std::string_view function;
+        std::string_view op;
+    };
+    constexpr std::array spellings = {Spelling{"like", "~~"},
+                                      Spelling{"textlike", "~~"},
+                                      Spelling{"notlike", "!~~"},
+                                      Spelling{"textnlike", "!~~"},
+                                      Spelling{"texticlike", "~~*"},
+                                      Spelling{"texticnlike", "!~~*"},
+                                      Spelling{"textregexeq", "~"},
+                                      Spelling{"textregexne", "!~"},
+                                      Spelling{"regexp_like", "~"},
+                                      Spelling{"starts_with", "^@"},
+                                      Spelling{"textregexeq", "~"},
+                                      Spelling{"texticregexeq", "~*"},
+                                      Spelling{"booleq", "="},
+                                      Spelling{"boolne", "<>"},
+                                      Spelling{"jsonb_contains", "@>"},
+                                      Spelling{"arraycontains", "@>"},
+                                      Spelling{"jsonb_path_exists", "@?"},
+                                      Spelling{"xideq", "="},
+                                      Spelling{"int4eq", "="},
+                                      Spelling{"int4ne", "<>"},
+                                      Spelling{"int4ge", ">="},
+                                      Spelling{"int4gt", ">"},
+                                      Spelling{"int4le", "<="},
+                                      Spelling{"int4lt", "<"},
+                                      Spelling{"int8eq", "="},
+                                      Spelling{"int8ne", "<>"},
+                                      Spelling{"int8ge", ">="},
+                                      Spelling{"int8gt", ">"},
+                                      Spelling{"int8le", "<="},
+                                      Spelling{"int8lt", "<"},
+                                      Spelling{"texteq", "="},
+                                      Spelling{"textne", "<>"},
+                                      Spelling{"text_ge", ">="},
+                                      Spelling{"text_gt", ">"},
+                                      Spelling{"text_le", "<="},
+                                      Spelling{"text_lt", "<"}};
+    for (const Spelling& spelling : spellings) {
+        if (spelling.function == function) {
+            return spelling.op;
+        }
+    }
+    return {};
+}
+
 bool is_predicate(const Json& expression) {
     const auto node = as_node(expression);
     if (!node) {
@@ -65,6 +113,14 @@ bool is_predicate(const Json& expression) {
 
 namespace {
 
+// A column shifted by something (expires_at + random() * interval '1 minute') still is the column.
+bool is_sum(const Json& expression) {
+    const auto node = as_node(expression);
+    const auto op = node && node->type == "A_Expr" ? last_name(items_field(node->body, "name"))
+                                                   : std::string_view{};
+    return op == "+" || op == "-";
+}
+
 Verdict of_constant(const std::optional<Constant>& value, bool negated) {
     if (!value) {
         return open(row_independent);
@@ -76,6 +132,25 @@ Verdict of_constant(const std::optional<Constant>& value, bool negated) {
 }
 
 }  // namespace
+
+Verdict Judge::all_of(const std::vector<Json>& conditions) {
+    if (conditions.empty()) {
+        return open(no_where);
+    }
+    std::optional<Verdict> all;
+    for (const Json& condition : conditions) {
+        const Verdict one = judge(condition, false);
+        all = all ? both(*all, one) : one;
+    }
+    if (settled(*all).effect == Effect::bound && every_row_meets(conditions)) {
+        const auto first = as_node(conditions.front());
+        const auto kind = first ? text_field(first->body, "kind") : std::string_view{};
+        const bool alternatives = first && (first->type == "BoolExpr" || kind == "AEXPR_IN" ||
+                                            kind == "AEXPR_OP_ANY");
+        return open(alternatives ? covers_all : always_met);
+    }
+    return *all;
+}
 
 Verdict Judge::judge_term(const Term& term) {
     return term.op.empty() ? judge(term.left, term.negated)
@@ -104,130 +179,7 @@ Verdict Judge::any_of(const std::vector<Term>& terms) {
     if (!any) {
         return never();
     }
-    if (all.effect == Effect::bound) {
-        return terms.size() > 1 && covers_everything(terms) ? open(covers_all) : bound();
-    }
-    return all;
-}
-
-// Whether alternatives that are each a bound leave no row out: "a OR NOT a", "x < 5 OR x >= 5",
-// "x IN (true, false)", "x <> 1 OR x <> 2". Values are tried at and between the constants that are
-// named.
-bool Judge::covers_everything(const std::vector<Term>& terms) {
-    constexpr std::size_t most_terms = 64;
-    if (terms.size() > most_terms) {
-        return false;
-    }
-    struct Simple {
-        std::string_view op;
-        Constant value;
-    };
-    std::map<std::string, std::vector<Simple>> by_value;
-    std::map<std::string, unsigned> by_condition;
-    for (const Term& term : terms) {
-        std::string_view op = term.op;
-        Json left = term.left;
-        std::optional<Json> right = term.op.empty() ? std::nullopt : std::optional(term.right);
-        if (op.empty()) {
-            unsigned& seen = by_condition[canonical(term.left)];
-            seen |= term.negated ? 2U : 1U;
-            if (seen == 3) {
-                return true;
-            }
-            const auto node = as_node(term.left);
-            if (!node) {
-                continue;
-            }
-            if (node->type == "ColumnRef") {
-                by_value[canonical(term.left)].push_back({"=", Constant::make(!term.negated)});
-                continue;
-            }
-            if (node->type == "BooleanTest") {
-                const auto argument = field(node->body, "arg");
-                const auto kind = text_field(node->body, "booltesttype");
-                if (argument && (kind == "IS_TRUE" || kind == "IS_FALSE")) {
-                    by_value[canonical(*argument)].push_back(
-                        {"=", Constant::make((kind == "IS_TRUE") != term.negated)});
-                }
-                continue;
-            }
-            if (node->type != "A_Expr" || text_field(node->body, "kind") != "AEXPR_OP") {
-                continue;
-            }
-            op = last_name(items_field(node->body, "name"));
-            const auto l = field(node->body, "lexpr");
-            right = field(node->body, "rexpr");
-            if (!l || !right) {
-                continue;
-            }
-            left = *l;
-        }
-        if (!is_comparison(op) || !right) {
-            continue;
-        }
-        auto value = fold(*right);
-        if (!value) {
-            value = fold(left);
-            if (!value) {
-                continue;
-            }
-            std::swap(left, *right);
-            op = mirror_of(op);
-        }
-        if (term.negated) {
-            op = negation_of(op);
-        }
-        if (!value->is_null()) {
-            by_value[canonical(left)].push_back({op, *value});
-        }
-    }
-    for (const auto& group : by_value) {
-        // A name of its own: clang 14 does not let lambdas capture structured bindings.
-        const std::vector<Simple>& simple = group.second;
-        std::vector<Constant> values;
-        for (const Simple& one : simple) {
-            const auto same = [&](const Constant& other) { return compare(one.value, other) == 0; };
-            if (std::none_of(values.begin(), values.end(), same)) {
-                values.push_back(one.value);
-            }
-        }
-        const bool booleans = std::all_of(values.begin(), values.end(), [](const Constant& c) {
-            return c.kind == Constant::Kind::boolean ||
-                   (c.untyped &&
-                    (c.text == "t" || c.text == "f" || c.text == "true" || c.text == "false"));
-        });
-        std::sort(values.begin(), values.end(), [](const Constant& a, const Constant& b) {
-            return compare(a, b).value_or(0) < 0;
-        });
-        const auto place = [&](const Constant& value) {
-            for (std::size_t i = 0; i < values.size(); ++i) {
-                if (compare(values[i], value) == 0) {
-                    return 2 * i + 1;
-                }
-            }
-            return std::size_t{0};
-        };
-        const auto covered = [&](std::size_t point) {
-            return std::any_of(simple.begin(), simple.end(), [&](const Simple& one) {
-                const std::size_t at = place(one.value);
-                if (one.op == "=") return point == at;
-                if (one.op == "<>") return point != at;
-                if (one.op == "<") return point < at;
-                if (one.op == "<=") return point <= at;
-                if (one.op == ">") return point > at;
-                return point >= at;
-            });
-        };
-        bool all = true;
-        for (std::size_t point = 0; point <= 2 * values.size() && all; ++point) {
-            // Between true and false there is nothing, but both must be covered.
-            all = (booleans && point % 2 == 0) || covered(point);
-        }
-        if (all && (!booleans || values.size() == 2)) {
-            return true;
-        }
-    }
-    return false;
+    return all.effect == Effect::bound ? bound() : all;
 }
 
 // The alternatives of a condition, through nested ORs and negated ANDs.
@@ -420,16 +372,19 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     if (other.is_volatile && !other.outside) {
         return open(by_chance);
     }
+    if ((mirrored ? r : l).is_volatile && !other.outside && !is_sum(own)) {
+        return open(by_chance);
+    }
     bool no = negated;
     if (no && !negation_of(relation).empty()) {
         relation = negation_of(relation);
         no = false;
     }
-    if (matches_all_values(relation, own, constant)) {
+    if (matches_all_values(relation, constant)) {
         return no ? never() : open(matches_all);
     }
     if (const auto contrary = negation_of(relation);
-        !contrary.empty() && matches_all_values(contrary, own, constant)) {
+        !contrary.empty() && matches_all_values(contrary, constant)) {
         return never();
     }
     return bound();
@@ -746,7 +701,8 @@ Verdict Judge::judge_in_query(const JsonObject& sublink, const JsonObject& selec
     levels_.pop_back();
     if (left.own) {
         if (out.own && (out.sources & inner) == 0 && !out.ambiguous) {
-            return open(compares_itself);
+            const Verdict found = judge_exists(select, negated != !any);
+            return found.effect == Effect::bound ? found : open(compares_itself);
         }
         if (copies_target(select)) {
             const bool one = is_one_aggregate(select) && any && !negated && op == "=";
@@ -820,51 +776,8 @@ Verdict Judge::judge_function(const JsonObject& body, bool negated) {
     for (const Json argument : items_field(body, "args")) {
         arguments.push_back(argument);
     }
-    struct Spelling {
-        std::string_view function;
-        std::string_view op;
-    };
-    // Functions that are an operator by another name.
-    constexpr std::array spellings = {Spelling{"like", "~~"},
-                                      Spelling{"textlike", "~~"},
-                                      Spelling{"notlike", "!~~"},
-                                      Spelling{"textnlike", "!~~"},
-                                      Spelling{"texticlike", "~~*"},
-                                      Spelling{"texticnlike", "!~~*"},
-                                      Spelling{"textregexeq", "~"},
-                                      Spelling{"textregexne", "!~"},
-                                      Spelling{"regexp_like", "~"},
-                                      Spelling{"starts_with", "^@"},
-                                      Spelling{"textregexeq", "~"},
-                                      Spelling{"texticregexeq", "~*"},
-                                      Spelling{"booleq", "="},
-                                      Spelling{"boolne", "<>"},
-                                      Spelling{"jsonb_contains", "@>"},
-                                      Spelling{"arraycontains", "@>"},
-                                      Spelling{"jsonb_path_exists", "@?"},
-                                      Spelling{"xideq", "="},
-                                      Spelling{"int4eq", "="},
-                                      Spelling{"int4ne", "<>"},
-                                      Spelling{"int4ge", ">="},
-                                      Spelling{"int4gt", ">"},
-                                      Spelling{"int4le", "<="},
-                                      Spelling{"int4lt", "<"},
-                                      Spelling{"int8eq", "="},
-                                      Spelling{"int8ne", "<>"},
-                                      Spelling{"int8ge", ">="},
-                                      Spelling{"int8gt", ">"},
-                                      Spelling{"int8le", "<="},
-                                      Spelling{"int8lt", "<"},
-                                      Spelling{"texteq", "="},
-                                      Spelling{"textne", "<>"},
-                                      Spelling{"text_ge", ">="},
-                                      Spelling{"text_gt", ">"},
-                                      Spelling{"text_le", "<="},
-                                      Spelling{"text_lt", "<"}};
-    for (const Spelling& spelling : spellings) {
-        if (spelling.function == name && arguments.size() >= 2) {
-            return judge_comparison(spelling.op, arguments[0], arguments[1], negated);
-        }
+    if (const auto op = operator_called(name); !op.empty() && arguments.size() >= 2) {
+        return judge_comparison(op, arguments[0], arguments[1], negated);
     }
     Dependencies all;
     bool other_than_own = false;
@@ -881,6 +794,11 @@ Verdict Judge::judge_function(const JsonObject& body, bool negated) {
         constexpr std::array predicates = {"isempty", "lower_inf", "upper_inf", "lower_inc",
                                            "upper_inc"};
         const bool asks = std::find(predicates.begin(), predicates.end(), name) != predicates.end();
+        // Questions about a value's form that ordinary values answer with yes.
+        constexpr std::array usual = {"is_normalized", "isfinite", "pg_input_is_valid"};
+        if (std::find(usual.begin(), usual.end(), name) != usual.end()) {
+            return negated ? bound() : open(compares_itself);
+        }
         return other_than_own || !function.known || asks ? bound() : open(compares_itself);
     }
     if (all.ambiguous) {

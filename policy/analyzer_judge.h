@@ -3,9 +3,9 @@
 // analyzer of bounds (analyzer_bounds.h says what a bound is). A Judge knows one target, the other
 // relations that are visible beside it, and nothing of the statement that it stands in.
 //
-// Its parts, one file each: analyzer_judge.cpp goes through conditions, analyzer_judge_row.cpp tells
-// what an expression depends on, analyzer_judge_fold.cpp folds constants, analyzer_judge_formula.cpp
-// turns a condition into a Formula that is tried out on rows.
+// Its parts, one file each: analyzer_judge.cpp goes through conditions, analyzer_judge_row.cpp
+// tells what an expression depends on, analyzer_judge_fold.cpp folds constants,
+// analyzer_judge_formula.cpp turns a condition into a Formula that is tried out on rows.
 
 #include "policy/analyzer_bounds.h"
 #include "policy/analyzer_constant.h"
@@ -28,10 +28,12 @@ struct Dependencies {
     bool outside = false;
     bool is_volatile = false;
     bool unknown_function = false;
+    bool maybe_own = false;      // a name in a query that may belong to the row outside it
     bool copies_target = false;  // a query of its own over all rows of the target
     std::uint64_t sources = 0;
 
     bool nothing() const { return !own && !ambiguous && !outside && sources == 0; }
+    bool may_differ_by_row() const { return own || ambiguous || maybe_own; }
 };
 
 // What a condition does to the rows of the target. `never`: it lets none through.
@@ -56,20 +58,27 @@ inline Verdict open(std::string_view reason, std::uint64_t ties = 0, std::uint64
 inline constexpr std::string_view no_where = "has no WHERE";
 inline constexpr std::string_view always_true = "has a WHERE that is always true";
 inline constexpr std::string_view row_independent = "has a WHERE that does not depend on the row";
-inline constexpr std::string_view compares_itself = "has a WHERE that compares the row only with itself";
+inline constexpr std::string_view
+    compares_itself = "has a WHERE that compares the row only with itself";
 inline constexpr std::string_view
     not_null_only = "has a WHERE that only asks for values that are not null";
 inline constexpr std::string_view matches_all = "has a WHERE that matches every value";
-inline constexpr std::string_view whole_again = "has a WHERE that only looks rows up in the same table";
+inline constexpr std::string_view
+    whole_again = "has a WHERE that only looks rows up in the same table";
 inline constexpr std::string_view covers_all = "has a WHERE whose alternatives leave no row out";
-inline constexpr std::string_view by_chance = "has a WHERE that compares only with a volatile function";
+inline constexpr std::string_view always_met = "has a WHERE that every row meets";
+inline constexpr std::string_view
+    by_chance = "has a WHERE that compares only with a volatile function";
 inline constexpr std::string_view too_intricate = "has a WHERE that is too intricate to be judged";
-inline constexpr std::string_view not_tied = "has another relation that no condition ties to its rows";
+inline constexpr std::string_view
+    not_tied = "has another relation that no condition ties to its rows";
 
 struct Source {
     std::string_view schema;
     std::string_view name;
     std::uint64_t bit = 0;
+    bool own = false;  // made of the target's row alone: FROM (SELECT orders.id) o,
+                       // unnest(ARRAY[id])
 };
 
 std::string_view last_name(const Items& names);
@@ -80,6 +89,8 @@ std::string_view negation_of(std::string_view op);
 std::string_view mirror_of(std::string_view op);
 // The positive form of an operator that says "not".
 std::string_view positive_of(std::string_view op);
+// The operator that a function of the catalogue stands for: int4eq is "="; else empty.
+std::string_view operator_called(std::string_view function);
 // Whether the expression is a condition by its form.
 bool is_predicate(const Json& expression);
 
@@ -87,7 +98,6 @@ bool is_predicate(const Json& expression);
 struct FromLeaves {
     std::vector<Json> items;
     std::vector<Json> conditions;
-
 
     void add(const Json& item);
 };
@@ -134,12 +144,15 @@ public:
 
     // The whole condition of a statement: its own, and those of the joins.
     Verdict condition(const std::optional<Json>& where) {
-        Verdict all = where ? judge(*where, false) : open(no_where);
-        for (const Json& join : joins_) {
-            all = both(all, judge(join, false));
-        }
-        return all;
+        return with_joins(where ? std::vector<Json>{*where} : std::vector<Json>{});
     }
+    Verdict with_joins(std::vector<Json> conditions) {
+        conditions.insert(conditions.end(), joins_.begin(), joins_.end());
+        return all_of(conditions);
+    }
+
+    // Conditions that all must be met. What looks like a bound is tried out on rows.
+    Verdict all_of(const std::vector<Json>& conditions);
 
     static Verdict both(const Verdict& left, const Verdict& right) {
         if (left.effect == Effect::never || right.effect == Effect::never) {
@@ -169,6 +182,8 @@ public:
     bool copies_target(const JsonObject& select);
 
 private:
+    friend class FormulaWriter;
+
     using Level = std::vector<Source>;
 
     // One alternative of a disjunction: a condition, or a comparison that stands in none (id IN (1,
@@ -192,9 +207,13 @@ private:
     bool item_copies_target(const Json& item);
     bool query_copies_target(std::size_t index);
     std::optional<Source> source_of(const Json& leaf);
+    static bool has_others(const Level& level) {
+        return std::any_of(level.begin(), level.end(),
+                           [](const Source& each) { return !each.own; });
+    }
     bool has_sources() const {
         return std::any_of(levels_.begin(), levels_.end(),
-                           [](const Level& l) { return !l.empty(); });
+                           [](const Level& level) { return has_others(level); });
     }
     std::uint64_t visible_sources() const;
 
@@ -229,13 +248,13 @@ private:
     std::optional<Constant> fold(const Json& expression);
     std::optional<Constant> fold_operator(const JsonObject& body);
     std::optional<Constant> fold_case(const JsonObject& body);
+    std::optional<Constant> fold_range(const JsonObject& body);
     std::optional<Constant> pattern(const Json& expression);
     std::optional<Constant> under_casts(const Json& expression,
                                         const std::optional<Constant>& folded);
 
     Verdict any_of(const std::vector<Term>& terms);
     Verdict judge_term(const Term& term);
-    bool covers_everything(const std::vector<Term>& terms);
     void collect_alternatives(const Json& expression, bool negated, std::vector<Term>& out);
     Verdict judge_boolean(const JsonObject& body, bool negated);
     Verdict judge_operator(const JsonObject& body, bool negated);
@@ -258,9 +277,13 @@ private:
     Verdict tie(std::uint64_t sources) const {
         return (sources & ~copies_) != 0 ? bound() : open(whole_again, sources);
     }
-    bool matches_all_values(std::string_view op, const Json& left,
-                            const std::optional<Constant>& right);
+    // Whether every value stands in the relation `op` to this literal: '-infinity', '%'.
+    static bool matches_all_values(std::string_view op, const std::optional<Constant>& right);
     bool always_empty(const JsonObject& select);
+    bool every_row_meets(const std::vector<Json>& conditions);
+    // A row of the target as a whole; a JSON object with the same keys for each row.
+    bool is_whole_row(const Json& expression) const;
+    bool has_same_keys(const Json& expression) const;
     bool falls_back_to(const Json& expression, const Json& value);
 
     BoundsScope scope_;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cctype>
+#include <iterator>
 
 namespace pgchaperone::policy::bounds {
 
@@ -12,6 +13,14 @@ bool equals_no_case(std::string_view text, std::string_view lower) {
            std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {
                return std::tolower(static_cast<unsigned char>(a)) == b;
            });
+}
+
+// "(,)", also with spaces, square brackets, and as the only one of a multirange.
+bool is_endless_range(std::string_view text) {
+    std::string plain;
+    std::copy_if(text.begin(), text.end(), std::back_inserter(plain),
+                 [](char c) { return c != ' ' && c != '{' && c != '}'; });
+    return plain.size() == 3 && plain[1] == ',';
 }
 
 }  // namespace
@@ -153,7 +162,32 @@ std::optional<Constant> Judge::fold(const Json& expression) {
     if (node->type == "CaseExpr") {
         return fold_case(body);
     }
+    if (node->type == "FuncCall") {
+        return fold_range(body);
+    }
     return std::nullopt;
+}
+
+// int4range(NULL, NULL) and the like: '(,)', the range that contains everything.
+std::optional<Constant> Judge::fold_range(const JsonObject& body) {
+    constexpr std::array makers = {"int4range", "int8range", "numrange",
+                                   "daterange", "tsrange",   "tstzrange"};
+    const auto name = last_name(items_field(body, "funcname"));
+    if (std::find(makers.begin(), makers.end(), name) == makers.end()) {
+        return std::nullopt;
+    }
+    std::size_t at = 0;
+    for (const Json argument : items_field(body, "args")) {
+        const auto value = under_casts(argument, fold(argument));
+        const bool endless = value &&
+                             (value->is_null() ||
+                              equals_no_case(value->text, at == 0 ? "-infinity" : "infinity"));
+        if (at < 2 && !endless) {
+            return std::nullopt;
+        }
+        ++at;
+    }
+    return at >= 2 ? std::optional(Constant::make(std::string_view("(,)"), true)) : std::nullopt;
 }
 
 std::optional<Constant> Judge::fold_case(const JsonObject& body) {
@@ -257,8 +291,7 @@ bool Judge::falls_back_to(const Json& expression, const Json& value) {
     return false;
 }
 
-bool Judge::matches_all_values(std::string_view op, const Json& left,
-                               const std::optional<Constant>& right) {
+bool Judge::matches_all_values(std::string_view op, const std::optional<Constant>& right) {
     if (!right) {
         return false;
     }
@@ -274,10 +307,11 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
             return text.empty();
         }
         if (op == ">=") {
-            return text.empty() || equals_no_case(text, "-infinity") || text == "(0,0)";
+            return text.empty() || equals_no_case(text, "-infinity") || text == "(0,0)" ||
+                   text.ends_with(" BC");
         }
         if (op == ">") {
-            return equals_no_case(text, "-infinity") || text == "(0,0)";
+            return equals_no_case(text, "-infinity") || text == "(0,0)" || text.ends_with(" BC");
         }
         if (op == "<=" || op == "<") {
             return equals_no_case(text, "infinity");
@@ -286,7 +320,7 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
             return text == "{}" || text == "[]" || equals_no_case(text, "empty") || text.empty();
         }
         if (op == "<@") {
-            return text.size() == 3 && text[1] == ',';  // the range without ends
+            return is_endless_range(text);
         }
         if (op == "@?") {
             return text == "$";
@@ -306,18 +340,6 @@ bool Judge::matches_all_values(std::string_view op, const Json& left,
     }
     if ((op == "<=" || op == "<") && right->number >= int4_max) {
         return true;
-    }
-    const auto node = as_node(left);
-    if (node && node->type == "FuncCall") {
-        constexpr std::array never_negative = {
-            "length", "char_length", "character_length", "octet_length",       "bit_length",
-            "abs",    "cardinality", "pg_column_size",   "num_nulls",          "num_nonnulls",
-            "strpos", "position",    "textlen",          "jsonb_array_length", "json_array_length"};
-        const auto name = last_name(items_field(node->body, "funcname"));
-        if (std::find(never_negative.begin(), never_negative.end(), name) != never_negative.end()) {
-            return (op == ">=" && right->number <= 0) || (op == ">" && right->number < 0) ||
-                   (op == "<>" && right->number < 0);
-        }
     }
     return false;
 }

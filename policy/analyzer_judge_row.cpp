@@ -89,6 +89,46 @@ bool is_one_aggregate(const JsonObject& select) {
     return false;
 }
 
+bool Judge::is_whole_row(const Json& expression) const {
+    const auto node = as_node(expression);
+    if (!node || node->type != "ColumnRef") {
+        return false;
+    }
+    const Items fields = items_field(node->body, "fields");
+    if (fields.size() == 2) {
+        const Json second = *++fields.begin();
+        const auto star = as_node(second);
+        if (!star || star->type != "A_Star") {
+            return false;
+        }
+    } else if (fields.size() != 1) {
+        return false;
+    }
+    return std::find(own_names_.begin(), own_names_.end(), string_value(*fields.begin())) !=
+           own_names_.end();
+}
+
+bool Judge::has_same_keys(const Json& expression) const {
+    const auto node = as_node(expression);
+    if (!node) {
+        return false;
+    }
+    if (node->type == "TypeCast") {
+        const auto argument = field(node->body, "arg");
+        return argument && has_same_keys(*argument);
+    }
+    if (node->type != "FuncCall") {
+        return false;
+    }
+    const auto name = last_name(items_field(node->body, "funcname"));
+    if (name == "jsonb_build_object" || name == "json_build_object") {
+        return true;
+    }
+    const Items arguments = items_field(node->body, "args");
+    return (name == "to_jsonb" || name == "to_json" || name == "row_to_json" || name == "hstore") &&
+           !arguments.empty() && is_whole_row(*arguments.begin());
+}
+
 bool Judge::is_target(const JsonObject& range_var) const {
     if (text_field(range_var, "relname") != target_relation_) {
         return false;
@@ -234,6 +274,10 @@ std::optional<Source> Judge::source_of(const Json& leaf) {
             }
         }
     }
+    if (node->type == "RangeSubselect" || node->type == "RangeFunction") {
+        const Dependencies found = dependencies(leaf);
+        source.own = found.own && !found.outside && !found.ambiguous && found.sources == 0;
+    }
     source.bit = std::uint64_t{1} << std::min(next_bit_++, 63U);
     if (item_copies_target(leaf) && next_bit_ < 63) {
         copies_ |= source.bit;
@@ -245,7 +289,7 @@ std::uint64_t Judge::visible_sources() const {
     std::uint64_t all = 0;
     for (const Level& level : levels_) {
         for (const Source& source : level) {
-            all |= source.bit;
+            all |= source.own ? 0 : source.bit;
         }
     }
     return all;
@@ -291,7 +335,11 @@ void Judge::depend_on_column(const JsonObject& column, Dependencies& out) {
         for (const Source& source : levels_[i]) {
             if (source.name == qualifier &&
                 (schema.empty() || source.schema.empty() || schema == source.schema)) {
-                out.sources |= source.bit;
+                if (source.own) {
+                    out.own = true;
+                } else {
+                    out.sources |= source.bit;
+                }
                 return;
             }
         }
@@ -319,7 +367,7 @@ void Judge::depend_on_query(const JsonObject& select, Dependencies& out) {
     for (const Source& source : level) {
         inner |= source.bit;
     }
-    const bool from = !level.empty();
+    const bool from = has_others(level);
     levels_.push_back(std::move(level));
     Dependencies found;
     for (const auto& [key, value] : select) {
@@ -338,6 +386,7 @@ void Judge::depend_on_query(const JsonObject& select, Dependencies& out) {
     out.is_volatile |= found.is_volatile;
     out.unknown_function |= found.unknown_function;
     out.ambiguous |= found.ambiguous && !from;
+    out.maybe_own |= found.maybe_own || (found.ambiguous && from);
     out.copies_target |= found.copies_target;
     out.sources |= found.sources & ~inner;
 }

@@ -1,31 +1,6 @@
 #include "analyze.h"
 
-#include <initializer_list>
-
 namespace pgchaperone::policy {
-
-namespace {
-
-void all_unbounded(std::initializer_list<const char*> statements) {
-    for (const char* sql : statements) {
-        const StatementFacts facts = facts_of(sql);
-        INFO(sql);
-        REQUIRE_FALSE(facts.unparsable);
-        CHECK(facts.unbounded.set);
-        CHECK_FALSE(facts.unbounded.set == facts.unbounded.reason.empty());
-    }
-}
-
-void all_bounded(std::initializer_list<const char*> statements) {
-    for (const char* sql : statements) {
-        const StatementFacts facts = facts_of(sql);
-        INFO(sql << " -- " << facts.unbounded.reason);
-        REQUIRE_FALSE(facts.unparsable);
-        CHECK_FALSE(facts.unbounded.set);
-    }
-}
-
-}  // namespace
 
 TEST_CASE("a write without a WHERE is unbounded, however it is spelled") {
     all_unbounded({
