@@ -2,6 +2,7 @@
 
 #include "cli/sql_script.h"
 #include "cli/subcommands.h"
+#include "policy/own_tables.h"
 
 #include <CLI/CLI.hpp>
 
@@ -75,7 +76,12 @@ class Checker {
 public:
     Checker(const policy::Policy& policy, Situation here, const std::string& file,
             std::string_view text, Totals& totals)
-        : policy_(policy), situation_(std::move(here)), file_(file), text_(text), totals_(totals) {}
+        : policy_(policy),
+          situation_(std::move(here)),
+          own_tables_(situation_.moment, policy::OwnTablesInOrder::Scope::file),
+          file_(file),
+          text_(text),
+          totals_(totals) {}
 
     std::vector<Finding> run() {
         const Script script = split_script(text_);
@@ -120,12 +126,17 @@ private:
     void check(const ScriptStatement& statement) {
         std::vector<Waiver> waivers;
         for (const Span& comment : statement.comments) read_waivers(text_, comment, waivers);
+        if (statement.after_unknown) own_tables_.doubt();
+        situation_.moment.own_tables = own_tables_.names();
+        situation_.moment.name_doubts = own_tables_.doubts();
         const Verdict verdict = judge_filled(statement);
         for (const StatementVerdict& one : verdict.statements) {
             ++totals_.statements;
             report(statement, one, waivers);
             follow_transaction(one.facts->command);
+            own_tables_.ran(*one.facts);
         }
+        if (statement.result_is_run) own_tables_.doubt();
         for (const Waiver& waiver : waivers) complain(waiver);
     }
 
@@ -214,6 +225,7 @@ private:
 
     const policy::Policy& policy_;
     Situation situation_;
+    policy::OwnTablesInOrder own_tables_;
     const std::string& file_;
     std::string_view text_;
     Totals& totals_;

@@ -1,6 +1,8 @@
 #include "cli/sql_script.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace pgchaperone::cli {
 namespace {
@@ -18,6 +20,17 @@ std::string lower(std::string_view text) {
     std::string out(text);
     for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     return out;
+}
+
+// psql's commands that change neither the session nor what is run behind an error.
+bool only_prints_or_sets(std::string_view command, std::string_view arguments) {
+    constexpr std::array harmless = {"a",     "echo",  "encoding", "errverbose", "f",      "h",
+                                     "l",     "o",     "p",        "print",      "prompt", "pset",
+                                     "qecho", "s",     "t",        "timing",     "unset",  "w",
+                                     "warn",  "write", "x",        "z"};
+    if (command == "set") return lower(arguments).find("on_error") == std::string::npos;
+    return command.starts_with("d") ||
+           std::find(harmless.begin(), harmless.end(), command) != harmless.end();
 }
 
 class Splitter {
@@ -240,6 +253,7 @@ private:
             } else if (command == "!") {
                 script_.notes.push_back({begin, "a shell command is not checked"});
             }
+            unknown_ = unknown_ || !only_prints_or_sets(command, arguments);
             if (open_) erased_.push_back({begin, at_ - begin});
         }
     }
@@ -313,6 +327,7 @@ private:
             statement.blanks = std::move(blanks_);
             statement.comments = std::move(comments_);
             statement.result_is_run = result_is_run_;
+            statement.after_unknown = std::exchange(unknown_, false);
             script_.statements.push_back(std::move(statement));
         }
         // Comments behind the last statement are looked at again in attach_trailing_comments.
@@ -365,6 +380,7 @@ private:
     int depth_ = 0;
     int blocks_ = 0;
     bool result_is_run_ = false;
+    bool unknown_ = false;
     std::vector<std::string> words_;
     std::vector<Blank> blanks_;
     std::vector<Span> comments_;

@@ -34,6 +34,9 @@ struct ScriptStatement {
     std::vector<Blank> blanks;
     std::vector<Span> comments;  // in front of it, inside it, and behind it on its last line
     bool result_is_run = false;  // \gexec: what it gives is run as SQL
+    // Before it stood a backslash command behind which the session may be another, or its
+    // statements may not have run: \connect, \i, \if ...
+    bool after_unknown = false;
 
     // The statement with its blanks filled so that it can be parsed, keeping all offsets: values as
     // parameters ($1) or, where `as_names`, as names.

@@ -1,5 +1,7 @@
 #include "cli/verdict.h"
 
+#include "policy/own_tables.h"
+
 namespace pgchaperone::cli {
 namespace {
 
@@ -32,12 +34,13 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
     const auto session_answers = policy::answer_session_conditions(policy, situation.session);
     const std::string_view text = verdict.analysis->text;
     std::size_t number = 0;
+    policy::Moments moments(situation.moment);
     for (const policy::StatementFacts& facts : verdict.analysis->statements) {
         StatementVerdict statement;
         statement.facts = &facts;
         statement.text = facts.location <= text.size() ? text.substr(facts.location, facts.length)
                                                        : text;
-        const policy::Subject subject{facts, statement.text, situation.session, situation.moment};
+        const policy::Subject subject{facts, statement.text, situation.session, moments.now()};
         statement.outcome = policy::evaluate(policy, subject, session_answers, nullptr);
         policy::Outcome told = statement.outcome;
         const bool allowed = told.action(policy).action == policy::Action::allow;
@@ -52,6 +55,7 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
         statement.hint = policy::hint(policy, told, subject);
         statement.refusal = policy::refusal(policy, told, subject,
                                             {++number, verdict.analysis->statements.size()});
+        moments.ran(facts);
         verdict.statements.push_back(std::move(statement));
     }
     return verdict;

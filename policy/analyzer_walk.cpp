@@ -437,6 +437,9 @@ void Walker::write_statement(const Node& node) {
             facts_.may_change_lexical_settings |= executes_ && name.name == "pg_settings";
         }
     }
+    if (const auto conflict = object_field(body, "onConflictClause")) {
+        facts_.updates_on_conflict |= text_field(*conflict, "action") == "ONCONFLICT_UPDATE";
+    }
     const std::size_t depth = enter_queries(body);
     for (const auto& [key, value] : body) {
         if (key == "relation" || key == "withClause") {
@@ -511,6 +514,7 @@ void Walker::create_table(const JsonObject& body) {
         write_relation(*relation);
         makes_table(*relation, flag_field(table, "if_not_exists"));
         facts_.creates_child = !items_field(table, "inhRelations").empty();
+        facts_.drops_on_commit = text_field(table, "oncommit") == "ONCOMMIT_DROP";
     }
     // Defaults and checks are only written down here; they run when rows come.
 }
@@ -520,6 +524,7 @@ void Walker::create_table_as(const JsonObject& body) {
         if (const auto relation = object_field(*into, "rel")) {
             write_relation(*relation);
             makes_table(*relation, flag_field(body, "if_not_exists"));
+            facts_.drops_on_commit = text_field(*into, "onCommit") == "ONCOMMIT_DROP";
         }
     }
     if (const auto query = node_field(body, "query")) {
@@ -871,7 +876,7 @@ void Walker::setting(std::string_view given) {
 
 // The new search_path; nothing: not known.
 void Walker::names_schemas(const std::optional<std::string>& value) {
-    facts_.redirects_names |= !value || lower(*value).find("pg_temp") != std::string::npos;
+    facts_.moves_pg_temp |= !value || lower(*value).find("pg_temp") != std::string::npos;
 }
 
 void Walker::set(const JsonObject& body) {
@@ -1266,8 +1271,6 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "ViewStmt") {
         relation("view");
-        const auto view = object_field(body, "view");
-        facts_.redirects_names |= view && is_temporary(*view);
         if (const auto query = field(body, "query")) {
             walk(*query);
         }

@@ -257,12 +257,12 @@ struct Engine::Impl {
     Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment,
                      Entry* entry) {
         const ProfileNumber profile = profile_of(session);
-        const bool ordinary = moment.own_tables.empty();
+        // Tables of the session's own change what harms whom.
+        const bool ordinary = moment.own_tables.empty() && moment.name_doubts.none();
         if (entry != nullptr) {
             for (const Remembered& remembered : entry->remembered) {
                 if (remembered.profile != profile) continue;
                 if (remembered.plain) return {analysis, edition->version, {}};
-                // A session's own tables make some statements harmless, and none harmful.
                 if (!ordinary) break;
                 if (!remembered.holds_for(moment)) continue;
                 return put_into_words(analysis, remembered.outcomes, session, moment);
@@ -272,17 +272,13 @@ struct Engine::Impl {
         outcomes.reserve(analysis->statements.size());
         bool plain = true;
         MomentUse used;
-        Moment without_own_tables;
-        const Moment* at = &moment;
+        std::optional<Moments> moments;
+        if (analysis->statements.size() > 1) moments.emplace(moment);
         for (const StatementFacts& facts : analysis->statements) {
-            const Subject subject{facts, text_of(*analysis, facts), session, *at};
-            if (!at->own_tables.empty() && !keeps_own_tables(facts)) {
-                // What comes behind it may meet another table of that name.
-                without_own_tables = moment;
-                without_own_tables.own_tables.clear();
-                at = &without_own_tables;
-            }
+            const Moment& now = moments ? moments->now() : moment;
+            const Subject subject{facts, text_of(*analysis, facts), session, now};
             outcomes.push_back(evaluate(edition->policy, subject, profiles[profile], &times));
+            if (moments) moments->ran(facts);
             plain = plain && is_plain(outcomes.back());
             used = joined(used, outcomes.back().used);
         }

@@ -89,10 +89,10 @@ struct StatementFacts {
     std::vector<RelationName> tables_created;
     bool creates_temporary = false;  // they are temporary tables
     bool creates_child = false;      // of another table: what happens to that happens to them too
-    // Afterwards a table of one's own may not be what its name means: a temporary view, which comes
-    // before a permanent table of the same name, or a search_path that names pg_temp, or that only
-    // the server knows.
-    bool redirects_names = false;
+    bool drops_on_commit = false;    // they go when the transaction ends
+    // Puts pg_temp into the search_path, or what only the server knows: from then on the name of a
+    // temporary table may mean a permanent one.
+    bool moves_pg_temp = false;
     // Of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL.
     std::string prepared_statement;
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
@@ -100,6 +100,7 @@ struct StatementFacts {
     TransactionControl transaction_control = TransactionControl::none;  // of the statement itself
     bool chains = false;        // COMMIT or ROLLBACK AND CHAIN
     bool copies_in = false;     // COPY FROM STDIN: the client sends data in the middle of it
+    bool updates_on_conflict = false;  // INSERT ... ON CONFLICT DO UPDATE
     bool holds_cursor = false;  // DECLARE CURSOR WITH HOLD: its query runs at COMMIT
     // SET client_encoding, the end of a transaction that may have had one, an opaque call ...
     bool may_change_lexical_settings = false;

@@ -49,6 +49,14 @@ struct LexicalSettings {
     bool operator==(const LexicalSettings&) const = default;
 };
 
+// Names that may mean another relation than the table of one's own that was made under them last.
+// A doubt once raised stays for the session's life.
+struct NameDoubts {
+    bool all = false;
+    std::vector<std::string> names;  // without schema: a temporary view hides a permanent table
+    bool none() const { return !all && names.empty(); }
+};
+
 // What may differ from one run of a statement to the next.
 struct Moment {
     std::chrono::system_clock::time_point now;
@@ -61,6 +69,7 @@ struct Moment {
     // nobody else. What makes a name doubtful (a rollback, DROP, a changed search_path, a rename,
     // an opaque statement) takes it off this list.
     std::vector<RelationName> own_tables;
+    NameDoubts name_doubts;
     // True when the statement is one of several in a Query string or a pipeline's implicit
     // transaction.
     bool in_implicit_block = false;

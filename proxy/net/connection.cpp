@@ -321,6 +321,7 @@ void Connection::carry_out(session::Judge& command) {
     moment.in_transaction = command.in_transaction;
     moment.in_implicit_block = command.in_implicit_block;
     moment.own_tables = *command.own_tables;
+    moment.name_doubts = *command.name_doubts;
     moment.search_path = *command.search_path;
     policy::Engine& engine = thread_.engine();
     const policy::SessionFacts& facts = session_.facts();

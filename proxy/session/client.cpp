@@ -280,6 +280,7 @@ void Session::ask(Judge question, std::size_t total) {
     static const std::vector<policy::RelationName> none;
     const bool may_run_later = question.kind == StatementKind::parse && !pending_.name.empty();
     question.own_tables = nothing_runs && !may_run_later ? &own_tables_.names() : &none;
+    question.name_doubts = &own_tables_.doubts();
     question.search_path = &settings_.search_path();
     waiting_ = Waiting::verdict;
     commands_.push_back(std::move(question));

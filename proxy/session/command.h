@@ -57,6 +57,7 @@ struct Judge {
     std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours
+    const policy::NameDoubts* name_doubts = nullptr;                        // likewise
     const std::optional<std::vector<std::string>>* search_path = nullptr;  // likewise
     bool in_transaction = false;
     bool in_implicit_block = false;  // an extended-protocol pipeline has run something before this
@@ -65,6 +66,7 @@ struct Judge {
 // Put these on disk, then answer with AuditStored. The host fills `time`.
 struct StoreAudit {
     std::vector<audit::Record> records;
+    bool awaited = true;  // false: no answer is wanted
 };
 
 // Answer with Event Deadline when this much time has passed. One of each kind at a time; a new one

@@ -1,9 +1,6 @@
 #include "proxy/session/own_tables.h"
 
-#include "policy/own_tables.h"
-
 #include <algorithm>
-#include <cctype>
 #include <string_view>
 
 namespace pgchaperone::session {
@@ -12,14 +9,6 @@ namespace {
 
 // A client that makes thousands of tables goes on without this convenience.
 constexpr std::size_t tables_max = 256;
-
-// ON COMMIT DROP, and more than that: too often yes does no harm.
-bool may_drop_on_commit(std::string_view text) {
-    constexpr std::string_view word = "drop";
-    return std::search(text.begin(), text.end(), word.begin(), word.end(), [](char a, char b) {
-               return std::tolower(static_cast<unsigned char>(a)) == b;
-           }) != text.end();
-}
 
 }  // namespace
 
@@ -36,24 +25,40 @@ void OwnTables::doubt() {
     if (!made_.empty()) forget_if([](const Made&) { return true; });
 }
 
+void OwnTables::started_with(std::string_view value) {
+    constexpr std::string_view schema = "pg_temp";
+    const auto found = std::search(
+        value.begin(), value.end(), schema.begin(), schema.end(),
+        [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+    doubts_.all = doubts_.all || found != value.end();
+}
+
 void OwnTables::sent(const policy::Analysis& analysis, std::uint64_t sequence) {
     ++statement_;
+    for (const policy::StatementFacts& facts : analysis.statements) {
+        policy::add_doubts(facts, doubts_);
+    }
     if (!made_.empty()) {
-        const bool keeps = std::all_of(analysis.statements.begin(), analysis.statements.end(),
-                                       policy::keeps_own_tables);
         forget_if([&](const Made& made) {
-            return !keeps || (made.until_statement != 0 && made.until_statement < statement_);
+            const bool over = made.until_statement != 0 && made.until_statement < statement_;
+            return over || !std::all_of(analysis.statements.begin(), analysis.statements.end(),
+                                        [&](const policy::StatementFacts& facts) {
+                                            return policy::keeps_own_table(facts, made.name);
+                                        });
         });
     }
-    const policy::RelationName* const name = policy::table_made(analysis);
-    if (name == nullptr || made_.size() >= tables_max) return;
+    // Of several statements in one text no later one knows whether they all succeeded.
+    if (analysis.statements.size() != 1 || made_.size() >= tables_max) return;
+    const policy::StatementFacts& facts = analysis.statements.front();
+    const policy::RelationName* const name = policy::table_made(facts, doubts_);
+    if (name == nullptr) return;
     Made made;
     made.name = *name;
     made.sequence = sequence;
-    if (!analysis.statements.front().creates_temporary) {
-        made.until_statement = statement_ + permanent_statements_max;
+    if (!facts.creates_temporary) {
+        made.until_statement = statement_ + policy::permanent_statements_max;
     }
-    made.until_commit = may_drop_on_commit(analysis.text);
+    made.until_commit = facts.drops_on_commit;
     made_.push_back(std::move(made));
 }
 

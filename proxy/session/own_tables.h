@@ -6,19 +6,21 @@
 // A table counts from the moment the server said that it was made. Everything here errs on the side
 // of forgetting.
 
-#include "policy/facts.h"
+#include "policy/own_tables.h"
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace pgchaperone::session {
 
 class OwnTables {
 public:
-    // How many statements after its making a permanent table counts.
-    static constexpr std::uint64_t permanent_statements_max = 16;
-
     const std::vector<policy::RelationName>& names() const { return names_; }
+    const policy::NameDoubts& doubts() const { return doubts_; }
+
+    // A parameter of the startup packet, which may set search_path.
+    void started_with(std::string_view value);
 
     // A text was let through to the server as message `sequence` and runs (not a Parse).
     void sent(const policy::Analysis& analysis, std::uint64_t sequence);
@@ -45,6 +47,7 @@ private:
 
     std::vector<Made> made_;
     std::vector<policy::RelationName> names_;  // of what was answered
+    policy::NameDoubts doubts_;
     std::uint64_t statement_ = 0;
 };
 

@@ -159,6 +159,7 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
     facts_.database = startup.find("database").value_or(facts_.user);
     if (facts_.database.empty()) facts_.database = facts_.user;
     facts_.application_name = startup.find("application_name").value_or("");
+    for (const auto& parameter : startup.parameters) own_tables_.started_with(parameter.value);
     const protocol::Replication replication = protocol::replication_of(startup);
     facts_.replication = replication == protocol::Replication::physical ||
                          replication == protocol::Replication::logical;

@@ -40,6 +40,20 @@ TRICKS = (
     ("CREATE SCHEMA s1", "SET search_path = s1", "BEGIN",
      "DECLARE c CURSOR FOR SELECT set_config('search_path', 'public', false)",
      "CREATE TABLE orders(id int)", "FETCH c", DANGER, "COMMIT"),
+    ("SET search_path = public, pg_temp", "CREATE TEMP TABLE orders(id int)", DANGER),
+    ("SET search_path = public, pg_temp", "CREATE TEMP TABLE orders(id int); " + DANGER),
+    ("SELECT set_config('search_path', 'public, pg_' || 'temp', false)", "CREATE TEMP TABLE orders(id int)", DANGER),
+    ("CREATE TEMP VIEW cx AS SELECT * FROM public.orders", "CREATE TABLE cx(id int)", "DELETE FROM cx"),
+    ("CREATE TEMP VIEW cx AS SELECT * FROM public.orders", "CREATE TABLE cx(id int); DELETE FROM cx"),
+    ("CREATE TEMP TABLE a(id int)", "INSERT INTO a VALUES (1)",
+     "CREATE VIEW cx AS SELECT * FROM public.orders WHERE EXISTS (SELECT FROM a)", "CREATE TABLE cx(id int)",
+     "DELETE FROM cx"),
+    ("CREATE TEMP TABLE orders(id int); TRUNCATE orders; DROP TABLE orders; TRUNCATE orders",),
+    ("CREATE TEMP TABLE orders(id int) ON COMMIT DROP; COMMIT; TRUNCATE orders",),
+    ("CREATE TEMP TABLE a(id int) PARTITION BY LIST (id)", "CREATE TEMP TABLE orders PARTITION OF a DEFAULT",
+     "DROP TABLE pg_temp.a", DANGER),
+    ("CREATE TEMP TABLE a(id int) PARTITION BY LIST (id); CREATE TEMP TABLE orders PARTITION OF a DEFAULT; "
+     "DROP TABLE pg_temp.a; TRUNCATE orders",),
 )
 HARMLESS = (
     ("CREATE TEMP TABLE tmp(id int)", "INSERT INTO tmp VALUES (1)", "DELETE FROM tmp", "TRUNCATE tmp",
@@ -48,6 +62,8 @@ HARMLESS = (
     ("CREATE TABLE hte(id int)", "INSERT INTO hte VALUES (1)", "DELETE FROM hte WHERE id = 1",
      "DROP TABLE hte"),
     ("BEGIN", "CREATE TABLE fresh(id int)", "CREATE INDEX ON fresh(id)", "COMMIT"),
+    ("CREATE TEMP TABLE a(id int)", "CREATE TEMP TABLE b(id int)", "DROP TABLE a", "TRUNCATE b", "DROP TABLE b"),
+    ("DROP TABLE IF EXISTS pg_temp.tmp", "CREATE TEMP TABLE tmp(id int)"),
 )
 
 
@@ -87,6 +103,10 @@ class OwnTables(EndToEnd):
                 with self.subTest(statements=statements):
                     self.setUp()
                     self.assertEqual(self.play(statements, cursor_factory), [])
+
+    def test_tables_of_one_text_are_own_within_it(self):
+        text = "CREATE TEMP TABLE tt AS SELECT 1 AS a; TRUNCATE tt; DROP TABLE tt"
+        self.assertEqual(self.play((text,), psycopg.ClientCursor), [])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #include "cli/check.h"
 #include "config/loader.h"
+#include "policy/own_tables.h"
 #include "support/catch.h"
 
 #include <boost/json.hpp>
@@ -138,4 +139,28 @@ TEST_CASE("text that is not UTF-8 and very long lines are still shown") {
     CHECK(text.str().size() < 2000);
     print_json(c.findings, c.totals, json);
     CHECK(boost::json::parse(json.str()).at("findings").as_array().size() >= 1);
+}
+
+TEST_CASE("tables that the file has just made are its own") {
+    CHECK(check("CREATE TEMP TABLE tt AS SELECT 1 a;\nTRUNCATE tt;\nDROP TABLE tt;\n")
+              .findings.empty());
+    CHECK(check("BEGIN;\nCREATE TABLE tt (a int);\n\\echo filling\nDELETE FROM tt;\nCOMMIT;\n")
+              .findings.empty());
+    for (const char* text :
+         {"TRUNCATE tt;", "CREATE TEMP TABLE tt (a int); DROP TABLE tt; TRUNCATE tt;",
+          "CREATE TABLE IF NOT EXISTS tt (a int); TRUNCATE tt;",
+          "CREATE TEMP TABLE tt (a int) ON COMMIT DROP; TRUNCATE tt;",
+          "CREATE TEMP TABLE tt (a int);\n\\c other\nTRUNCATE tt;",
+          "CREATE TEMP TABLE tt (a int);\n\\i more.sql\nTRUNCATE tt;",
+          "\\if :x\nCREATE TEMP TABLE tt (a int);\n\\endif\nTRUNCATE tt;",
+          "CREATE TEMP TABLE tt (a int);\n\\set ON_ERROR_STOP off\nTRUNCATE tt;",
+          "CREATE TEMP TABLE tt (a int);\nSELECT 'x' \\gexec\nTRUNCATE tt;",
+          "CREATE VIEW tt AS SELECT * FROM orders;\nCREATE TABLE tt (a int);\nTRUNCATE tt;"}) {
+        INFO(text);
+        CHECK(check(text).totals.errors == 1);
+    }
+    // Others may have come to use a permanent table after a while.
+    std::string later = "CREATE TABLE tt (a int);\n";
+    for (std::uint64_t i = 0; i <= policy::permanent_statements_max; ++i) later += "SELECT 1;\n";
+    CHECK(check(later + "TRUNCATE tt;").totals.errors == 1);
 }

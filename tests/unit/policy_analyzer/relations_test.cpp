@@ -185,8 +185,8 @@ TEST_CASE("a name in a constant argument is read as the server reads it") {
     CHECK(is(" Public . \"Order \"\"Items\" ", "public.Order \"Items"));
     CHECK(is("d.s.t", "d.s.t"));
     CHECK(is("a1", "a1"));
-    for (const char* none : {"", " ", "a.", ".a", "a..b", "\"a", "a b", "a\"b\"", "\"\"", "1234",
-                             "a.b.c.d"}) {
+    for (const char* none :
+         {"", " ", "a.", ".a", "a..b", "\"a", "a b", "a\"b\"", "\"\"", "1234", "a.b.c.d"}) {
         INFO(none);
         CHECK_FALSE(relation_from_text(none).has_value());
     }

@@ -147,6 +147,62 @@ TEST_CASE("a session's own tables are judged apart from what is cached") {
     CHECK(f.judge("DELETE FROM mine").decisions.at(0).action == Action::block);
 }
 
+TEST_CASE("a text's own tables are its own, statement by statement") {
+    const char* const yaml =
+        "rules: [ { name: r, match: { any: [ { unbounded: true }, { destructive: true }, "
+        "{ blocking: true } ] }, action: block } ]";
+    Fixture f(yaml);
+    // The number of the first statement that is blocked, from 1; 0: none is.
+    const auto blocked = [&](std::string_view sql) {
+        // The second time from the cache.
+        std::vector<std::size_t> answers;
+        for (int i = 0; i < 3; ++i) {
+            const Judgement j = f.judge(sql);
+            std::size_t at = 0;
+            for (std::size_t n = j.decisions.size(); n > 0; --n)
+                at = j.decisions[n - 1].action == Action::block ? n : at;
+            answers.push_back(at);
+        }
+        INFO(sql);
+        CHECK(std::adjacent_find(answers.begin(), answers.end(), std::not_equal_to<>()) ==
+              answers.end());
+        return answers.front();
+    };
+    CHECK(blocked("CREATE TEMP TABLE tt AS SELECT 1 a; TRUNCATE tt; DROP TABLE tt") == 0);
+    CHECK(blocked("CREATE TABLE tt (a int); DELETE FROM tt; CREATE INDEX ON tt (a)") == 0);
+    CHECK(blocked("CREATE TEMP TABLE a (x int); SELECT 1 AS x INTO TEMP b; DROP TABLE a; "
+                  "UPDATE b SET x = 1; DROP TABLE b") == 0);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); DROP TABLE tt; TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); DROP TABLE pg_temp.tt; TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); TRUNCATE public.tt") == 2);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); TRUNCATE tt, orders") == 2);
+    CHECK(blocked("CREATE TEMP TABLE IF NOT EXISTS tt (a int); TRUNCATE tt") == 2);
+    CHECK(blocked("TRUNCATE tt; CREATE TEMP TABLE tt (a int)") == 1);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int) ON COMMIT DROP; COMMIT; TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); ROLLBACK; TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); SELECT unknown(); TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE tt (a int); ALTER TABLE tt RENAME TO t2; TRUNCATE tt") == 3);
+    CHECK(blocked("SET search_path = public, pg_temp; CREATE TEMP TABLE tt (a int); TRUNCATE tt") ==
+          3);
+    CHECK(blocked("SELECT set_config('search_path', $1, true); CREATE TEMP TABLE tt (a int); "
+                  "TRUNCATE tt") == 3);
+    CHECK(blocked("CREATE TEMP VIEW tt AS SELECT * FROM orders; CREATE TABLE tt (a int); "
+                  "DELETE FROM tt") == 3);
+    CHECK(blocked("CREATE TEMP TABLE p (a int) PARTITION BY LIST (a); CREATE TEMP TABLE tt "
+                  "PARTITION OF p DEFAULT; DROP TABLE p; TRUNCATE tt") == 4);
+    // What the session did before counts too.
+    const char* const scratch = "CREATE TABLE tt (a int); DELETE FROM tt";
+    f.moment.name_doubts.names = {"tt"};
+    CHECK(blocked(scratch) == 2);
+    f.moment.name_doubts = {true, {}};
+    CHECK(blocked(scratch) == 2);
+    f.moment.name_doubts = {};
+    CHECK(blocked(scratch) == 0);
+    f.moment.own_tables = {{"", "", "mine"}};
+    CHECK(blocked("TRUNCATE mine; DROP TABLE mine") == 0);
+    CHECK(blocked("COMMIT; TRUNCATE mine") == 2);
+}
+
 TEST_CASE("what the host can't do yet becomes what is safe, in one place") {
     const char* yaml =
         "rules: [ { name: s, match: { command: UPDATE }, action: { supervise: { max_rows: 10 } } "

@@ -18,6 +18,7 @@ policy::Analysis text(std::string_view sql, std::vector<std::string> commands,
     facts.commands = std::move(commands);
     if (!made.empty()) facts.tables_created.push_back({"", "", std::move(made)});
     facts.creates_temporary = temporary;
+    facts.drops_on_commit = sql.find("ON COMMIT DROP") != std::string_view::npos;
     analysis.statements.push_back(std::move(facts));
     return analysis;
 }
@@ -75,7 +76,7 @@ TEST_CASE("a permanent table counts for the next few statements only") {
     own.settled(1, true);
     own.transaction_ended();
     const policy::Analysis select = text("SELECT 1", {"SELECT"});
-    for (std::uint64_t i = 0; i < OwnTables::permanent_statements_max; ++i) {
+    for (std::uint64_t i = 0; i < policy::permanent_statements_max; ++i) {
         CHECK(own.names().size() == 1);
         own.sent(select, 2 + i);
     }
@@ -85,7 +86,7 @@ TEST_CASE("a permanent table counts for the next few statements only") {
 
 TEST_CASE("whatever is not on the short list of plain commands ends every name's time") {
     for (const char* command :
-         {"DROP TABLE", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE", "CREATE VIEW",
+         {"DROP SCHEMA", "ALTER TABLE", "ROLLBACK", "DISCARD ALL", "EXECUTE", "CREATE VIEW",
           "CREATE SCHEMA", "CREATE FUNCTION", "DO", "SET", "FETCH", "SAVEPOINT", "CALL"}) {
         OwnTables own;
         own.sent(create, 1);
@@ -101,6 +102,55 @@ TEST_CASE("whatever is not on the short list of plain commands ends every name's
     CHECK(own.names().size() == 1);
     own.doubt();
     CHECK(own.names().empty());
+}
+
+TEST_CASE("a dropped table's name goes, and the others stay") {
+    OwnTables own;
+    own.sent(create, 1);
+    own.settled(1, true);
+    own.sent(text("CREATE TEMP TABLE y (a int)", {"CREATE TABLE"}, "y"), 2);
+    own.settled(2, true);
+    policy::Analysis drop = text("DROP TABLE y", {"DROP TABLE"});
+    drop.statements[0].written = {{"", "pg_temp", "y"}};
+    own.sent(drop, 3);
+    REQUIRE(own.names().size() == 1);
+    CHECK(own.names()[0].name == "x");
+}
+
+TEST_CASE("a table that goes along with another is not the session's own") {
+    policy::Analysis child = create;
+    child.statements[0].creates_child = true;
+    OwnTables own;
+    own.sent(child, 1);
+    own.settled(1, true);
+    CHECK(own.names().empty());
+}
+
+TEST_CASE("what makes names doubtful does so for the session's life") {
+    policy::Analysis path = text("SET search_path = public, pg_temp", {"SET"});
+    path.statements[0].moves_pg_temp = true;
+    policy::Analysis view = text("CREATE VIEW x AS ...", {"CREATE VIEW"});
+    view.statements[0].written = {{"", "", "x"}};
+    policy::Analysis renamed = text("ALTER TABLE v RENAME TO x", {"ALTER TABLE"});
+    renamed.statements[0].written = {{"", "", "v"}, {"", "", "x"}};
+    for (const policy::Analysis& before : {path, view, renamed}) {
+        INFO(before.text);
+        OwnTables own;
+        own.sent(before, 1);
+        own.settled(1, true);
+        own.transaction_ended();
+        own.sent(create, 2);
+        own.settled(2, true);
+        CHECK(own.names().empty());
+        CHECK_FALSE(own.doubts().none());
+    }
+    for (const char* option : {"-c search_path=public,pg_temp", "public, PG_Temp"}) {
+        OwnTables own;
+        own.started_with(option);
+        own.sent(create, 1);
+        own.settled(1, true);
+        CHECK(own.names().empty());
+    }
 }
 
 TEST_CASE("only a text that is a single making of a table makes one") {
