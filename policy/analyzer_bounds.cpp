@@ -9,10 +9,73 @@ using bounds::no_where;
 using bounds::open;
 using bounds::Verdict;
 
+namespace {
+
+// A column of the target, where nothing else has columns.
+bool is_plain_column(const JsonObject& column, std::string_view target, const BoundsScope& scope) {
+    std::string_view name;
+    std::string_view qualifier;
+    std::size_t count = 0;
+    for (const Json part : items_field(column, "fields")) {
+        qualifier = name;
+        name = string_value(part);
+        ++count;
+    }
+    return !name.empty() && name != target && name != "tableoid" &&
+           (count == 1 || (count == 2 && qualifier == target)) &&
+           (scope.variables == nullptr || scope.variables->empty());
+}
+
+// What most statements have: column = constant, perhaps with more conditions. Such a condition lets
+// some rows through or none, whatever stands beside it.
+bool is_plainly_bound(const Json& where, std::string_view target, const BoundsScope& scope) {
+    const auto node = as_node(where);
+    if (!node) {
+        return false;
+    }
+    if (node->type == "BoolExpr") {
+        if (text_field(node->body, "boolop") == "AND_EXPR") {
+            for (const Json argument : items_field(node->body, "args")) {
+                if (is_plainly_bound(argument, target, scope)) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+    if (node->type != "A_Expr" || text_field(node->body, "kind") != "AEXPR_OP" ||
+        bounds::last_name(items_field(node->body, "name")) != "=") {
+        return false;
+    }
+    const auto left = node_field(node->body, "lexpr");
+    if (!left || left->type != "ColumnRef" || !is_plain_column(left->body, target, scope)) {
+        return false;
+    }
+    const auto right = node_field(node->body, "rexpr");
+    return right && (right->type == "A_Const" || right->type == "ParamRef");
+}
+
+// Whether a statement with one target and no other relation need not be looked at any further.
+bool is_plainly_bound(const JsonObject& statement, const JsonObject& relation,
+                      std::string_view sources, const BoundsScope& scope) {
+    const auto where = field(statement, "whereClause");
+    if (!where || field(statement, sources)) {
+        return false;
+    }
+    const auto alias = object_field(relation, "alias");
+    return is_plainly_bound(
+        *where, alias ? text_field(*alias, "aliasname") : text_field(relation, "relname"), scope);
+}
+
+}  // namespace
+
 Flag unbounded_update(const JsonObject& update, const BoundsScope& scope) {
     const auto relation = object_field(update, "relation");
     if (!relation) {
         return {true, "has no target that can be read"};
+    }
+    if (is_plainly_bound(update, *relation, "fromClause", scope)) {
+        return {};
     }
     Judge judge = Judge::of_relation(*relation, scope);
     for (const Json item : items_field(update, "fromClause")) {
@@ -25,6 +88,9 @@ Flag unbounded_delete(const JsonObject& del, const BoundsScope& scope) {
     const auto relation = object_field(del, "relation");
     if (!relation) {
         return {true, "has no target that can be read"};
+    }
+    if (is_plainly_bound(del, *relation, "usingClause", scope)) {
+        return {};
     }
     Judge judge = Judge::of_relation(*relation, scope);
     for (const Json item : items_field(del, "usingClause")) {
