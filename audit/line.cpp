@@ -109,6 +109,21 @@ public:
         if (shortened) shortened_.push_back(name);
     }
 
+    void rows(std::string_view name, const std::vector<TableRows>& tables) {
+        member(name);
+        out_ += '[';
+        const std::size_t count = std::min(tables.size(), list_limit);
+        for (std::size_t i = 0; i < count; ++i) {
+            out_ += i > 0 ? ",{\"table\":" : "{\"table\":";
+            append_value(tables[i].table, text_limit_bytes);
+            out_ += ",\"inserted\":" + std::to_string(tables[i].inserted);
+            out_ += ",\"updated\":" + std::to_string(tables[i].updated);
+            out_ += ",\"deleted\":" + std::to_string(tables[i].deleted) + '}';
+        }
+        out_ += ']';
+        if (tables.size() > list_limit) shortened_.push_back(name);
+    }
+
     std::string finish() && {
         names("shortened", shortened_);
         names("escaped", escaped_);
@@ -199,7 +214,7 @@ std::string to_text(std::chrono::system_clock::time_point time) {
 std::string make_line(const Record& record, const ChainPoint& after,
                       std::size_t statement_limit_bytes) {
     LineBuilder line(after);
-    line.text("event", "decision");
+    line.text("event", record.outcome.empty() ? "decision" : "effects");
     line.text("time", to_text(record.time));
     line.number("session", std::to_string(record.session));
     line.text("user", record.user);
@@ -211,6 +226,10 @@ std::string make_line(const Record& record, const ChainPoint& after,
     line.boolean("observed", record.observed);
     line.text("rule", record.rule);
     line.text("reason", record.reason);
+    if (!record.outcome.empty()) {
+        line.text("outcome", record.outcome);
+        line.rows("effects", record.effects);
+    }
     line.text("command", record.command);
     line.list("classes", record.classes);
     line.list("relations", record.relations);

@@ -9,6 +9,14 @@
 
 namespace pgchaperone::audit {
 
+// Rows of one table that a supervised statement changed.
+struct TableRows {
+    std::string table;
+    std::uint64_t inserted = 0;
+    std::uint64_t updated = 0;
+    std::uint64_t deleted = 0;
+};
+
 struct Record {
     std::chrono::system_clock::time_point time;
     std::uint64_t session = 0;
@@ -26,6 +34,10 @@ struct Record {
     bool observed = false;
     std::string rule;
     std::string reason;  // the refusal's message or the flag's reason
+    // Of the record that tells what a supervised statement did: "within limits", "rolled back";
+    // empty in all others.
+    std::string outcome;
+    std::vector<TableRows> effects;
 };
 
 }  // namespace pgchaperone::audit

@@ -327,7 +327,7 @@ void Connection::carry_out(session::Judge& command) {
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {
         session_.handle(
-            session::Verdict{engine.judge_oversized(command.oversized_bytes, facts, moment)});
+            session::Verdict{engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now});
         return;
     }
     switch (command.kind) {
@@ -339,16 +339,17 @@ void Connection::carry_out(session::Judge& command) {
                 return;
             }
             session_.handle(
-                session::Verdict{engine.judge(command.sql, command.lexical, facts, moment)});
+                session::Verdict{engine.judge(command.sql, command.lexical, facts, moment), moment.now});
             return;
         case session::StatementKind::execute:
             session_.handle(session::Verdict{
                 command.analysis ? engine.judge_again(command.analysis, facts, moment)
-                                 : engine.judge_unknown_statement(facts, moment)});
+                                 : engine.judge_unknown_statement(facts, moment),
+                moment.now});
             return;
         case session::StatementKind::function_call:
             session_.handle(
-                session::Verdict{engine.judge_function_call(command.function_oid, facts, moment)});
+                session::Verdict{engine.judge_function_call(command.function_oid, facts, moment), moment.now});
             return;
     }
 }
@@ -364,9 +365,13 @@ void Connection::deliver(const session::AuditStored& stored) {
 void Connection::carry_out(session::StoreAudit& command) {
     const auto now = std::chrono::system_clock::now();
     for (audit::Record& record : command.records) record.time = now;
-    const audit::Submitted submitted = thread_.shared().audit->submit(std::move(command.records),
-                                                                      audit_token());
+    const audit::Submitted submitted = thread_.shared().audit->submit(
+        std::move(command.records), command.awaited ? audit_token() : 0);
     if (submitted != audit::Submitted::accepted) {
+        if (!command.awaited) {
+            spdlog::warn("session {}: a record of a statement's effects was lost", id_);
+            return;
+        }
         session_.handle(session::AuditStored{false, "too many records wait for the disk"});
     }
 }

@@ -38,7 +38,8 @@ void JudgePool::run() {
         questions_.pop_front();
         lock.unlock();
         session::Verdict verdict{
-            engine_.judge(question.sql, question.lexical, question.facts, question.moment)};
+            engine_.judge(question.sql, question.lexical, question.facts, question.moment),
+            question.moment.now};
         IoThread& thread = question.thread;
         thread.post([&thread, id = question.session, verdict = std::move(verdict)] {
             if (const auto connection = thread.find(id)) connection->deliver(verdict);

@@ -27,7 +27,7 @@ struct TlsContexts {
 struct Shared {
     ServerOptions options;
     std::shared_ptr<policy::RuleBook> rules;
-    policy::Capabilities capabilities;
+    policy::Capabilities capabilities{.supervise = true, .hold = false};
     std::unique_ptr<audit::Writer> audit;
     std::unique_ptr<Resolver> resolver;
     std::unique_ptr<JudgePool> judges;

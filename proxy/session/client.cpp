@@ -9,6 +9,7 @@
 #include "proxy/session/audit_record.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
+#include "proxy/session/supervision.h"
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -38,6 +39,14 @@ bool may_change_settings(const policy::Analysis* analysis) {
         [](const policy::StatementFacts& facts) { return facts.may_change_lexical_settings; });
 }
 
+bool commits(const policy::Analysis* analysis) {
+    using policy::TransactionControl;
+    if (analysis == nullptr || analysis->statements.size() != 1) return false;
+    const policy::StatementFacts& facts = analysis->statements.front();
+    return facts.transaction_control == TransactionControl::commit ||
+           facts.transaction_control == TransactionControl::prepare;
+}
+
 // The text of a Query or Parse up to its terminator. What follows it is for the server to complain
 // about: it refuses such a message before it looks at the SQL.
 std::string_view up_to_zero(std::string_view bytes) { return bytes.substr(0, bytes.find('\0')); }
@@ -45,7 +54,7 @@ std::string_view up_to_zero(std::string_view bytes) { return bytes.substr(0, byt
 }  // namespace
 
 void Session::read_client() {
-    while (waiting_ == Waiting::nothing) {
+    while (true) {
         if (client_pass_bytes_ > 0) {
             const std::size_t count = std::min<std::uint64_t>(from_client_.available(),
                                                               client_pass_bytes_);
@@ -58,11 +67,15 @@ void Session::read_client() {
             client_pass_bytes_ -= count;
             continue;
         }
+        if (waiting_ == Waiting::unit || waiting_ == Waiting::gate) supervise();
+        if (waiting_ != Waiting::nothing && !unit_copying()) break;
         bool progress = false;
         switch (phase_) {
             case Phase::startup: progress = read_startup(); break;
             case Phase::login: progress = login_from_client(); break;
-            case Phase::relay: progress = !ledger_.full() && client_message(); break;
+            case Phase::relay:
+                progress = client_pass_bytes_ > 0 || (!ledger_.full() && client_message());
+                break;
             case Phase::client_tls:
             case Phase::connecting:
             case Phase::cancel:
@@ -98,11 +111,17 @@ bool Session::client_message() {
     }
     const std::size_t total = head->total();
     const auto tag = static_cast<FrontendTag>(head->tag);
-    if (ledger_.skipping() && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) {
+    if (waiting_ == Waiting::unit) return unit_copy_message(tag, total);
+    if ((ledger_.skipping() || group_refused()) && tag != FrontendTag::Sync &&
+        tag != FrontendTag::Terminate) {
         // The server would throw it away.
+        if (supervision_) supervision_->gate = Supervision::Gate::none;
         pass(total, Fate::discard);
         return true;
     }
+    const bool copies = tag == FrontendTag::CopyData || tag == FrontendTag::CopyDone ||
+                        tag == FrontendTag::CopyFail || tag == FrontendTag::Flush;
+    if (supervision_ && supervision_->group.copy_due && !copies && wait_at_gate(false)) return true;
     switch (tag) {
         case FrontendTag::Query: return client_statement(StatementKind::query, total);
         case FrontendTag::Parse: return client_statement(StatementKind::parse, total);
@@ -144,6 +163,12 @@ void Session::client_gone_wrong(std::size_t bytes_seen, std::string why) {
 }
 
 bool Session::client_sync(std::size_t total) {
+    if ((group_supervised() || group_refused()) && !ledger_.copy_in_open()) {
+        if (wait_at_gate(group_end_reads())) return true;
+        pipeline_open_ = false;
+        finish_group(total);
+        return true;
+    }
     ledger_.sent(Owed::sync);
     pipeline_open_ = false;
     pass(total, Fate::forward);
@@ -164,6 +189,8 @@ bool Session::client_bind(std::size_t total) {
               "names in a Bind too long");
         return false;
     }
+    const StatementHandle handle = names ? names_.statement(names->statement) : nullptr;
+    if (handle && !handle->judgement.plainly_allowed()) planning_may_run(handle->judgement);
     std::unique_ptr<Extra> extra;
     if (names && !names->portal.empty()) {
         extra = std::make_unique<Extra>();
@@ -171,7 +198,7 @@ bool Session::client_bind(std::size_t total) {
         extra->names_portal = true;
     }
     const std::uint64_t sequence = ledger_.sent(Owed::bind, Disposition::forward, std::move(extra));
-    if (names) names_.set_portal(names->portal, names_.statement(names->statement), sequence);
+    if (names) names_.set_portal(names->portal, handle, sequence);
     pass(total, Fate::forward);
     return true;
 }
@@ -203,6 +230,10 @@ bool Session::client_close(std::size_t total) {
 }
 
 bool Session::client_statement(StatementKind kind, std::size_t total) {
+    if (kind == StatementKind::query && group_supervised() && !ledger_.copy_in_open()) {
+        if (wait_at_gate(group_end_reads())) return true;
+        fold_group_into_query();
+    }
     Judge question;
     question.kind = kind;
     std::string_view body;
@@ -234,6 +265,15 @@ bool Session::client_execute(std::size_t total) {
     if (!bytes) return false;
     const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
     const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
+    const bool plain = handle && handle->judgement.plainly_allowed();
+    // What is judged by the state of the transaction has to know it.
+    if (!plain && ledger_.owes_ready()) {
+        if (wait_at_gate(false)) return true;
+    } else if (supervision_ && handle && commits(handle->judgement.analysis.get()) &&
+               (supervision_->group.supervised || supervision_->transaction_terms)) {
+        const bool reads = supervision_->group.total || supervision_->transaction_terms;
+        if (wait_at_gate(reads)) return true;
+    }
     if (handle && !handle->judge_again && handle->judgement.plainly_allowed() &&
         handle->judgement.policy_version == policy_version_) {
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
@@ -247,11 +287,16 @@ bool Session::client_execute(std::size_t total) {
     if (handle) question.analysis = handle->judgement.analysis;
     pending_ = {};
     pending_.kind = StatementKind::execute;
+    pending_.row_limit = message ? message->max_rows : 0;
     ask(std::move(question), total);
     return true;
 }
 
 bool Session::client_function_call(std::size_t total) {
+    if (group_supervised() && !ledger_.copy_in_open()) {
+        if (wait_at_gate(group_end_reads())) return true;
+        fold_group_into_query();
+    }
     const auto bytes = from_client_.peek(std::min(total, protocol::head_size + 4));
     if (!bytes) return false;
     Judge question;
@@ -288,6 +333,8 @@ void Session::ask(Judge question, std::size_t total) {
 
 void Session::handle(const Verdict& event) {
     if (waiting_ != Waiting::verdict) return;
+    if (supervision_) supervision_->now = event.at;
+    judged_at_ = event.at;
     judged(event.judgement);
     read_client();
 }
@@ -298,6 +345,7 @@ void Session::judged(policy::Judgement judgement) {
         refused_unbounded_.reset();
         return carry_out();
     }
+    refuse_what_cannot_be_supervised();
     StoreAudit store;
     const std::vector<policy::Decision>& decisions = pending_.judgement.decisions;
     for (std::size_t i = 0; i < decisions.size(); ++i) {
@@ -349,7 +397,7 @@ void Session::handle(const AuditStored& event) {
 
 void Session::carry_out() {
     waiting_ = Waiting::nothing;
-    if (ledger_.skipping()) {
+    if (ledger_.skipping() || group_refused()) {
         // An error came while this waited: the server ignores it now, refused or not.
         pass(pending_.total, Fate::discard);
     } else if (pending_.refusal) {
@@ -361,6 +409,14 @@ void Session::carry_out() {
 }
 
 void Session::let_through() {
+    const bool runs_at_once = pending_.kind == StatementKind::query ||
+                              pending_.kind == StatementKind::function_call;
+    if (runs_at_once && needs_unit()) return start_unit();
+    if (pending_.kind == StatementKind::execute && predicted_status_ != 'E' &&
+        counts(pending_.judgement)) {
+        return execute_counted();
+    }
+    if (pending_.kind == StatementKind::parse) planning_may_run(pending_.judgement);
     const policy::Analysis* const analysis = pending_.judgement.analysis.get();
     std::uint64_t sequence = 0;
     bool runs = true;
@@ -399,11 +455,33 @@ void Session::let_through() {
 
 // A text that runs was sent.
 void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
+    effects_may_follow();
+    predict(analysis, sequence);
     if (may_change_settings(analysis)) settings_.may_change(sequence);
     if (analysis != nullptr) {
         own_tables_.sent(*analysis, sequence);
     } else {
         own_tables_.doubt();
+    }
+}
+
+// A COMMIT and the like was sent: what it makes of the transaction's state.
+void Session::predict(const policy::Analysis* analysis, std::uint64_t sequence) {
+    using policy::TransactionControl;
+    if (analysis == nullptr || analysis->statements.size() != 1) return;
+    const policy::StatementFacts& facts = analysis->statements.front();
+    if (!facts.controls_transaction) return;
+    predicted_at_ = sequence;
+    switch (facts.transaction_control) {
+        case TransactionControl::begin: predicted_status_ = 'T'; return;
+        case TransactionControl::commit:
+        case TransactionControl::rollback:
+            predicted_status_ = facts.chains ? 'T' : 'I';
+            return;
+        case TransactionControl::prepare: predicted_status_ = 'I'; return;
+        case TransactionControl::none:
+        case TransactionControl::savepoint:
+        case TransactionControl::finish_prepared: return;
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "policy/decision.h"
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ struct ClientTlsReady {
 
 struct Verdict {
     policy::Judgement judgement;
+    std::chrono::system_clock::time_point at{};  // when it was made
 };
 
 struct AuditStored {

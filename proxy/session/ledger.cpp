@@ -81,11 +81,13 @@ void Ledger::drop(std::size_t index) {
     if (undone_) undone_(entry);
 }
 
-std::uint64_t Ledger::sent(Owed owed, Disposition disposition, std::unique_ptr<Extra> extra) {
+std::uint64_t Ledger::sent(Owed owed, Disposition disposition, std::unique_ptr<Extra> extra,
+                           Role role) {
     BOOST_ASSERT(!skipping_ || owed == Owed::sync);
     Entry entry;
     entry.owed = owed;
     entry.disposition = disposition;
+    entry.role = role;
     entry.extra = std::move(extra);
     entry.sequence = ++sequence_;
     entry.unsure = copy_in_open();
@@ -132,6 +134,38 @@ Disposition Ledger::front_disposition() const {
     return Disposition::forward;
 }
 
+Role Ledger::front_role() const {
+    for (const Entry& entry : entries_) {
+        if (entry.owed != Owed::copy_end) return entry.role;
+    }
+    return Role::client;
+}
+
+std::shared_ptr<const Counted> Ledger::front_counted() const {
+    for (const Entry& entry : entries_) {
+        if (entry.owed != Owed::copy_end) return entry.extra ? entry.extra->counted : nullptr;
+    }
+    return nullptr;
+}
+
+std::vector<std::string> Ledger::hide_rest() {
+    std::vector<std::string> parsed;
+    for (Entry& entry : entries_) {
+        if (entry.owed == Owed::sync) break;
+        if (entry.owed == Owed::parse && entry.disposition == Disposition::forward && entry.extra) {
+            parsed.push_back(entry.extra->name);
+        }
+        entry.disposition = Disposition::swallow;
+        if (entry.role == Role::counted) entry.role = Role::ours;
+    }
+    return parsed;
+}
+
+bool Ledger::owes_ready() const {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [](const Entry& entry) { return ends_with_ready_for_query(entry.owed); });
+}
+
 void Ledger::pop_markers() {
     while (!entries_.empty() && entries_.front().owed == Owed::copy_end) entries_.pop_front();
 }
@@ -140,6 +174,8 @@ Reply Ledger::part(Disposition disposition) const {
     Reply reply;
     reply.kind = Reply::Kind::part;
     reply.disposition = disposition;
+    reply.role = entries_.front().role;
+    reply.owed = entries_.front().owed;
     reply.sequence = entries_.front().sequence;
     return reply;
 }
@@ -150,6 +186,8 @@ Reply Ledger::settle(bool error) {
     Reply reply;
     reply.kind = Reply::Kind::done;
     reply.disposition = entry.disposition;
+    reply.role = entry.role;
+    reply.owed = entry.owed;
     reply.first_error = error;
     reply.failed = error || entry.errored;
     reply.synced = !error && ends_with_ready_for_query(entry.owed);

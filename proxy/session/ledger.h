@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::session {
 
@@ -43,7 +44,20 @@ enum class Disposition : std::uint8_t {
     replace,  // a refusal: our ErrorResponse in place of the server's
 };
 
+// What an entry is to supervision; see supervise.cpp.
+enum class Role : std::uint8_t {
+    client,   // nothing: the client's own, or a refusal
+    ours,     // injected: nobody sees its replies
+    reading,  // injected: its rows are a reading of effects
+    settle,   // injected: COMMIT or SET CONSTRAINTS, whose notices and errors are the client's
+    piece,    // a statement of the client's in a transaction of ours: its completion and its
+              // ReadyForQuery wait
+    counted,  // a supervised Execute: its completion is checked, or waits for the reading
+    substitute,  // injected to fail, so that the transaction does
+};
+
 struct PreparedStatement;
+struct Counted;
 
 // What an entry carries besides its kind; most carry nothing.
 struct Extra {
@@ -52,11 +66,14 @@ struct Extra {
     std::shared_ptr<const PreparedStatement>
         previous;               // parse, close: what stood under the name before
     bool names_portal = false;  // bind, close of a portal
+    // execute: what it may do. A reading's: which statement's it is; null: the first of all.
+    std::shared_ptr<const Counted> counted;
 };
 
 struct Entry {
     Owed owed = Owed::query;
     Disposition disposition = Disposition::forward;
+    Role role = Role::client;
     bool copying_in = false;  // the server has asked for COPY data and not ended the COPY
     bool errored = false;  // query, function_call, sync: the error has come, ReadyForQuery has not
     bool unsure = false;   // sent while the server may have been reading COPY data: it may have
@@ -75,6 +92,8 @@ struct Reply {
     };
     Kind kind = Kind::part;
     Disposition disposition = Disposition::forward;
+    Role role = Role::client;
+    Owed owed = Owed::query;
     bool first_error = false;      // an ErrorResponse that settles or fails the entry
     bool failed = false;           // an error came before this ReadyForQuery, in the same entry
     bool synced = false;           // ReadyForQuery for a query, function_call or sync of the client
@@ -98,7 +117,7 @@ public:
     // Records a message that is being sent to the server. Returns its sequence number. While
     // skipping() only a sync may be added: the server ignores everything else.
     std::uint64_t sent(Owed owed, Disposition disposition = Disposition::forward,
-                       std::unique_ptr<Extra> extra = nullptr);
+                       std::unique_ptr<Extra> extra = nullptr, Role role = Role::client);
 
     // Takes the tag of a message from the server that is not a notice, a notification or a
     // ParameterStatus. `protocol_violation`: an ErrorResponse with SQLSTATE 08P01, which a message
@@ -107,6 +126,14 @@ public:
 
     // The disposition of what the next message from the server belongs to.
     Disposition front_disposition() const;
+    Role front_role() const;
+    std::shared_ptr<const Counted> front_counted() const;
+    // The client was told of an error that the server does not know of: it sees nothing more of
+    // what is owed now, until the next Sync. Returns the names of statements whose Parse is among
+    // it.
+    std::vector<std::string> hide_rest();
+    // A ReadyForQuery is owed, so the transaction's state is not known yet.
+    bool owes_ready() const;
     const Entry* front() const { return entries_.empty() ? nullptr : &entries_.front(); }
 
     // An error has come in the extended protocol and no Sync is on its way: the server ignores

@@ -66,10 +66,7 @@ bool Session::server_message() {
     }
     const std::size_t total = head->total();
     switch (static_cast<BackendTag>(head->tag)) {
-        case BackendTag::NoticeResponse:
-            pass_reply(total,
-                       phase_ == Phase::relay ? ledger_.front_disposition() : Disposition::forward);
-            return true;
+        case BackendTag::NoticeResponse: return server_notice(total);
         case BackendTag::NotificationResponse: pass_reply(total, Disposition::forward); return true;
         case BackendTag::ParameterStatus: {
             const auto message = from_server_.peek(total);
@@ -87,6 +84,25 @@ bool Session::server_message() {
             return phase_ == Phase::login ? server_login_message(head->tag, total)
                                           : server_reply(head->tag, total);
     }
+}
+
+bool Session::server_notice(std::size_t total) {
+    if (phase_ != Phase::relay) {
+        pass_reply(total, Disposition::forward);
+        return true;
+    }
+    const Role role = ledger_.front_role();
+    if (role == Role::client) {
+        pass_reply(total, ledger_.front_disposition());
+        return true;
+    }
+    const std::size_t count = std::min({total, from_server_.available(), error_head_bytes_max});
+    const auto bytes = from_server_.peek(count);
+    const auto sqlstate = protocol::peek_error_field(body_of(*bytes), 'C');
+    if (sqlstate.has_error() && count < std::min(total, error_head_bytes_max)) return false;
+    const std::string_view code = sqlstate && *sqlstate ? **sqlstate : std::string_view();
+    pass_reply(total, supervised_notice(role, code) ? Disposition::forward : Disposition::swallow);
+    return true;
 }
 
 bool Session::server_login_message(char tag, std::size_t total) {
@@ -134,11 +150,22 @@ bool Session::server_error(std::size_t total) {
         pass_reply(total, Disposition::forward);
         return true;
     }
+    const bool supervised = ledger_.front_role() != Role::client;
+    // It may have to be kept, or changed.
+    if (supervised && !from_server_.peek(total)) return false;
     Reply reply = ledger_.received('E', code == "08P01");
     own_tables_.failed();
     if (reply.kind == Reply::Kind::impossible) {
         server_gone_wrong("an ErrorResponse out of place");
         return false;
+    }
+    if (supervised) {
+        const std::string message(*from_server_.peek(total));
+        const auto kept = protocol::peek_error_field(body_of(message), 'C');
+        supervised_error(reply, message,
+                         kept && *kept ? **kept : std::string_view());
+        pass_reply(total, Disposition::swallow);
+        return true;
     }
     if (reply.disposition == Disposition::replace && reply.extra) {
         send_to_client(
@@ -151,14 +178,19 @@ bool Session::server_error(std::size_t total) {
 }
 
 bool Session::server_reply(char tag, std::size_t total) {
-    const bool whole = tag == static_cast<char>(BackendTag::ReadyForQuery) ||
-                       tag == static_cast<char>(BackendTag::CommandComplete);
+    const Role role = ledger_.front_role();
+    const auto kind = static_cast<BackendTag>(tag);
+    const bool whole = kind == BackendTag::ReadyForQuery || kind == BackendTag::CommandComplete ||
+                       kind == BackendTag::PortalSuspended ||
+                       kind == BackendTag::EmptyQueryResponse ||
+                       (kind == BackendTag::DataRow && role == Role::reading);
     std::string_view body;
     if (whole) {
         const auto message = from_server_.peek(total);
         if (!message) return false;
         body = body_of(*message);
     }
+    const CountedPtr terms = role == Role::client ? nullptr : ledger_.front_counted();
     const Reply reply = ledger_.received(tag);
     if (reply.kind == Reply::Kind::impossible || reply.kind == Reply::Kind::unsolicited) {
         server_gone_wrong(std::string("a message '") + tag + "' that answers nothing");
@@ -172,6 +204,19 @@ bool Session::server_reply(char tag, std::size_t total) {
             return false;
         }
         server_ready(ready->transaction_status, reply);
+        // A unit tells the client itself when it is done.
+        if (reply.role != Role::client) {
+            pass_reply(total, Disposition::swallow);
+            return true;
+        }
+    } else if (reply.role != Role::client) {
+        const std::string message = whole ? std::string(*from_server_.peek(total)) : std::string();
+        const bool seen = supervised_reply(tag, reply, terms, message);
+        if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
+            names_.forget_statements();
+        }
+        pass_reply(total, seen ? Disposition::forward : Disposition::swallow);
+        return true;
     } else if (reply.disposition == Disposition::replace) {
         server_gone_wrong("a success for a statement that can only fail");
         return false;
@@ -184,8 +229,10 @@ bool Session::server_reply(char tag, std::size_t total) {
 
 void Session::server_ready(char status, const Reply& reply) {
     transaction_status_ = status;
+    if (reply.sequence >= predicted_at_) predicted_status_ = status;
     settings_.ready(reply.sequence);
     if (status == 'I') {
+        transaction_over(reply.sequence);
         names_.transaction_ended(reply.sequence);
         own_tables_.transaction_ended();
     }

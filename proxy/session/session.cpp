@@ -2,6 +2,7 @@
 
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
+#include "proxy/session/supervision.h"
 
 #include <boost/assert.hpp>
 
@@ -61,7 +62,7 @@ void Session::fatal(policy::Refusal words, std::string reason) {
 bool Session::wants_client_bytes() const {
     if (client_closed_ || phase_ == Phase::closed) return false;
     if (ledger_.full()) return false;
-    const bool stuck = waiting_ != Waiting::nothing || phase_ == Phase::connecting ||
+    const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) || phase_ == Phase::connecting ||
                        phase_ == Phase::client_tls || phase_ == Phase::cancel;
     return !stuck || from_client_.available() < backlog_bytes_max;
 }

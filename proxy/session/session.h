@@ -10,7 +10,8 @@
 // - memory stays bounded by one statement's text (text_bytes_max) and the ledger's limit.
 //
 // A message's way through: client.cpp (what a client sends), server.cpp (what a server answers),
-// startup.cpp (everything before the first ReadyForQuery).
+// supervise.cpp (what is counted before it may commit), startup.cpp (everything before the first
+// ReadyForQuery).
 
 #include "policy/decision.h"
 #include "policy/session_facts.h"
@@ -35,6 +36,10 @@
 namespace pgchaperone::session {
 
 struct Login;
+struct Supervision;
+struct Counted;
+using CountedPtr = std::shared_ptr<const Counted>;
+struct Effects;
 
 enum class Authentication : std::uint8_t { passthrough, password };
 
@@ -104,13 +109,15 @@ private:
         cancel,      // a CancelRequest was sent on; the server's end-of-file is awaited
         closed,
     };
-    enum class Waiting : std::uint8_t { nothing, verdict, audit };
+    // `unit`, `gate`: see supervise.cpp.
+    enum class Waiting : std::uint8_t { nothing, verdict, audit, unit, gate };
 
     // A statement between its arrival and its verdict. Its bytes are at the front of from_client_.
     struct Pending {
         StatementKind kind = StatementKind::query;
         std::size_t total = 0;  // bytes of the whole message
         std::string name;       // parse: the statement's
+        std::int32_t row_limit = 0;  // execute: 0: none
         policy::Judgement judgement;
         std::string rule;  // of the refusal
         std::optional<policy::Refusal> refusal;
@@ -148,14 +155,71 @@ private:
     void carry_out();
     void let_through();
     void ran(const policy::Analysis* analysis, std::uint64_t sequence);
+    void predict(const policy::Analysis* analysis, std::uint64_t sequence);
     void refuse(policy::Refusal refusal);
     void pass(std::size_t total, Fate fate);
     std::string pending_text();
+
+    // supervise.cpp
+    Supervision& supervision();
+    void refuse_what_cannot_be_supervised();
+    void inject_query(std::string_view sql, Role role, CountedPtr terms);
+    void inject_extended(std::string_view sql, Role role, CountedPtr terms);
+    void inject(std::string_view sql, Role role, CountedPtr terms);
+    void limit_lock_waits(const Counted& terms);
+    void reading_done(const CountedPtr& terms);
+    std::optional<policy::Refusal> verdict(const Effects& effects, const CountedPtr& terms,
+                                           const policy::StatementFacts* facts);
+    void record_effects(const Effects& effects, const Counted& terms,
+                        const policy::Refusal* refusal);
+    void transaction_over(std::uint64_t sequence);
+    void effects_may_follow();
+    void supervise();
+    bool needs_unit() const;
+    static bool counts(const policy::Judgement& judgement);
+    void start_unit();
+    void unit_step();
+    void next_piece();
+    void read_gate();
+    void run_control();
+    void run_piece();
+    void send_piece();
+    void read_behind();
+    void piece_ran();
+    void release_completion();
+    void commit_unit();
+    void fail_unit(policy::Refusal refusal);
+    void fail_unit_by_server();
+    void end_failed_unit();
+    void undo_unit();
+    void end_unit();
+    bool unit_copying() const;
+    bool unit_copy_message(protocol::FrontendTag tag, std::size_t total);
+    bool group_refused() const;
+    bool group_supervised() const;
+    bool wait_at_gate(bool reads);
+    bool group_end_reads() const;
+    void gate_step();
+    void settle_and_read(const CountedPtr& terms);
+    void refuse_group(policy::Refusal refusal);
+    void finish_group(std::size_t total);
+    void fold_group_into_query();
+    void execute_counted();
+    bool sync_follows();
+    void read_execute(const CountedPtr& terms);
+    void execute_ran(const CountedPtr& terms, std::string_view message);
+    void planning_may_run(const policy::Judgement& judgement);
+    void supervised_error(const Reply& reply, std::string_view message, std::string_view sqlstate);
+    bool supervised_reply(char tag, const Reply& reply, const CountedPtr& terms,
+                          std::string_view message);
+    void announce_implicit_end();
+    bool supervised_notice(Role role, std::string_view sqlstate) const;
 
     // server.cpp
     void read_server();
     bool server_message();
     bool server_login_message(char tag, std::size_t total);
+    bool server_notice(std::size_t total);
     bool server_error(std::size_t total);
     void server_ready(char status, const Reply& reply);
     bool server_reply(char tag, std::size_t total);
@@ -177,6 +241,9 @@ private:
     Phase phase_ = Phase::startup;
     Waiting waiting_ = Waiting::nothing;
     char transaction_status_ = 'I';
+    // transaction_status_ as it will be when everything sent has succeeded.
+    char predicted_status_ = 'I';
+    std::uint64_t predicted_at_ = 0;  // the message that the prediction rests on
     bool pipeline_open_ = false;  // an Execute was sent since the last Sync
     bool client_closed_ = false;
     bool client_poisoned_ = false;  // the client's bytes can't be read any more; the server will
@@ -200,6 +267,8 @@ private:
     Settings settings_;
     OwnTables own_tables_;
     Pending pending_;
+    std::chrono::system_clock::time_point judged_at_;
+    std::unique_ptr<Supervision> supervision_;  // null: nothing has been supervised yet
     // The last statement on this session was refused because it was unbounded: its command tag and
     // the rule.
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;

@@ -7,6 +7,7 @@
 #include "protocol/messages.h"
 #include "proxy/session/session.h"
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -82,6 +83,7 @@ public:
 
     session::Session session;
     Policy policy;
+    std::chrono::system_clock::time_point now;
     bool answer_judge = true;
     bool answer_audit = true;
     bool audit_works = true;
@@ -120,11 +122,11 @@ private:
         judged_texts.emplace_back(command.sql);
         judged.push_back(command);
         last_own_tables = *command.own_tables;
-        if (answer_judge) session.handle(session::Verdict{policy(command)});
+        if (answer_judge) session.handle(session::Verdict{policy(command), now});
     }
     void carry_out(session::StoreAudit& command) {
         for (audit::Record& record : command.records) records.push_back(std::move(record));
-        if (answer_audit)
+        if (answer_audit && command.awaited)
             session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
     }
     void carry_out(session::Connect&) { milestones.emplace_back("Connect"); }

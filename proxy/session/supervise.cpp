@@ -1,0 +1,1090 @@
+// Supervised statements: nothing commits unless its effects are within limits. See docs/adr/0004
+// and DESIGN.md section 5.
+//
+// Simple protocol: a Query (or FunctionCall) is a Unit. Nothing else of the client's is looked at
+// until it is done.
+//
+//   start -> [BEGIN] [reading] statement [SET CONSTRAINTS] [reading] -> ran -> next piece ...
+//     all within limits -> COMMIT -> completion and ReadyForQuery to the client
+//     else              -> ROLLBACK (or, in the client's own block, a statement that fails)
+//
+// Extended protocol: messages pass as they come, a reading is sent behind each Execute that needs
+// one, its completion waits for that, and the group's Sync waits (the gate) until all of it is
+// judged.
+//
+//   Execute -> counted -> within limits -> completion
+//                      -> over          -> our error; the rest of the group is hidden
+//   Sync    -> idle -> [SET CONSTRAINTS, reading] -> Sync, or a statement that fails and Sync
+//
+// Everything waits for replies by one means: nothing is owed any more (ledger_.idle()).
+
+#include "proxy/session/audit_record.h"
+#include "proxy/session/refusal.h"
+#include "proxy/session/session.h"
+#include "proxy/session/supervise_sql.h"
+#include "proxy/session/supervision.h"
+
+#include "protocol/codec.h"
+#include "protocol/head.h"
+#include "protocol/messages.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+namespace pgchaperone::session {
+
+namespace {
+
+using policy::TransactionControl;
+using Step = Supervision::Step;
+
+// A cancel request may meet our ROLLBACK; it is sent again then.
+constexpr unsigned undo_attempts_max = 100;
+
+bool supervised(const policy::Decision& decision) {
+    return decision.action == policy::Action::supervise && !decision.observed &&
+           decision.supervise != nullptr;
+}
+
+bool opaque(const policy::StatementFacts& facts) { return facts.opaque.set; }
+
+// CALL and DO run procedures that may COMMIT, if they are not inside a block.
+bool may_commit(const policy::StatementFacts& facts) {
+    return facts.command == "CALL" || facts.command == "DO";
+}
+
+// Outside of a block the server refuses these; inside one of ours it would not.
+bool needs_clients_block(const policy::StatementFacts& facts) {
+    return facts.command == "LOCK TABLE" ||
+           (facts.command == "DECLARE CURSOR" && !facts.holds_cursor);
+}
+
+std::size_t characters(std::string_view text, bool utf8) {
+    if (!utf8) return text.size();
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    }));
+}
+
+// The same ErrorResponse with its position counted from the beginning of the client's whole text.
+std::string moved_position(std::string_view message, std::size_t offset) {
+    auto response =
+        protocol::decode<protocol::ErrorResponse>(message.substr(protocol::head_size));
+    if (!response || offset == 0) return std::string(message);
+    std::string moved;
+    for (auto& field : response->fields) {
+        if (field.code != 'P') continue;
+        std::size_t position = 0;
+        std::from_chars(field.value.data(), field.value.data() + field.value.size(), position);
+        moved = std::to_string(position + offset);
+        field.value = moved;
+    }
+    return protocol::encoded(*response);
+}
+
+policy::Refusal not_supervisable(const policy::Decision& decision, std::string_view command,
+                                 std::string_view why) {
+    policy::Refusal refusal;
+    refusal.message = "pgchaperone: " + std::string(command.empty() ? "this statement" : command) +
+                      " " + std::string(why) + ", so it is refused";
+    refusal.detail = "The rule \"" + decision.rule +
+                     "\" lets it run only in a transaction whose effects are counted before it "
+                     "commits.";
+    refusal.hint =
+        "If it may run without that, an earlier rule has to allow it: ask whoever runs "
+        "pgchaperone.";
+    return refusal;
+}
+
+CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
+    if (index >= judgement.decisions.size() || !judgement.analysis ||
+        index >= judgement.analysis->statements.size()) {
+        return nullptr;
+    }
+    const policy::Decision& decision = judgement.decisions[index];
+    if (!supervised(decision)) return nullptr;
+    auto out = std::make_shared<Counted>();
+    out->analysis = judgement.analysis;
+    out->facts = &judgement.analysis->statements[index];
+    out->limits = decision.supervise;
+    out->rule = decision.rule;
+    const policy::SuperviseLimits& limits = *decision.supervise;
+    out->total = limits.effects == policy::SuperviseLimits::Effects::total ||
+                 limits.max_fraction.has_value() ||
+                 limits.catalog_changes == policy::Permission::refuse ||
+                 limits.exclusive_locks == policy::Permission::refuse || !tag_tells(*out->facts);
+    out->reads_only = out->facts->written.empty() && !opaque(*out->facts) &&
+                      out->facts->command == "SELECT";
+    return out;
+}
+
+std::string_view reading_sql(const Counted& terms) {
+    return terms.limits->exclusive_locks == policy::Permission::refuse ? effects_and_locks_sql
+                                                                       : effects_sql;
+}
+
+}  // namespace
+
+// What of the policy's wish can't be had is refused before anything runs.
+void Session::refuse_what_cannot_be_supervised() {
+    policy::Judgement& judgement = pending_.judgement;
+    if (!judgement.analysis) return;
+    const std::vector<policy::StatementFacts>& statements = judgement.analysis->statements;
+    for (std::size_t i = 0; i < judgement.decisions.size() && i < statements.size(); ++i) {
+        policy::Decision& decision = judgement.decisions[i];
+        if (!supervised(decision)) continue;
+        const policy::StatementFacts& facts = statements[i];
+        std::string_view why;
+        if (facts.unparsable.set) {
+            why = "can't be read, and what can't be read can't be supervised";
+        } else if (!facts.runs_in_transaction) {
+            why = "can't run inside a transaction, so its effects can't be counted in one";
+        } else if (facts.holds_cursor && opaque(facts)) {
+            why = "runs its query as the transaction commits, when its effects are counted already";
+        } else {
+            continue;
+        }
+        decision.action = policy::Action::block;
+        decision.refusal = not_supervisable(decision, facts.command, why);
+        decision.supervise.reset();
+    }
+}
+
+// Whether the Execute that waits is to be counted.
+bool Session::counts(const policy::Judgement& judgement) {
+    return std::any_of(judgement.decisions.begin(), judgement.decisions.end(), supervised) &&
+           judgement.analysis && judgement.analysis->statements.size() == 1 &&
+           !judgement.analysis->statements.front().controls_transaction;
+}
+
+Supervision& Session::supervision() {
+    if (!supervision_) {
+        supervision_ = std::make_unique<Supervision>();
+        supervision_->now = judged_at_;
+    }
+    return *supervision_;
+}
+
+// --- What is injected
+
+void Session::inject_query(std::string_view sql, Role role, CountedPtr terms) {
+    send_to_server(protocol::encoded(protocol::Query{sql}));
+    std::unique_ptr<Extra> extra;
+    if (terms) {
+        extra = std::make_unique<Extra>();
+        extra->counted = std::move(terms);
+    }
+    ledger_.sent(Owed::query, Disposition::swallow, std::move(extra), role);
+}
+
+// As messages of the extended protocol, which take their place in whatever is under way: an error
+// makes the server skip all that follows until a Sync.
+void Session::inject_extended(std::string_view sql, Role role, CountedPtr terms) {
+    const auto send = [this](const auto& message, Owed owed, Role as = Role::ours) {
+        send_to_server(protocol::encoded(message));
+        ledger_.sent(owed, Disposition::swallow, nullptr, as);
+    };
+    send(protocol::Close{'S', injected_name}, Owed::close);
+    send(protocol::Parse{injected_name, sql, {}}, Owed::parse);
+    send(protocol::Bind{injected_name, injected_name, {}, {}, {}}, Owed::bind);
+    send_to_server(protocol::encoded(protocol::Execute{injected_name, 0}));
+    std::unique_ptr<Extra> extra;
+    if (terms) {
+        extra = std::make_unique<Extra>();
+        extra->counted = std::move(terms);
+    }
+    ledger_.sent(Owed::execute, Disposition::swallow, std::move(extra), role);
+    send(protocol::Close{'P', injected_name}, Owed::close);
+    send(protocol::Close{'S', injected_name}, Owed::close);
+}
+
+void Session::inject(std::string_view sql, Role role, CountedPtr terms) {
+    // A walsender knows no extended protocol.
+    if (facts_.replication) {
+        inject_query(sql, role, std::move(terms));
+    } else {
+        inject_extended(sql, role, std::move(terms));
+    }
+}
+
+void Session::limit_lock_waits(const Counted& terms) {
+    if (!terms.limits->lock_timeout) return;
+    const std::string ms = std::to_string(terms.limits->lock_timeout->count());
+    // A shorter one of the session's own stays.
+    inject("SELECT pg_catalog.set_config('lock_timeout', '" + ms +
+               "', true) FROM pg_catalog.pg_settings s"
+               " WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout'::pg_catalog.text"
+               " AND (s.setting::pg_catalog.int8 OPERATOR(pg_catalog.=) 0::pg_catalog.int8"
+               " OR s.setting::pg_catalog.int8 OPERATOR(pg_catalog.>) " +
+               ms + "::pg_catalog.int8)",
+           Role::ours, nullptr);
+}
+
+// --- Readings
+
+// A reading has come to its end. `terms`: of the statement that it is behind; null: a first one.
+void Session::reading_done(const CountedPtr& terms) {
+    Supervision& s = *supervision_;
+    Reading reading = std::exchange(s.incoming, {});
+    if (!reading.usable()) {
+        s.unusable = true;
+        s.counters_off = !reading.counters_on();
+    }
+    if (s.unit.read_lite) {
+        s.effects = Effects{};
+        s.unit.read_lite = reading.wrote();  // then it has to be read what
+        return;
+    }
+    if (terms) {
+        const Effects news = difference(s.before ? &*s.before : nullptr, reading);
+        if (s.effects) {
+            s.effects->add(news);
+        } else {
+            s.effects = news;
+        }
+    }
+    s.before = std::move(reading);
+    if (terms && waiting_ != Waiting::unit && !s.group.refused) {
+        const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+        if (auto refusal = verdict(effects, terms, terms->facts)) {
+            refuse_group(std::move(*refusal));
+        } else if (!s.group.withheld.empty()) {
+            send_to_client(std::exchange(s.group.withheld, {}));
+        }
+    }
+}
+
+// Judges what was counted and keeps count.
+std::optional<policy::Refusal> Session::verdict(const Effects& effects, const CountedPtr& terms,
+                                                const policy::StatementFacts* facts) {
+    Supervision& s = *supervision_;
+    std::optional<policy::Refusal> refusal;
+    const policy::SuperviseLimits& limits = *terms->limits;
+    Tally tally;
+    tally.transaction = s.transaction_rows;
+    if (limits.max_rows_per_session) {
+        const auto since = s.now - limits.max_rows_per_session->window;
+        while (!s.window.empty() && s.window.front().first < since) s.window.pop_front();
+        for (const auto& [when, rows] : s.window) tally.session += rows;
+    }
+    if (std::exchange(s.unusable, false)) {
+        refusal.emplace();
+        refusal->message =
+            "pgchaperone: what this statement did could not be counted, so it was rolled back";
+        refusal->detail = s.counters_off
+                              ? "The server's track_counts is off, so it does not count changed rows."
+                              : "The server's answer about changed rows could not be read.";
+        refusal->hint = "Ask whoever runs the database to switch track_counts on.";
+    } else {
+        refusal = exceeded(effects, limits, tally, facts, terms->rule);
+    }
+    const std::uint64_t rows = effects.changed();
+    if (!refusal) {
+        s.transaction_rows += rows;
+        if (limits.max_rows_per_session && rows > 0) {
+            constexpr std::size_t steps_max = 10'000;
+            if (s.window.size() >= steps_max) {
+                // The oldest two become one, at the later time: on the safe side.
+                s.window[1].second += s.window.front().second;
+                s.window.pop_front();
+            }
+            s.window.emplace_back(s.now, rows);
+        }
+    }
+    record_effects(effects, *terms, refusal ? &*refusal : nullptr);
+    return refusal;
+}
+
+void Session::record_effects(const Effects& effects, const Counted& terms,
+                             const policy::Refusal* refusal) {
+    if (refusal == nullptr && effects.tables.empty()) return;
+    policy::Judgement judgement;
+    judgement.analysis = terms.analysis;
+    const std::size_t index =
+        static_cast<std::size_t>(terms.facts - terms.analysis->statements.data());
+    judgement.decisions.resize(index + 1);
+    policy::Decision& decision = judgement.decisions[index];
+    decision.action = policy::Action::supervise;
+    decision.rule = terms.rule;
+    if (refusal != nullptr) decision.refusal = *refusal;
+    StoreAudit store;
+    store.awaited = false;
+    audit::Record record = make_record(facts_, settings_.application_name(), StatementKind::query,
+                                       {}, judgement, index);
+    record.protocol.clear();
+    record.outcome = refusal != nullptr ? "rolled back" : "within limits";
+    for (const TableEffect& table : effects.tables) {
+        record.effects.push_back({table.name(), table.inserted, table.updated, table.deleted});
+    }
+    store.records.push_back(std::move(record));
+    say(std::move(store));
+}
+
+// The client's transaction, or ours, ended with the reply to this message.
+void Session::transaction_over(std::uint64_t sequence) {
+    if (!supervision_ || supervision_->since > sequence) return;
+    Supervision& s = *supervision_;
+    s.transaction_rows = 0;
+    s.transaction_terms.reset();
+    s.transaction_sticky = false;
+    s.before.reset();
+    s.fresh = false;
+    s.unjudged = false;
+}
+
+// Something of the client's is sent to the server that is not read behind.
+void Session::effects_may_follow() {
+    if (supervision_) supervision_->fresh = false;
+}
+
+// --- Units: the simple protocol
+
+// Whether the Query that waits has to be run as a unit.
+bool Session::needs_unit() const {
+    const policy::Judgement& judgement = pending_.judgement;
+    const bool counted_one = std::any_of(judgement.decisions.begin(), judgement.decisions.end(),
+                                         supervised);
+    if (counted_one && judgement.analysis) return true;
+    if (!supervision_ || !supervision_->transaction_terms || !judgement.analysis) return false;
+    return std::any_of(judgement.analysis->statements.begin(),
+                       judgement.analysis->statements.end(),
+                       [](const policy::StatementFacts& facts) {
+                           return facts.transaction_control == TransactionControl::commit ||
+                                  facts.transaction_control == TransactionControl::prepare;
+                       });
+}
+
+void Session::start_unit() {
+    Supervision& s = supervision();
+    s.unit = {};
+    s.unit.message_bytes = pending_.total;
+    s.injected_error.clear();
+    s.effects.reset();
+    s.unusable = false;
+    s.unit_analysis = pending_.judgement.analysis;
+    const auto& statements = s.unit_analysis->statements;
+    const bool whole = statements.size() <= 1 || pending_.kind == StatementKind::function_call;
+    const std::string text = whole ? std::string() : pending_text();
+    const bool utf8 = settings_.client_encoding_is_utf8();
+    for (std::size_t i = 0; i < statements.size(); ++i) {
+        const policy::StatementFacts& facts = statements[i];
+        Supervision::Piece piece;
+        if (!whole) {
+            piece.text = text.substr(std::min<std::size_t>(facts.location, text.size()),
+                                     facts.length);
+            piece.offset = characters(std::string_view(text).substr(0, facts.location), utf8);
+        }
+        piece.counted = counted(pending_.judgement, i);
+        piece.command = facts.command;
+        piece.copies_in = facts.copies_in;
+        piece.function_call = pending_.kind == StatementKind::function_call;
+        if (facts.commands.size() <= 1) {
+            piece.control = facts.transaction_control;
+            piece.chains = facts.chains;
+        }
+        if (piece.control != TransactionControl::none) piece.counted.reset();
+        if (piece.counted && statements.size() == 1 && needs_clients_block(facts) &&
+            transaction_status_ == 'I' && ledger_.idle()) {
+            piece.counted.reset();  // the server refuses it, in its own words
+        }
+        s.unit.pieces.push_back(std::move(piece));
+    }
+    names_.set_statement({}, nullptr);
+    names_.set_portal({}, nullptr, 0);
+    if (!whole) {
+        from_client_.discard(pending_.total);
+        s.unit.message_bytes = 0;
+    }
+    waiting_ = Waiting::unit;
+    supervise();
+}
+
+// Goes on with whatever waits for replies, if they have all come.
+void Session::supervise() {
+    if (phase_ != Phase::relay || client_pass_bytes_ > 0) return;
+    if (waiting_ == Waiting::gate) return gate_step();
+    if (waiting_ != Waiting::unit) return;
+    // An error in what was injected makes the server skip all that follows.
+    if (!ledger_.idle() && !ledger_.skipping()) return;
+    unit_step();
+}
+
+void Session::unit_step() {
+    Supervision& s = *supervision_;
+    Supervision::Unit& unit = s.unit;
+    if (ledger_.skipping()) {
+        if (unit.step == Step::start) {
+            // An error before it, in the extended protocol: the server would throw it away.
+            if (unit.message_bytes > 0) pass(unit.message_bytes, Fate::discard);
+            unit = {};
+            waiting_ = Waiting::nothing;
+            return;
+        }
+        // The next thing that the server looks at is a Sync.
+        unit.step = Step::resynced;
+        send_to_server(protocol::encoded(protocol::Sync{}));
+        ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
+        return;
+    }
+    switch (unit.step) {
+        case Step::start:
+        case Step::opened: return next_piece();
+        case Step::resynced:
+            if (std::exchange(unit.opening, false)) unit.ours = transaction_status_ != 'I';
+            return fail_unit_by_server();
+        case Step::ran: return piece_ran();
+        case Step::gate: {
+            if (!s.injected_error.empty()) return fail_unit_by_server();
+            const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+            if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
+                return fail_unit(std::move(*refusal));
+            }
+            return run_control();
+        }
+        case Step::controlled: {
+            if (unit.failed) return end_failed_unit();
+            const Supervision::Piece& piece = unit.pieces[unit.at];
+            if (piece.control != TransactionControl::savepoint) {
+                unit.ours = false;
+                if (piece.control != TransactionControl::begin) {
+                    transaction_over(ledger_.last_sequence());
+                }
+            }
+            release_completion();
+            ++unit.at;
+            return next_piece();
+        }
+        case Step::last_gate: {
+            if (!s.injected_error.empty()) return fail_unit_by_server();
+            const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+            if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
+                return fail_unit(std::move(*refusal));
+            }
+            return commit_unit();
+        }
+        case Step::committed:
+            if (!s.injected_error.empty()) return fail_unit_by_server();
+            if (transaction_status_ != 'I') {
+                policy::Refusal refusal;
+                refusal.sqlstate = "XX000";
+                refusal.message = "pgchaperone: the transaction did not end with COMMIT";
+                return fail_unit(std::move(refusal));
+            }
+            unit.ours = false;
+            release_completion();
+            return end_unit();
+        case Step::undone: {
+            const char wanted = unit.ours ? 'I' : 'E';
+            s.injected_error.clear();
+            if (transaction_status_ != wanted && ++unit.attempts < undo_attempts_max) {
+                return undo_unit();
+            }
+            if (transaction_status_ != wanted) {
+                fatal({"XX000", "pgchaperone: a transaction could not be rolled back",
+                       "The connection is closed, which rolls it back.", ""},
+                      "a transaction could not be rolled back");
+                return;
+            }
+            unit.ours = false;
+            return end_unit();
+        }
+    }
+}
+
+void Session::next_piece() {
+    Supervision& s = *supervision_;
+    Supervision::Unit& unit = s.unit;
+    if (unit.at == unit.pieces.size()) {
+        if (!unit.ours) return end_unit();
+        if (unit.read_total && !unit.settled) {
+            unit.step = Step::last_gate;
+            return read_gate();
+        }
+        return commit_unit();
+    }
+    const Supervision::Piece& piece = unit.pieces[unit.at];
+    if (piece.control == TransactionControl::none ||
+        piece.control == TransactionControl::finish_prepared) {
+        return run_piece();
+    }
+    if (unit.ours && (piece.control == TransactionControl::savepoint || piece.chains ||
+                      piece.control == TransactionControl::prepare)) {
+        // To the client there is no block. The server's own words for that.
+        policy::Refusal refusal;
+        refusal.sqlstate = "25P01";
+        const std::string what = piece.chains ? piece.command + " AND CHAIN" : piece.command;
+        refusal.message = what + " can only be used in transaction blocks";
+        return fail_unit(std::move(refusal));
+    }
+    const bool read = unit.ours ? unit.read_total && !unit.settled
+                                : s.transaction_terms != nullptr && transaction_status_ == 'T';
+    if (piece.commits() && read) {
+        unit.step = Step::gate;
+        return read_gate();
+    }
+    return run_control();
+}
+
+// Fires what is deferred and reads what that did.
+void Session::read_gate() {
+    Supervision& s = *supervision_;
+    const CountedPtr terms = s.transaction_terms;
+    s.unit.gate_terms = terms;
+    const std::string_view sql = reading_sql(*terms);
+    s.effects.reset();
+    if (!s.fresh && !s.unjudged && !s.transaction_sticky) inject_query(sql, Role::reading, nullptr);
+    inject_query(constraints_sql, Role::settle, nullptr);
+    inject_query(sql, Role::reading, terms);
+    s.fresh = true;
+    s.unjudged = false;
+}
+
+void Session::run_control() {
+    Supervision::Unit& unit = supervision_->unit;
+    unit.step = Step::controlled;
+    send_piece();
+    supervision_->fresh = false;
+}
+
+void Session::send_piece() {
+    Supervision& s = *supervision_;
+    const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
+    const std::uint64_t sequence = ledger_.sent(
+        piece.function_call ? Owed::function_call : Owed::query, Disposition::forward, nullptr,
+        Role::piece);
+    if (piece.text.empty()) {
+        if (from_client_.available() >= s.unit.message_bytes) {
+            from_client_.forward(s.unit.message_bytes);
+        } else {
+            pass(s.unit.message_bytes, Fate::forward);  // a long FunctionCall
+        }
+    } else {
+        send_to_server(protocol::encoded(protocol::Query{piece.text}));
+    }
+    ran(s.unit_analysis.get(), sequence);
+}
+
+void Session::run_piece() {
+    Supervision& s = *supervision_;
+    Supervision::Unit& unit = s.unit;
+    const Supervision::Piece& piece = unit.pieces[unit.at];
+    const Counted* const terms = piece.counted.get();
+    unit.read_behind = false;
+    unit.settled = false;
+    if (transaction_status_ == 'E') {
+        // The server refuses it, and nothing can happen.
+        unit.step = Step::ran;
+        unit.read_lite = false;
+        send_piece();
+        return;
+    }
+    const bool open = transaction_status_ == 'I' && !unit.ours &&
+                      (terms != nullptr || unit.pieces.size() > 1);
+    if (open) {
+        if (facts_.replication && unit.step != Step::opened) {
+            unit.step = Step::opened;
+            unit.opening = true;
+            inject_query(begin_sql, Role::ours, nullptr);
+            return;
+        }
+        unit.opening = true;
+        inject_extended(begin_sql, Role::ours, nullptr);
+    }
+    unit.ours = unit.ours || (unit.opening && transaction_status_ == 'T');
+    unit.step = Step::ran;
+    const bool ours = unit.ours || unit.opening;
+    if (terms != nullptr) {
+        limit_lock_waits(*terms);
+        unit.read_lite = terms->total && terms->reads_only && ours && !s.before;
+        if (terms->total && !unit.read_lite && !s.fresh && !s.unjudged) {
+            inject(reading_sql(*terms), Role::reading, nullptr);
+        }
+        s.transaction_sticky = s.transaction_sticky ||
+                               (piece.command == "DECLARE CURSOR" && opaque(*terms->facts));
+    }
+    send_piece();
+    s.fresh = false;
+    if (terms != nullptr && terms->total && !piece.stands_alone()) read_behind();
+}
+
+void Session::read_behind() {
+    Supervision& s = *supervision_;
+    Supervision::Unit& unit = s.unit;
+    const CountedPtr terms = unit.pieces[unit.at].counted;
+    unit.read_behind = true;
+    s.effects.reset();
+    const bool last = unit.at + 1 == unit.pieces.size();
+    if (last && (unit.ours || unit.opening)) {
+        inject_query(constraints_sql, Role::settle, nullptr);
+        unit.settled = true;
+    }
+    inject_query(unit.read_lite ? written_sql : reading_sql(*terms), Role::reading, terms);
+    unit.read_total = true;
+    s.transaction_terms = terms;
+    s.fresh = !unit.read_lite;
+    s.unjudged = false;
+}
+
+void Session::piece_ran() {
+    Supervision& s = *supervision_;
+    Supervision::Unit& unit = s.unit;
+    const Supervision::Piece& piece = unit.pieces[unit.at];
+    if (unit.opening && transaction_status_ != 'I') unit.ours = true;
+    unit.opening = false;
+    if (unit.failed) return end_failed_unit();
+    if (!s.injected_error.empty()) return fail_unit_by_server();
+    if (piece.counted && transaction_status_ != 'E') {
+        const Counted& terms = *piece.counted;
+        if (terms.total && !unit.read_behind) {
+            read_behind();
+            return;
+        }
+        if (terms.total && unit.read_lite) {
+            // A mere SELECT has written something.
+            unit.read_lite = false;
+            s.effects.reset();
+            inject_query(reading_sql(terms), Role::reading, piece.counted);
+            s.fresh = true;
+            return;
+        }
+        const Effects effects = terms.total
+                                    ? std::exchange(s.effects, std::nullopt).value_or(Effects{})
+                                    : effects_of_tag(unit.tag, *terms.facts);
+        if (auto refusal = verdict(effects, piece.counted, terms.facts)) {
+            return fail_unit(std::move(*refusal));
+        }
+    }
+    const bool last = unit.at + 1 == unit.pieces.size();
+    if (!last || !unit.ours) release_completion();
+    ++unit.at;
+    return next_piece();
+}
+
+void Session::release_completion() {
+    Supervision::Unit& unit = supervision_->unit;
+    if (!unit.withheld.empty()) send_to_client(std::exchange(unit.withheld, {}));
+    unit.tag.clear();
+}
+
+void Session::commit_unit() {
+    supervision_->unit.step = Step::committed;
+    inject_query(commit_sql, Role::settle, nullptr);
+}
+
+// The client is told what went wrong, in our words or the server's, and everything is taken back.
+void Session::fail_unit(policy::Refusal refusal) {
+    send_to_client(error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
+    return end_failed_unit();
+}
+
+void Session::fail_unit_by_server() {
+    send_to_client(std::exchange(supervision_->injected_error, {}));
+    return end_failed_unit();
+}
+
+void Session::end_failed_unit() {
+    Supervision::Unit& unit = supervision_->unit;
+    own_tables_.failed();
+    unit.failed = true;
+    unit.withheld.clear();
+    supervision_->injected_error.clear();
+    if (unit.ours && transaction_status_ != 'I') return undo_unit();
+    if (transaction_status_ == 'T') return undo_unit();
+    return end_unit();
+}
+
+void Session::undo_unit() {
+    Supervision::Unit& unit = supervision_->unit;
+    unit.step = Step::undone;
+    if (unit.ours) {
+        inject_query(rollback_sql, Role::ours, nullptr);
+    } else {
+        inject_query(substitute_sql({}), Role::substitute, nullptr);
+    }
+}
+
+void Session::end_unit() {
+    Supervision& s = *supervision_;
+    s.unit = {};
+    s.unit_analysis.reset();
+    s.injected_error.clear();
+    send_to_client(protocol::encoded(protocol::ReadyForQuery{transaction_status_}));
+    waiting_ = Waiting::nothing;
+}
+
+bool Session::unit_copying() const {
+    return waiting_ == Waiting::unit && supervision_->unit.copy_open;
+}
+
+// A message of the client's while its COPY data are taken.
+bool Session::unit_copy_message(protocol::FrontendTag tag, std::size_t total) {
+    using protocol::FrontendTag;
+    Supervision::Unit& unit = supervision_->unit;
+    switch (tag) {
+        case FrontendTag::CopyData: pass(total, Fate::forward); return true;
+        case FrontendTag::CopyDone:
+        case FrontendTag::CopyFail:
+            unit.copy_open = false;
+            ledger_.sent(Owed::copy_end);
+            pass(total, Fate::forward);
+            return true;
+        case FrontendTag::Flush:
+        case FrontendTag::Sync: pass(total, Fate::discard); return true;  // as the server does
+        default:
+            // The server would take it for an error of the COPY, and throw it away.
+            unit.copy_open = false;
+            send_to_server(
+                protocol::encoded(protocol::CopyFail{"unexpected message during COPY"}));
+            ledger_.sent(Owed::copy_end);
+            pass(total, Fate::discard);
+            return true;
+    }
+}
+
+// --- Groups: the extended protocol
+
+bool Session::group_refused() const { return supervision_ && supervision_->group.refused; }
+
+bool Session::group_supervised() const { return supervision_ && supervision_->group.supervised; }
+
+// The message at the front waits until everything before it is judged; false: that is so, and it
+// can be dealt with. `reads`: it ends the transaction, so what is deferred is read too.
+bool Session::wait_at_gate(bool reads) {
+    Supervision& s = supervision();
+    if (s.gate == Supervision::Gate::passed || ledger_.copy_in_open()) {
+        s.gate = Supervision::Gate::none;
+        return false;
+    }
+    s.gate = Supervision::Gate::waiting;
+    s.gate_reads = reads;
+    waiting_ = Waiting::gate;
+    if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
+    return true;
+}
+
+// Whether the end of the group is the end of a transaction, with effects that are still to be read.
+bool Session::group_end_reads() const {
+    const Supervision::Group& group = supervision_->group;
+    return group.total && !group.settled && predicted_status_ == 'I';
+}
+
+void Session::gate_step() {
+    Supervision& s = *supervision_;
+    if (!ledger_.copy_in_open()) {
+        const bool failed = ledger_.skipping() || s.group.refused;
+        if (!ledger_.idle() && !ledger_.skipping()) return;
+        const CountedPtr terms = s.group.last ? s.group.last : s.transaction_terms;
+        if (!failed && s.gate_reads && terms) {
+            s.gate_reads = false;
+            s.effects.reset();
+            const std::string_view sql = reading_sql(*terms);
+            if (!s.fresh && !s.unjudged && !s.transaction_sticky) {
+                inject_extended(sql, Role::reading, nullptr);
+            }
+            settle_and_read(terms);
+            send_to_server(protocol::encoded(protocol::Flush{}));
+            return;
+        }
+    }
+    s.gate = Supervision::Gate::passed;
+    waiting_ = Waiting::nothing;
+}
+
+// Fires what is deferred, and reads.
+void Session::settle_and_read(const CountedPtr& terms) {
+    inject_extended(constraints_sql, Role::settle, nullptr);
+    inject_extended(reading_sql(*terms), Role::reading, terms);
+    supervision_->fresh = true;
+    supervision_->unjudged = false;
+}
+
+// The client is told of an error; what is still owed to it of this group it does not see.
+void Session::refuse_group(policy::Refusal refusal) {
+    Supervision& s = *supervision_;
+    send_to_client(error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
+    s.group.withheld.clear();
+    s.group.refused = true;
+    s.group.to_close = ledger_.hide_rest();
+    own_tables_.failed();
+}
+
+// Sync of a supervised group, when it has been judged.
+void Session::finish_group(std::size_t total) {
+    Supervision& s = *supervision_;
+    const bool failed = ledger_.skipping() || s.group.refused;
+    if (s.group.refused && !ledger_.skipping()) {
+        for (const std::string& name : s.group.to_close) {
+            names_.set_statement(name, nullptr);
+            send_to_server(protocol::encoded(protocol::Close{'S', name}));
+            ledger_.sent(Owed::close, Disposition::swallow, nullptr, Role::ours);
+        }
+        send_to_server(protocol::encoded(protocol::Parse{injected_name, substitute_sql({}), {}}));
+        ledger_.sent(Owed::parse, Disposition::swallow, nullptr, Role::substitute);
+    }
+    const bool ours = s.group.our_block;
+    if (ours && !failed) inject_extended(commit_sql, Role::settle, nullptr);
+    s.group = {};
+    if (ours) {
+        // Its ReadyForQuery may still be of our block.
+        ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
+        pass(total, Fate::forward);
+        s.unit = {};
+        s.unit.step = Step::undone;
+        s.unit.ours = true;
+        waiting_ = Waiting::unit;
+    } else {
+        ledger_.sent(Owed::sync);
+        pass(total, Fate::forward);
+    }
+}
+
+// A Query comes in the middle of a group that was judged: it is its end.
+void Session::fold_group_into_query() {
+    Supervision& s = *supervision_;
+    if (s.group.our_block) inject_extended(commit_sql, Role::settle, nullptr);
+    s.group = {};
+    s.fresh = false;
+}
+
+// An Execute that is to be supervised is at the front, whole.
+void Session::execute_counted() {
+    Supervision& s = supervision();
+    const CountedPtr terms = [&] {
+        CountedPtr given = counted(pending_.judgement, 0);
+        if (given && !given->total && pending_.row_limit > 0) {
+            // Its tag may never come, though all of it was done.
+            auto read = std::make_shared<Counted>(*given);
+            read->total = true;
+            given = std::move(read);
+        }
+        return given;
+    }();
+    s.injected_error.clear();
+    s.unit = {};
+    const policy::StatementFacts& facts = *terms->facts;
+    if (may_commit(facts) && predicted_status_ == 'I' && !s.group.our_block) {
+        inject_extended(begin_sql, Role::ours, nullptr);
+        s.group.our_block = true;
+    }
+    limit_lock_waits(*terms);
+    if (terms->total && !s.fresh && !s.unjudged) {
+        inject_extended(reading_sql(*terms), Role::reading, nullptr);
+    }
+    s.transaction_sticky = s.transaction_sticky ||
+                           (facts.command == "DECLARE CURSOR" && opaque(facts));
+    auto extra = std::make_unique<Extra>();
+    extra->counted = terms;
+    const std::uint64_t sequence = ledger_.sent(Owed::execute, Disposition::forward,
+                                                std::move(extra), Role::counted);
+    pipeline_open_ = true;
+    ran(terms->analysis.get(), sequence);
+    from_client_.forward(pending_.total);
+    s.group.supervised = true;
+    s.group.total = s.group.total || terms->total;
+    s.group.last = terms;
+    s.group.settled = false;
+    s.fresh = false;
+    if (!terms->total) return;
+    s.transaction_terms = terms;
+    s.since = sequence;
+    if (facts.copies_in) {
+        s.group.copy_due = true;
+    } else if (predicted_status_ == 'I' && sync_follows()) {
+        // It is the last: one reading does for it and for what it has deferred.
+        settle_and_read(terms);
+        s.group.settled = true;
+    } else {
+        read_execute(terms);
+    }
+}
+
+// Whether the client's next message has come and is a Sync.
+bool Session::sync_follows() {
+    const auto bytes = from_client_.peek(protocol::head_size);
+    return bytes && bytes->front() == static_cast<char>(protocol::FrontendTag::Sync);
+}
+
+void Session::read_execute(const CountedPtr& terms) {
+    Supervision& s = *supervision_;
+    inject_extended(reading_sql(*terms), Role::reading, terms);
+    s.fresh = true;
+    s.unjudged = false;
+}
+
+// A supervised Execute has come to its end; `message`: its CommandComplete or the like, whole.
+void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
+    Supervision& s = *supervision_;
+    s.group.withheld = message;
+    if (terms->total) {
+        if (!std::exchange(s.group.copy_due, false)) return;  // the reading is on its way
+        read_execute(terms);
+        send_to_server(protocol::encoded(protocol::Flush{}));
+        return;
+    }
+    std::string_view tag;
+    if (message.front() == static_cast<char>(protocol::BackendTag::CommandComplete)) {
+        tag = message.substr(protocol::head_size);
+    }
+    if (auto refusal = verdict(effects_of_tag(tag, *terms->facts), terms, terms->facts)) {
+        refuse_group(std::move(*refusal));
+    } else {
+        send_to_client(std::exchange(s.group.withheld, {}));
+    }
+}
+
+// A Parse or Bind of something opaque: planning it may run it.
+void Session::planning_may_run(const policy::Judgement& judgement) {
+    const CountedPtr terms = counted(judgement, 0);
+    if (!terms || !terms->total || !opaque(*terms->facts) || facts_.replication) return;
+    if (predicted_status_ == 'E') return;
+    Supervision& s = supervision();
+    if (!s.fresh && !s.unjudged) inject_extended(reading_sql(*terms), Role::reading, nullptr);
+    s.unjudged = true;
+    s.fresh = false;
+    s.group.supervised = true;
+    s.group.total = true;
+    s.group.last = terms;
+    s.group.settled = false;
+    s.transaction_terms = terms;
+    s.since = ledger_.last_sequence();
+}
+
+// --- What the server says to it
+
+// An ErrorResponse for an entry that is not the client's own. `message`: whole.
+void Session::supervised_error(const Reply& reply, std::string_view message,
+                               std::string_view sqlstate) {
+    Supervision& s = *supervision_;
+    switch (reply.role) {
+        case Role::substitute: return;
+        case Role::ours:
+        case Role::reading:
+        case Role::settle:
+            s.incoming = {};
+            if (waiting_ == Waiting::unit) {
+                if (s.injected_error.empty()) s.injected_error = message;
+                return;
+            }
+            if (s.group.refused) return;
+            if (reply.role == Role::settle) send_to_client(s.group.withheld);
+            s.group.withheld.clear();
+            send_to_client(std::string(message));
+            return;
+        case Role::piece: {
+            s.unit.copy_open = false;
+            s.unit.withheld.clear();
+            if (std::exchange(s.unit.failed, true)) return;
+            const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
+            if (sqlstate == "2D000" && piece.counted && (s.unit.ours || s.unit.opening)) {
+                policy::Decision decision;
+                decision.rule = piece.counted->rule;
+                policy::Refusal refusal = not_supervisable(
+                    decision, piece.command,
+                    "ends transactions by itself, so its effects can't be counted before they are "
+                    "final");
+                refusal.sqlstate = "2D000";
+                send_to_client(
+                    error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
+                return;
+            }
+            send_to_client(moved_position(message, piece.offset));
+            return;
+        }
+        case Role::counted:
+            if (sqlstate == "2D000" && s.group.our_block && reply.extra && reply.extra->counted) {
+                policy::Decision decision;
+                decision.rule = reply.extra->counted->rule;
+                policy::Refusal refusal = not_supervisable(
+                    decision, reply.extra->counted->facts->command,
+                    "ends transactions by itself, so its effects can't be counted before they are "
+                    "final");
+                refusal.sqlstate = "2D000";
+                send_to_client(
+                    error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
+                return;
+            }
+            send_to_client(std::string(message));
+            return;
+        case Role::client: return;
+    }
+}
+
+// Any other message; true: the client sees it.
+bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& terms,
+                               std::string_view message) {
+    using protocol::BackendTag;
+    Supervision& s = *supervision_;
+    const auto kind = static_cast<BackendTag>(tag);
+    switch (reply.role) {
+        case Role::client: return true;
+        case Role::substitute:
+        case Role::ours: return false;
+        case Role::settle: return false;
+        case Role::reading:
+            if (kind == BackendTag::DataRow &&
+                !s.incoming.add_row(message.substr(protocol::head_size))) {
+                s.unusable = true;
+            }
+            if (kind == BackendTag::CommandComplete) reading_done(terms);
+            return false;
+        case Role::piece:
+            switch (kind) {
+                case BackendTag::ReadyForQuery: return false;
+                case BackendTag::CommandComplete:
+                    s.unit.copy_open = false;
+                    s.unit.tag = message.substr(protocol::head_size);
+                    [[fallthrough]];
+                case BackendTag::EmptyQueryResponse:
+                    announce_implicit_end();
+                    s.unit.withheld += message;
+                    return false;
+                case BackendTag::CopyInResponse: s.unit.copy_open = true; return true;
+                default: return true;
+            }
+        case Role::counted:
+            if (reply.kind != Reply::Kind::done) return true;
+            execute_ran(terms, message);
+            return false;
+    }
+    return true;
+}
+
+// COMMIT and ROLLBACK in a string that has no block: there was one, of ours.
+void Session::announce_implicit_end() {
+    Supervision::Unit& unit = supervision_->unit;
+    const Supervision::Piece& piece = unit.pieces[unit.at];
+    if (!unit.ours || unit.step != Step::controlled) return;
+    if (piece.control != TransactionControl::commit &&
+        piece.control != TransactionControl::rollback) {
+        return;
+    }
+    protocol::NoticeResponse notice;
+    notice.fields = {{'S', "WARNING"},
+                     {'V', "WARNING"},
+                     {'C', "25P01"},
+                     {'M', "there is no transaction in progress"}};
+    unit.withheld += protocol::encoded(notice);
+}
+
+// Whether a notice of this SQLSTATE is the client's to see.
+bool Session::supervised_notice(Role role, std::string_view sqlstate) const {
+    switch (role) {
+        case Role::ours:
+        case Role::reading:
+        case Role::substitute: return false;
+        case Role::piece: {
+            const Supervision::Unit& unit = supervision_->unit;
+            const bool begins = unit.at < unit.pieces.size() &&
+                                unit.pieces[unit.at].control == TransactionControl::begin;
+            // To the client the block that is under way is not there.
+            return !(unit.ours && begins && sqlstate == "25001");
+        }
+        case Role::client:
+        case Role::settle:
+        case Role::counted: return true;
+    }
+    return true;
+}
+
+}  // namespace pgchaperone::session

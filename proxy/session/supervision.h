@@ -1,0 +1,134 @@
+#pragma once
+// What the session core remembers of supervised statements: those that run in a transaction whose
+// effects are counted before it may commit. The ways of it are in supervise.cpp. Private to the
+// session core; only sessions that supervise have one.
+
+#include "policy/decision.h"
+#include "policy/facts.h"
+#include "policy/rule.h"
+#include "proxy/session/effects.h"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::session {
+
+// A statement that is counted, and by which terms.
+struct Counted {
+    policy::AnalysisPtr analysis;  // keeps `facts` alive
+    const policy::StatementFacts* facts = nullptr;
+    std::shared_ptr<const policy::SuperviseLimits> limits;
+    std::string rule;
+    bool total = false;       // its effects are read from the server's counters
+    bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id will
+                              // nearly always do
+};
+using CountedPtr = std::shared_ptr<const Counted>;
+
+struct Supervision {
+    // One statement of a Query, or a FunctionCall.
+    struct Piece {
+        std::string text;       // empty: the client's own message, as it came
+        std::size_t offset = 0;  // characters before it in the client's text
+        CountedPtr counted;      // null: not supervised
+        std::string command;     // its tag
+        policy::TransactionControl control = policy::TransactionControl::none;
+        bool chains = false;
+        bool copies_in = false;
+        bool function_call = false;
+
+        bool commits() const {
+            return control == policy::TransactionControl::commit ||
+                   control == policy::TransactionControl::prepare;
+        }
+        // What is sent behind it must wait for its reply: the server would take it for data, or
+        // its bytes are still on their way.
+        bool stands_alone() const { return copies_in || function_call; }
+    };
+
+    // What is waited for when all that was sent has been answered.
+    enum class Step : std::uint8_t {
+        start,      // replies to what came before
+        opened,     // BEGIN, where it can't be sent together with the statement
+        ran,        // a piece, and the reading behind it where there is one
+        resynced,   // the Sync after an error in what was injected
+        gate,       // the reading before a COMMIT of the client's
+        controlled,  // a BEGIN, COMMIT ... of the client's
+        last_gate,  // the reading before our own COMMIT
+        committed,  // our COMMIT
+        undone,     // our ROLLBACK, or the statement that makes the client's block fail
+    };
+
+    // A Query or FunctionCall under way, statement by statement.
+    struct Unit {
+        Step step = Step::start;
+        std::vector<Piece> pieces;
+        std::size_t at = 0;
+        std::size_t message_bytes = 0;  // of the client's message, at the front of what it sent
+        bool opening = false;   // our BEGIN is under way
+        bool ours = false;      // the open transaction block is ours: to the client there is none
+        bool read_total = false;  // some piece in our block had its effects read
+        bool read_lite = false;   // the reading under way only asks whether anything was written
+        bool read_behind = false;  // the piece's reading has been sent
+        bool settled = false;      // deferred constraints and triggers have been fired for it
+        bool failed = false;       // the client has been told of an error
+        bool copy_open = false;    // the server takes COPY data, and the client has not ended it
+        std::string withheld;      // the piece's completion, whole messages
+        std::string tag;           // of it
+        CountedPtr gate_terms;
+        unsigned attempts = 0;  // at undoing
+    };
+
+    // An extended-protocol group, from its first message to its Sync.
+    struct Group {
+        bool supervised = false;  // its Sync, and what else would commit it, waits
+        bool total = false;
+        bool refused = false;    // the client was told of an error that the server knows nothing of
+        bool our_block = false;  // we have begun a transaction block in it
+        bool settled = false;    // what is deferred has been fired and read
+        bool copy_due = false;   // the reading of a COPY FROM STDIN is still to come
+        std::string withheld;    // the completion of the Execute that is being judged
+        CountedPtr last;
+        std::vector<std::string> to_close;  // statements that the client can't know of
+    };
+    // Of the message at the front of what the client sent.
+    enum class Gate : std::uint8_t { none, waiting, passed };
+
+    Unit unit;
+    Group group;
+    Gate gate = Gate::none;
+    bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
+    policy::AnalysisPtr unit_analysis;
+
+    // Readings. `before` is of the transaction under way, null at its beginning.
+    Reading incoming;
+    std::optional<Reading> before;
+    bool fresh = false;     // nothing that could change anything was sent since the last reading
+    bool unjudged = false;  // something opaque was: what it did is still to be read
+    std::optional<Effects> effects;  // of the last finished reading that was not a first one
+    bool unusable = false;           // a reading came that can't be relied on
+    bool counters_off = false;
+    std::string injected_error;  // the whole ErrorResponse for something of ours
+    std::string injected_sqlstate;
+
+    // The client's transaction. `since`: the last message of it that was supervised, of a group.
+    std::uint64_t since = 0;
+    std::uint64_t transaction_rows = 0;
+    CountedPtr transaction_terms;   // of the last statement in it that was read; null: none was
+    bool transaction_sticky = false;  // it has a cursor on something opaque: whatever runs may run
+                                      // that
+
+    // Rows changed by this session, for max_rows_per_session.
+    std::deque<std::pair<std::chrono::system_clock::time_point, std::uint64_t>> window;
+    std::chrono::system_clock::time_point now;
+};
+
+}  // namespace pgchaperone::session
