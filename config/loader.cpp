@@ -48,8 +48,9 @@ public:
                                     : policy::Place{request_.file.string(), 0, 0},
                                 std::string(problem.key) + ": " + problem.message, problem.advice);
             }
-            report_unreachable_rules(loaded_.policy, problems_);
         }
+        // What is wrong elsewhere is no reason to tell of these another time.
+        report_unreachable_rules(loaded_.policy, problems_);
         if (problems_.has_errors()) return std::nullopt;
         loaded_.files.insert(loaded_.files.end(), policies_.included().begin(),
                              policies_.included().end());

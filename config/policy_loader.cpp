@@ -305,6 +305,7 @@ void PolicyLoader::include_rules(YamlReader& reader, const YAML::Node& node,
 }
 
 std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node& node) {
+    const std::size_t errors_before = problems_.error_count();
     Rule rule;
     rule.place = reader.place(node);
     rule.match.place = rule.place;
@@ -368,7 +369,8 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
         reader.error(node, "a rule needs an action", "action: block (or allow, hold, supervise)");
         good = false;
     }
-    if (!good) return std::nullopt;
+    // What is left of it might match far more than was meant.
+    if (!good || problems_.error_count() > errors_before) return std::nullopt;
     return rule;
 }
 

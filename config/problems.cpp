@@ -53,9 +53,10 @@ void Problems::warning(policy::Place place, std::string message, std::string adv
         {Problem::Severity::warning, std::move(place), std::move(message), std::move(advice)});
 }
 
-bool Problems::has_errors() const {
-    return std::any_of(list_.begin(), list_.end(),
-                       [](const Problem& p) { return p.severity == Problem::Severity::error; });
+std::size_t Problems::error_count() const {
+    return static_cast<std::size_t>(std::count_if(list_.begin(), list_.end(), [](const Problem& p) {
+        return p.severity == Problem::Severity::error;
+    }));
 }
 
 void Problems::print(std::ostream& out) const {

@@ -26,7 +26,8 @@ public:
     void error(policy::Place place, std::string message, std::string advice = {});
     void warning(policy::Place place, std::string message, std::string advice = {});
 
-    bool has_errors() const;
+    bool has_errors() const { return error_count() > 0; }
+    std::size_t error_count() const;
     bool empty() const { return list_.empty(); }
     const std::vector<Problem>& list() const { return list_; }
 

@@ -87,6 +87,28 @@ bool NamePattern::Part::matches(std::string_view text) const noexcept {
         [&](std::size_t p) { return wild[p]; });
 }
 
+bool NamePattern::Part::covers(const Part& other) const {
+    if (bytes == other.bytes && wild == other.wild) return true;
+    // As Glob::covers: a wildcard there stands for itself, as a byte that no name holds.
+    std::string text = other.bytes;
+    bool literal = true;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (other.wild[i] == ' ') continue;
+        text[i] = '\0';
+        literal = false;
+    }
+    if (!literal && wild.find('?') != std::string::npos) return false;
+    return matches(text);
+}
+
+bool NamePattern::covers(const NamePattern& other) const {
+    const auto part_covers = [](const Part& wide, const Part& narrow) {
+        return wide.empty() || (!narrow.empty() && wide.covers(narrow));
+    };
+    return name_.covers(other.name_) && part_covers(schema_, other.schema_) &&
+           part_covers(catalog_, other.catalog_);
+}
+
 Parsed<NamePattern> NamePattern::parse(std::string_view text) {
     NamePattern result;
     result.text_ = text;

@@ -61,6 +61,9 @@ public:
     // `name` stands for every relation of the schema; see RelationName.
     Truth matches(std::string_view catalog, std::string_view schema, std::string_view name,
                   const std::vector<std::string>* schemas) const noexcept;
+    // True where every name that `other` matches, or may match, is matched as surely by this one. May
+    // say false where it is true.
+    bool covers(const NamePattern& other) const;
     bool names_a_schema() const noexcept { return !schema_.empty(); }
     const std::string& text() const noexcept { return text_; }
     bool operator==(const NamePattern& other) const { return text_ == other.text_; }
@@ -74,6 +77,7 @@ private:
         bool empty() const { return bytes.empty() && !given; }
         bool given = false;
         bool matches(std::string_view text) const noexcept;
+        bool covers(const Part& other) const;
     };
     Truth matches_every_relation(std::string_view schema) const noexcept;
 

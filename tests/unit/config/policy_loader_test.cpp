@@ -32,7 +32,7 @@ Result load(const std::string& yaml, const std::map<std::string, std::string>& f
     PolicyLoader loader(problems, surroundings);
     Result result;
     result.policy = loader.load(reader, *root, {});
-    if (!problems.has_errors()) report_unreachable_rules(result.policy, problems);
+    report_unreachable_rules(result.policy, problems);
     result.problems = problems.text();
     result.good = !problems.has_errors();
     return result;
@@ -244,8 +244,79 @@ TEST_CASE("a rule that can never be reached is told, as an error where it is the
                     "action: allow } ]")
                    .problems,
                ContainsSubstring("always applies"));
+    // Conditions that every statement meets, with the care that unreadable ones need.
+    const auto covers = [&](const char* first, const char* second, const char* action = "block") {
+        return two(first, action, second, "block").problems != "";
+    };
+    CHECK(covers("{ command: \"*\" }", "{ command: DROP TABLE }", "allow"));
+    CHECK(covers("{ command: \"*\" }", "{ unbounded: true, user: x }", "allow"));
+    CHECK_FALSE(covers("{ command: \"*\" }", "{ user: x }"));
+    CHECK_FALSE(covers("{ command: \"*\" }", "{ unparsable: true }"));
+    CHECK_FALSE(covers("{ command: \"*\" }", "{ any: [ { user: x }, { opaque: true } ] }"));
+    CHECK_FALSE(covers("{ command: \"*\" }", "{ text: x }"));
+    CHECK(covers("{ command: \"*\" }", "{ not: { opaque: true } }"));
+    CHECK(covers("{ class: [READ, WRITE, FUNCTION, ROLE, DDL, MISC] }", "{ writes: t }", "allow"));
+    CHECK(covers("{ command: [\"DROP *\"] }", "{ command: DROP TABLE }"));
+    CHECK(covers("{ command: [\"DROP *\", TRUNCATE*] }", "{ command: [DROP TABLE, TRUNCATE] }"));
+    CHECK(covers("{ command: [\"DROP *\"] }", "{ command: DROP TABLE, user: x, tls: true }"));
+    CHECK_FALSE(covers("{ command: [\"DROP *\"], user: x }", "{ command: DROP TABLE }"));
+    CHECK(covers("{ command: [\"DROP *\"], user: \"x*\" }", "{ command: DROP TABLE, user: xy }"));
+    CHECK_FALSE(covers("{ command: [\"DROP *\"] }", "{ command: DROP TABLE }", "allow"));
+    CHECK(two("{ command: [\"DROP *\"] }", "allow", "{ command: DROP TABLE }", "allow").problems !=
+          "");
+    CHECK(covers("{ writes: \"hr.*\" }", "{ writes: hr.pay }"));
+    CHECK(covers("{ writes: pay }", "{ writes: [hr.pay, sales.pay] }"));
+    CHECK_FALSE(covers("{ writes: hr.pay }", "{ writes: pay }"));
+    CHECK_FALSE(covers("{ writes: '\"a*\"' }", "{ writes: \"a*\" }"));
+    CHECK_FALSE(covers("{ writes: '\"*\"x*' }", "{ writes: \"*xy\" }"));
+    CHECK_FALSE(covers("{ writes: hr.pay }", "{ relation: hr.pay }"));
+    CHECK(covers("{ any: [ { tls: true }, { tls: false } ] }", "{ user: x }", "allow"));
+    CHECK(covers("{ any: [ { user: x }, { not: { user: x } } ] }", "{ unparsable: true }"));
+    CHECK(covers("{ any: [ { opaque: true }, { opaque: false } ] }", "{ class: DDL }", "allow"));
+    CHECK_FALSE(covers("{ any: [ { opaque: true }, { opaque: false } ] }", "{ user: x }"));
+    CHECK(covers("{ any: [ { writes: t }, { not: { writes: t } } ] }", "{ class: DDL }"));
+    CHECK_FALSE(
+        covers("{ any: [ { writes: t }, { not: { writes: t } } ] }", "{ class: DDL }", "allow"));
+    CHECK(covers("{ not: { all: [ { tls: true }, { tls: false } ] } }", "{ user: x }", "allow"));
+    CHECK(covers("{ not: { not: { class: DDL } } }", "{ class: DDL, user: x }"));
+    CHECK(covers("{ any: [ { class: DDL }, { user: x } ] }",
+                 "{ any: [ { user: x, class: READ }, { class: DDL } ] }"));
+    CHECK(covers("{ not: { user: [x, \"dba_*\"] } }", "{ not: { user: [x, \"dba_*\", y] } }"));
+    CHECK_FALSE(
+        covers("{ class: DDL, not: { user: [x, y] } }", "{ class: DDL, not: { user: x } }"));
     // One that only observes covers nothing.
     CHECK(load("rules: [ { name: a, action: block, mode: observe }, { name: b, match: { class: DDL "
                "}, action: block } ]")
               .problems == "");
+}
+
+TEST_CASE("a rule whose conditions contradict each other is told") {
+    const auto never = [](const std::string& match, const std::string& action = "block") {
+        const Result result = load(rule(match, action));
+        CHECK(result.good);
+        return result.problems.find("can never apply") != std::string::npos;
+    };
+    CHECK(never("{ unbounded: true, not: { unbounded: true } }"));
+    CHECK(never("{ tls: true, all: [ { tls: false } ] }"));
+    CHECK(never("{ all: [ { tls: true }, { tls: false } ] }"));
+    CHECK(never("{ not: { user: \"*\" } }"));
+    CHECK(never("{ any: [ { not: { user: \"*\" } }, { not: { database: \"*\" } } ] }"));
+    // A statement may be both in part, and a rule that restricts applies to it.
+    CHECK_FALSE(never("{ command: DELETE, not: { command: DELETE } }"));
+    CHECK(never("{ command: DELETE, not: { command: DELETE } }", "allow"));
+    CHECK_FALSE(never("{ unbounded: true, destructive: true }"));
+}
+
+TEST_CASE("rules that can never be reached are told together with what else is wrong") {
+    const Result r = load(
+        "rules:\n  - { name: a, action: allow }\n  - { name: b, match: { class: DDL }, action: "
+        "block }\n  - { name: c, match: { comand: DROP }, action: block }\n");
+    CHECK_THAT(r.problems, ContainsSubstring("rule \"b\" can never be reached"));
+    CHECK_THAT(r.problems, ContainsSubstring("unknown key"));
+    // What is left of a broken rule covers nothing.
+    const Result broken = load(
+        "rules:\n  - { name: a, match: { usr: x }, action: allow }\n  - { name: b, match: { class: "
+        "DDL }, action: block }\n");
+    CHECK_THAT(broken.problems, ContainsSubstring("unknown key"));
+    CHECK_THAT(broken.problems, !ContainsSubstring("can never be reached"));
 }
