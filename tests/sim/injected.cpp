@@ -1,0 +1,26 @@
+#include "sim/injected.h"
+
+#include "proxy/session/supervise_sql.h"
+
+#include <algorithm>
+#include <array>
+
+namespace pgchaperone::sim {
+
+bool is_substitute(std::string_view sql) {
+    return sql.starts_with("pgchaperone refused this statement");
+}
+
+bool is_guard_reading(std::string_view sql) {
+    return sql == session::written_sql || sql == session::effects_sql ||
+           sql == session::effects_and_locks_sql;
+}
+
+bool is_injected(std::string_view sql) {
+    static constexpr std::array others{session::begin_sql, session::commit_sql,
+                                       session::rollback_sql, session::constraints_sql};
+    return is_substitute(sql) || is_guard_reading(sql) ||
+           std::find(others.begin(), others.end(), sql) != others.end();
+}
+
+}  // namespace pgchaperone::sim

@@ -1,0 +1,16 @@
+#pragma once
+// What pgchaperone itself sends to the server beside the client's statements, as the model must
+// know it. The only place in the simulator that knows the guard's own SQL.
+
+#include <string_view>
+
+namespace pgchaperone::sim {
+
+// Put in place of a refused statement; fails in the parser.
+bool is_substitute(std::string_view sql);
+// One of the guard's own queries that read the effects of a transaction.
+bool is_guard_reading(std::string_view sql);
+// Anything that the guard may send of its own accord.
+bool is_injected(std::string_view sql);
+
+}  // namespace pgchaperone::sim

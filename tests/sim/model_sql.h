@@ -1,0 +1,92 @@
+#pragma once
+// The SQL that the model server understands: a few statements whose effects can be counted by hand,
+// every one of them also valid PostgreSQL, so that the real policy can judge the same text. What
+// shall go wrong stands in comments inside the statement, so that it goes wrong in the same way
+// however the statement is sent:
+//   /* fail 40P01 */   fails with this SQLSTATE
+//   /* notice */       raises a notice before it completes
+//   /* breaks */       leaves a deferred constraint violated; /* heals */ repairs that
+//   /* later 12 */     queues a deferred trigger that will delete 12 rows of t2
+//   /* cascade */      a DELETE takes with it the rows of t2 that hang on the deleted ones
+// Knows no protocol and no state.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgchaperone::sim {
+
+enum class Verb {
+    empty,
+    syntax_error,
+    select_rows,      // SELECT id FROM t1 [WHERE id <= n] [LIMIT n]
+    select_constant,  // SELECT 1
+    insert,           // INSERT INTO t1 SELECT generate_series(a, b) [RETURNING id]
+    update,           // UPDATE t1 SET a = n [WHERE id <= n] [RETURNING id]
+    remove,           // DELETE FROM t1 [WHERE id <= n] [RETURNING id]
+    purge,            // SELECT purge(n): deletes n rows of t2 and cascades to t1
+    do_purge,         // DO $$ begin perform purge(n); end $$
+    make_table,       // SELECT make_table(): DDL inside a function
+    wipe,             // SELECT wipe(): TRUNCATE t3 inside a function
+    truncate,         // TRUNCATE t1
+    copy_in,          // COPY t1 (id) FROM STDIN
+    copy_out,         // COPY t1 (id) TO STDOUT
+    begin,
+    commit,
+    rollback,
+    savepoint,
+    release,
+    rollback_to,
+    prepare_transaction,
+    commit_prepared,
+    rollback_prepared,
+    set_application_name,
+    set_constraints,  // SET CONSTRAINTS ALL IMMEDIATE | DEFERRED
+    declare_cursor,   // DECLARE c CURSOR FOR SELECT ...
+    fetch,            // FETCH n FROM c
+    close_cursor,     // CLOSE c
+    vacuum,           // VACUUM t1: not inside a transaction block
+    guard,            // SQL of pgchaperone's own that reads: see injected.h
+};
+
+// A number in the text, or a parameter: $1.
+struct Number {
+    int value = 0;
+    int parameter = 0;  // counted from 1; 0: none
+    int of(const std::vector<int>& parameters) const;
+};
+
+struct Statement {
+    Verb verb = Verb::empty;
+    std::string text;
+    int table = 0;  // 0: t1, 1: t2, 2: t3
+    Number low;     // insert: first id
+    Number high;    // the bound: id <= high; insert: last id; purge, fetch: how many
+    Number value;   // update
+    bool bounded = false;
+    bool returning = false;
+    int limit = -1;      // LIMIT; -1: none
+    bool chain = false;  // AND CHAIN
+    bool immediate = false;
+    std::string name;  // savepoint, cursor, global transaction, application_name
+    std::string fails;
+    bool notice = false;
+    bool breaks = false;
+    bool heals = false;
+    bool cascade = false;
+    int later = 0;
+    int parameters = 0;  // how many $n
+
+    bool returns_rows() const;
+    bool controls_transaction() const;
+    // COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION: what a failed block still accepts.
+    bool ends_failed_block() const;
+    // The text alone does not show what it changes.
+    bool opaque() const;
+};
+
+// The statements of a Query string. A text that does not parse is one statement,
+// Verb::syntax_error.
+std::vector<Statement> parse_sql(std::string_view sql);
+
+}  // namespace pgchaperone::sim

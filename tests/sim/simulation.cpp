@@ -1,0 +1,994 @@
+#include "sim/simulation.h"
+
+#include "protocol/codec.h"
+#include "protocol/dumper.h"
+#include "protocol/head.h"
+#include "proxy/session/session.h"
+#include "sim/dialogue.h"
+#include "sim/injected.h"
+#include "sim/model_server.h"
+#include "support/random.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <set>
+#include <utility>
+#include <variant>
+
+namespace pgchaperone::sim {
+
+namespace {
+
+using test::Random;
+
+// What the host lets wait for a socket before it stops reading the other side.
+constexpr std::size_t pending_bytes_max = 8 * 1024;
+constexpr std::size_t socket_bytes_max = 4 * 1024;
+constexpr std::uint64_t steps_max = 2'000'000;
+
+std::optional<std::size_t> message_size(std::string_view bytes) {
+    const auto head = protocol::read_head(bytes, protocol::Side::backend);
+    if (head.has_error() || bytes.size() < head->total()) return std::nullopt;
+    return head->total();
+}
+
+std::string field_of(std::string_view message, char code) {
+    const auto error = protocol::decode<protocol::ErrorResponse>(
+        message.substr(protocol::head_size));
+    if (error.has_error()) return {};
+    const auto value = error->find(code);
+    return value ? std::string(*value) : std::string();
+}
+
+bool is_refusal(std::string_view message) {
+    return message[0] == 'E' && field_of(message, 'M').starts_with("pgchaperone");
+}
+
+// What has no fixed place among the replies.
+bool is_asynchronous(std::string_view message) {
+    return message[0] == 'A' || message[0] == 'S' ||
+           (message[0] == 'N' && field_of(message, 'V') == "LOG");
+}
+
+// The last lines of what happened, and a number that stands for all of it.
+class Trace {
+public:
+    explicit Trace(std::size_t lines) : lines_max_(lines) {}
+    bool on() const { return lines_max_ > 0; }
+    void line(std::string text) {
+        if (!on()) return;
+        lines_.push_back(std::move(text));
+        if (lines_.size() > lines_max_) lines_.pop_front();
+    }
+    void mix(std::uint64_t what, std::string_view bytes = {}) {
+        digest_ = (digest_ ^ what) * 0x100000001B3U;
+        for (const char c : bytes) {
+            digest_ = (digest_ ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
+        }
+    }
+    std::uint64_t digest() const { return digest_; }
+    std::vector<std::string> take() { return {lines_.begin(), lines_.end()}; }
+
+private:
+    std::size_t lines_max_;
+    std::deque<std::string> lines_;
+    std::uint64_t digest_ = 0xCBF29CE484222325U;
+};
+
+// Shows a stream of bytes as messages, in the trace.
+class Tap {
+public:
+    Tap(Trace& trace, protocol::Side from, std::string label)
+        : on_(trace.on()),
+          dumper_(from, [&trace, label = std::move(label)](std::uint64_t, std::string_view line) {
+              trace.line(label + std::string(line));
+          }) {}
+    void feed(std::string_view bytes) {
+        if (on_) dumper_.feed(bytes);
+    }
+
+private:
+    bool on_;
+    protocol::StreamDumper dumper_;
+};
+
+// The client: takes its script's steps and checks what comes back.
+class ModelClient {
+public:
+    explicit ModelClient(const Script& script) : script_(script) {
+        protocol::StartupMessage startup;
+        startup.parameters = {{"user", "clerk"}, {"database", "shop"}};
+        out = protocol::encoded(startup);
+    }
+
+    // Bytes on their way out, and how the connection was ended.
+    std::string out;
+    bool ended = false;                 // it will send no more
+    bool broken = false;                // and neither reads
+    std::vector<std::string> messages;  // that came behind the login, whole
+    std::vector<std::string> statuses;  // ParameterStatus, the last of each kind counts
+    bool cut_off = false;               // the other side closed
+    Dialogue dialogue;
+
+    bool done() const { return ended || cut_off; }
+    std::size_t position() const { return at_; }
+
+    bool can_step() const {
+        if (done() || at_ >= script_.size() || !dialogue.logged_in()) return false;
+        if (out.size() >= socket_bytes_max) return false;
+        switch (script_[at_].kind) {
+            case Step::Kind::wait: return dialogue.owed() == 0;
+            case Step::Kind::wait_copy: return !dialogue.copy_awaited();
+            default: return true;
+        }
+    }
+
+    // Takes a step; true: a cancel is to be asked for.
+    bool step(Random& random) {
+        const Step& step = script_[at_++];
+        switch (step.kind) {
+            case Step::Kind::send:
+                if (step.only_while_copying && !dialogue.copying()) return false;
+                dialogue.sent(step.tag(), step.statements);
+                out += step.bytes;
+                return false;
+            case Step::Kind::wait:
+            case Step::Kind::wait_copy: return false;
+            case Step::Kind::cancel: return true;
+            case Step::Kind::terminate:
+                out += protocol::encoded(protocol::Terminate{});
+                ended = true;
+                return false;
+            case Step::Kind::half_close: ended = true; return false;
+            case Step::Kind::vanish:
+                if (!out.empty()) out.resize(random.below(out.size() + 1));
+                ended = broken = true;
+                return false;
+        }
+        return false;
+    }
+
+    // Returns what is wrong with what came.
+    std::optional<std::string> receive(std::string_view bytes) {
+        if (broken) return std::nullopt;
+        in_ += bytes;
+        while (const auto size = message_size(in_)) {
+            const std::string message = in_.substr(0, *size);
+            in_.erase(0, *size);
+            const bool logged_in = dialogue.logged_in();
+            if (auto wrong = dialogue.received(message)) return wrong;
+            if (message[0] == 'S') statuses.push_back(message);
+            if (logged_in && !is_asynchronous(message)) messages.push_back(message);
+        }
+        if (in_.size() >= protocol::head_size &&
+            protocol::read_head(in_, protocol::Side::backend).has_error()) {
+            return "bytes that are no message";
+        }
+        return std::nullopt;
+    }
+    bool in_the_middle() const { return !in_.empty(); }
+
+private:
+    const Script& script_;
+    std::size_t at_ = 0;
+    std::string in_;
+};
+
+// A question to the policy that is not answered yet.
+struct Question {
+    session::Judge judge;
+    std::string sql;
+    std::vector<policy::RelationName> own_tables;
+    policy::NameDoubts name_doubts;
+    std::optional<std::vector<std::string>> search_path;
+};
+
+class World;
+
+// A connection through the guard: the core, and its host in place of Connection. The client's end
+// is the World's business for the session, and a single packet for a cancel request.
+class Link {
+public:
+    Link(World& world, std::uint64_t id, bool is_cancel);
+
+    session::Session core;
+    std::unique_ptr<ModelServer> server;
+    std::string from_client;  // not read by the guard yet (a cancel's packet)
+    std::string to_client;    // not sent by the guard yet
+    std::string to_server;
+    std::optional<Question> question;
+    bool records_wait = false;
+    bool is_cancel;
+    bool connect_wanted = false;
+    bool shutdown_server = false;  // once all is sent
+    bool server_told_end = false;
+    bool client_told_end = false;
+    bool server_end_told = false;
+    bool closing = false;
+    std::set<session::DeadlineKind> deadlines;
+    std::uint64_t hoarded = 0;  // bytes of the client since anything last left
+    std::string close_reason;
+
+    bool over() const {
+        return closing && to_client.empty() && to_server.empty() &&
+               (server == nullptr || server_told_end);
+    }
+    template <class Event>
+    void tell(const Event& event);
+    void carry_out_all();
+
+private:
+    void carry_out(session::SendToClient& command);
+    void carry_out(session::SendToServer& command);
+    void carry_out(session::Judge& command);
+    void carry_out(session::StoreAudit& command);
+    void carry_out(session::Connect&) { connect_wanted = true; }
+    void carry_out(session::StartTls&) {}
+    void carry_out(session::SetDeadline& command) { deadlines.insert(command.kind); }
+    void carry_out(session::ClearDeadline& command) { deadlines.erase(command.kind); }
+    void carry_out(session::ShutdownServer&) { shutdown_server = true; }
+    void carry_out(session::Close& command) {
+        closing = true;
+        close_reason = command.reason;
+        deadlines.clear();
+        question.reset();
+        records_wait = false;
+    }
+    void carry_out(session::Log&) {}
+
+    World& world_;
+};
+
+session::Setup setup_of(std::uint64_t id) {
+    session::Setup setup;
+    setup.id = id;
+    setup.client.local = true;
+    return setup;
+}
+
+// Session ids never repeat within a process: caches key on them.
+std::uint64_t fresh_session_id() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
+class World {
+public:
+    World(const Plan& plan, policy::Engine& engine, std::size_t trace_lines);
+    Result go();
+
+    void violate(std::string what) {
+        if (result_.violation.empty()) {
+            result_.violation = std::move(what);
+            trace_.line("VIOLATION " + result_.violation);
+        }
+    }
+    policy::Judgement judge(const Question& question, const policy::SessionFacts& facts);
+    void to_client(Link& link, std::string_view bytes);
+    void to_server(Link& link, std::string_view bytes);
+    const Weather& weather() const { return plan_.weather; }
+    bool answer_audit_well();
+    // A millisecond a step.
+    std::chrono::system_clock::time_point now() const {
+        return std::chrono::system_clock::time_point(std::chrono::hours(24 * 20'000)) +
+               std::chrono::milliseconds(result_.steps);
+    }
+    policy::Engine& engine() { return engine_; }
+    Sabotage sabotage() const { return plan_.sabotage; }
+
+private:
+    enum class Doing : std::uint8_t {
+        client_step,
+        client_bytes,
+        client_end,
+        client_reads,
+        client_closed,
+        connect,
+        verdict,
+        audit,
+        server_receives,
+        server_told_end,
+        server_step,
+        server_bytes,
+        server_end,
+        deadline,
+        weather,
+    };
+    struct Action {
+        Doing doing;
+        Link* link;
+        unsigned weight;
+    };
+    ModelServer::Hooks hooks();
+    std::unique_ptr<ModelServer> new_server(std::uint64_t seed);
+    void gather(std::vector<Action>& actions);
+    void gather(Link& link, std::vector<Action>& actions);
+    void act(const Action& action);
+    void client_bytes(Link& link);
+    void server_bytes(Link& link);
+    void client_step();
+    void connect(Link& link);
+    void fire_deadline(Link& link);
+    void bad_weather();
+    void check_now();
+    void check_at_the_end();
+    void compare();
+    void sabotage_client_bytes(std::string& bytes);
+    std::size_t chunk(std::size_t available);
+
+    void arrived(std::string_view sql);
+
+    const Plan& plan_;
+    const PolicyCase& policy_;
+    policy::Engine& engine_;
+    Trace trace_;
+    Random random_;
+    Result result_;
+    ModelDatabase database_;
+    ModelClient client_;
+    std::unique_ptr<Link> main_;
+    std::vector<std::unique_ptr<Link>> cancels_;
+    std::set<std::string, std::less<>> allowed_texts_;
+    std::size_t cancels_delivered_ = 0;
+    std::size_t cancelled_seen_ = 0;
+    bool chaos_ = false;  // the server died, a deadline ended the session, ...
+    bool sabotaged_ = false;
+    std::string passed_to_client_;  // the part of a message that sabotage looks at
+    Tap client_tap_;
+    Tap to_server_tap_;
+    Tap from_server_tap_;
+    Tap to_client_tap_;
+};
+
+Link::Link(World& world, std::uint64_t id, bool cancel)
+    : core(setup_of(id)), is_cancel(cancel), world_(world) {
+    carry_out_all();
+}
+
+template <class Event>
+void Link::tell(const Event& event) {
+    core.set_policy_version(world_.engine().policy_version());
+    core.handle(event);
+    carry_out_all();
+}
+
+void Link::carry_out_all() {
+    while (auto command = core.next()) {
+        std::visit([this](auto& one) { carry_out(one); }, *command);
+    }
+}
+
+void Link::carry_out(session::SendToClient& command) {
+    hoarded = 0;
+    world_.to_client(*this, command.data.bytes());
+}
+
+void Link::carry_out(session::SendToServer& command) {
+    hoarded = 0;
+    world_.to_server(*this, command.data.bytes());
+}
+
+void Link::carry_out(session::Judge& command) {
+    Question asked{command, std::string(command.sql), *command.own_tables, *command.name_doubts,
+                   *command.search_path};
+    if (world_.weather().late_verdicts || world_.sabotage() == Sabotage::lose_verdict) {
+        question = std::move(asked);
+        return;
+    }
+    core.handle(session::Verdict{world_.judge(asked, core.facts()), world_.now()});
+}
+
+void Link::carry_out(session::StoreAudit& command) {
+    if (!command.awaited) return;
+    if (world_.weather().late_audit) {
+        records_wait = true;
+        return;
+    }
+    const bool ok = world_.answer_audit_well();
+    core.handle(session::AuditStored{ok, ok ? "" : "disk full"});
+}
+
+World::World(const Plan& plan, policy::Engine& engine, std::size_t trace_lines)
+    : plan_(plan),
+      policy_(policy_cases().at(plan.policy)),
+      engine_(engine),
+      trace_(trace_lines),
+      random_(plan.seed ^ 0xA11CE),
+      client_(plan.script),
+      client_tap_(trace_, protocol::Side::frontend, "client -> guard            "),
+      to_server_tap_(trace_, protocol::Side::frontend, "          guard -> server  "),
+      from_server_tap_(trace_, protocol::Side::backend, "          guard <- server  "),
+      to_client_tap_(trace_, protocol::Side::backend, "client <- guard            ") {
+    database_.counters_on = !plan.weather.counters_off;
+    database_.counters_lie = plan.sabotage == Sabotage::counters_lie;
+    database_.on_commit = [this](const std::vector<Effect>& effects) {
+        for (const Effect& effect : effects) {
+            if (!effect.changes()) continue;
+            ++result_.commits;
+            break;
+        }
+        if (const auto why = policy_.forbids(effects)) {
+            violate("a transaction that the policy forbids was committed: " + *why);
+        }
+    };
+    client_tap_.feed(client_.out);
+    main_ = std::make_unique<Link>(*this, fresh_session_id(), false);
+}
+
+ModelServer::Hooks World::hooks() {
+    ModelServer::Hooks hooks;
+    hooks.arrived = [this](std::string_view sql) { arrived(sql); };
+    hooks.runs = [this](const Statement& statement) {
+        trace_.line("                     runs: " + statement.text.substr(0, 70));
+        if (policy_.blocks(statement)) violate("a blocked statement ran: " + statement.text);
+    };
+    hooks.cancelled = [this](std::string_view sql) {
+        ++result_.cancels_hit;
+        trace_.line("                     cancelled: " + std::string(sql.substr(0, 70)));
+    };
+    hooks.cancel_request = [this](std::int32_t id, std::string_view key) {
+        if (id != ModelServer::process_id || key != ModelServer::secret_key) {
+            return violate("a CancelRequest arrived that was changed");
+        }
+        ++cancels_delivered_;
+        trace_.line("                     a cancel request arrives");
+        if (main_->server) main_->server->cancel();
+    };
+    hooks.impossible = [this](std::string_view) { violate("the server was sent no message"); };
+    return hooks;
+}
+
+std::unique_ptr<ModelServer> World::new_server(std::uint64_t seed) {
+    return std::make_unique<ModelServer>(database_, seed, hooks());
+}
+
+// No text reaches the server that was not judged and allowed, whole or as one of several
+// statements.
+void World::arrived(std::string_view sql) {
+    if (is_injected(sql) || allowed_texts_.contains(sql)) return;
+    for (const std::string& text : allowed_texts_) {
+        if (!sql.empty() && text.find(sql) != std::string::npos) return;
+    }
+    violate("a text reached the server that was not allowed: " + std::string(sql.substr(0, 100)));
+}
+
+policy::Judgement World::judge(const Question& question, const policy::SessionFacts& facts) {
+    policy::Moment moment;
+    moment.now = now();
+    moment.in_transaction = question.judge.in_transaction;
+    moment.in_implicit_block = question.judge.in_implicit_block;
+    moment.own_tables = question.own_tables;
+    moment.name_doubts = question.name_doubts;
+    moment.search_path = question.search_path;
+    policy::Judgement judgement;
+    switch (question.judge.kind) {
+        case session::StatementKind::query:
+        case session::StatementKind::parse:
+            judgement = question.judge.oversized_bytes > 0
+                            ? engine_.judge_oversized(question.judge.oversized_bytes, facts, moment)
+                            : engine_.judge(question.sql, question.judge.lexical, facts, moment);
+            break;
+        case session::StatementKind::execute:
+            judgement = question.judge.analysis
+                            ? engine_.judge_again(question.judge.analysis, facts, moment)
+                            : engine_.judge_unknown_statement(facts, moment);
+            break;
+        case session::StatementKind::function_call:
+            judgement = engine_.judge_function_call(question.judge.function_oid, facts, moment);
+            break;
+    }
+    if (plan_.sabotage == Sabotage::allow_blocked) judgement.decisions.clear();
+    const bool refused = std::any_of(
+        judgement.decisions.begin(), judgement.decisions.end(),
+        [](const policy::Decision& d) { return d.action == policy::Action::block && !d.observed; });
+    const bool has_text = question.judge.kind == session::StatementKind::query ||
+                          question.judge.kind == session::StatementKind::parse;
+    if (!refused && has_text) allowed_texts_.insert(question.sql);
+    trace_.line(
+        "          judged: " + question.sql.substr(0, 60) +
+        (refused ? " -> blocked"
+         : judgement.decisions.empty()
+             ? " -> allowed"
+             : " -> " + std::string(policy::action_name(judgement.decisions.front().action))));
+    return judgement;
+}
+
+bool World::answer_audit_well() { return !(plan_.weather.audit_fails && random_.one_in(4)); }
+
+void World::to_client(Link& link, std::string_view bytes) {
+    if (!link.is_cancel) to_client_tap_.feed(bytes);
+    trace_.mix(1, bytes);
+    if (link.is_cancel) return;
+    std::string sent(bytes);
+    if (plan_.sabotage == Sabotage::swallow_ready || plan_.sabotage == Sabotage::double_ready ||
+        plan_.sabotage == Sabotage::change_tag || plan_.sabotage == Sabotage::wrong_status) {
+        sabotage_client_bytes(sent);
+    }
+    link.to_client += sent;
+}
+
+void World::to_server(Link& link, std::string_view bytes) {
+    if (!link.is_cancel) to_server_tap_.feed(bytes);
+    trace_.mix(2, bytes);
+    link.to_server += bytes;
+    if (plan_.sabotage == Sabotage::skip_judge && !link.is_cancel && !sabotaged_ &&
+        client_.dialogue.logged_in()) {
+        sabotaged_ = true;
+        link.to_server += protocol::encoded(protocol::Query{"select 2"});
+    }
+}
+
+// Changes one message on its way, behind the login.
+void World::sabotage_client_bytes(std::string& bytes) {
+    passed_to_client_ += bytes;
+    bytes.clear();
+    while (const auto size = message_size(passed_to_client_)) {
+        std::string message = passed_to_client_.substr(0, *size);
+        passed_to_client_.erase(0, *size);
+        const bool first_ready = message[0] == 'Z' && client_.position() == 0;
+        if (!sabotaged_ && !first_ready) {
+            if (plan_.sabotage == Sabotage::wrong_status) {
+                if (message[0] == 'Z') message.back() = message.back() == 'I' ? 'T' : 'I';
+            } else if (message[0] == 'Z' && plan_.sabotage != Sabotage::change_tag) {
+                sabotaged_ = true;
+                if (plan_.sabotage == Sabotage::swallow_ready) continue;
+                bytes += message;
+            } else if (message[0] == 'C' && plan_.sabotage == Sabotage::change_tag) {
+                sabotaged_ = true;
+                message[message.size() - 2] = '!';
+            }
+        }
+        bytes += message;
+    }
+}
+
+std::size_t World::chunk(std::size_t available) {
+    const std::size_t most = std::min(available, plan_.weather.chunk_max);
+    return random_.one_in(3) ? most : 1 + random_.below(most);
+}
+
+void World::gather(std::vector<Action>& actions) {
+    if (client_.can_step()) actions.push_back({Doing::client_step, main_.get(), 3});
+    gather(*main_, actions);
+    for (const auto& cancel : cancels_) gather(*cancel, actions);
+    const bool anything = !actions.empty();
+    for (Link* link : {main_.get()}) {
+        if (link->deadlines.empty() || link->closing) continue;
+        if (!anything) {
+            actions.push_back({Doing::deadline, link, 1});
+        } else if (plan_.weather.early_deadlines && random_.one_in(400)) {
+            actions.push_back({Doing::deadline, link, 1});
+        }
+    }
+    if (!anything) {
+        for (const auto& cancel : cancels_) {
+            if (!cancel->deadlines.empty() && !cancel->closing) {
+                actions.push_back({Doing::deadline, cancel.get(), 1});
+            }
+        }
+    }
+    if (anything && (plan_.weather.server_dies || plan_.weather.server_talks) &&
+        random_.one_in(120)) {
+        actions.push_back({Doing::weather, main_.get(), 4});
+    }
+}
+
+void World::gather(Link& link, std::vector<Action>& actions) {
+    const bool main = !link.is_cancel;
+    std::string& incoming = main ? client_.out : link.from_client;
+    if (!link.closing) {
+        const bool room = link.to_server.size() <= pending_bytes_max;
+        if (!incoming.empty() && room && link.core.wants_client_bytes()) {
+            actions.push_back({Doing::client_bytes, &link, 3});
+        }
+        // Where the guard does not read, a broken connection still shows.
+        const bool ended = main ? client_.ended : true;
+        if (ended && !link.client_told_end &&
+            (incoming.empty() || (main && client_.broken && random_.one_in(4)))) {
+            actions.push_back({Doing::client_end, &link, 2});
+        }
+        if (link.connect_wanted) actions.push_back({Doing::connect, &link, 2});
+        if (link.question && plan_.sabotage != Sabotage::lose_verdict) {
+            actions.push_back({Doing::verdict, &link, 2});
+        }
+        if (link.records_wait) actions.push_back({Doing::audit, &link, 2});
+    }
+    if (main && !link.to_client.empty()) actions.push_back({Doing::client_reads, &link, 3});
+    if (main && link.closing && link.to_client.empty() && !client_.cut_off) {
+        actions.push_back({Doing::client_closed, &link, 2});
+    }
+    if (!link.server) return;
+    ModelServer& server = *link.server;
+    if (!link.to_server.empty() && server.unread_bytes() < socket_bytes_max) {
+        actions.push_back({Doing::server_receives, &link, 3});
+    }
+    const bool end_due = link.shutdown_server || link.closing;
+    if (end_due && link.to_server.empty() && !link.server_told_end &&
+        plan_.sabotage != Sabotage::keep_server_open) {
+        actions.push_back({Doing::server_told_end, &link, 2});
+    }
+    if (server.can_step()) actions.push_back({Doing::server_step, &link, 3});
+    if (link.closing) {
+        // Nobody reads it any more.
+        server.output.clear();
+        return;
+    }
+    if (!server.output.empty() && link.to_client.size() <= pending_bytes_max &&
+        link.core.wants_server_bytes()) {
+        actions.push_back({Doing::server_bytes, &link, 3});
+    }
+    if (server.closed() && server.output.empty() && !link.server_end_told) {
+        actions.push_back({Doing::server_end, &link, 2});
+    }
+}
+
+void World::client_step() {
+    const std::size_t before = client_.out.size();
+    if (client_.step(random_)) {
+        trace_.line("client                     asks for a cancel");
+        auto link = std::make_unique<Link>(*this, fresh_session_id(), true);
+        link->from_client = protocol::encoded(
+            protocol::CancelRequest{ModelServer::process_id, ModelServer::secret_key});
+        cancels_.push_back(std::move(link));
+    } else if (client_.out.size() > before) {
+        client_tap_.feed(std::string_view(client_.out).substr(before));
+    }
+}
+
+void World::client_bytes(Link& link) {
+    std::string& incoming = link.is_cancel ? link.from_client : client_.out;
+    // A buffer of its own that is gone afterwards: a view kept too long shows under a sanitizer.
+    const std::string bytes = incoming.substr(0, chunk(incoming.size()));
+    incoming.erase(0, bytes.size());
+    link.hoarded += bytes.size();
+    link.tell(session::ClientBytes{bytes});
+    if (plan_.sabotage == Sabotage::hoard && !link.is_cancel && link.question) {
+        const std::string more(session::Session::backlog_bytes_max * 2, 'x');
+        link.hoarded += more.size();
+        link.tell(session::ClientBytes{more});
+    }
+}
+
+void World::server_bytes(Link& link) {
+    std::string& outgoing = link.server->output;
+    std::string bytes = outgoing.substr(0, chunk(outgoing.size()));
+    outgoing.erase(0, bytes.size());
+    if (!link.is_cancel) from_server_tap_.feed(bytes);
+    trace_.mix(3, bytes);
+    link.tell(session::ServerBytes{bytes});
+}
+
+void World::connect(Link& link) {
+    link.connect_wanted = false;
+    if (plan_.weather.connect_fails && random_.one_in(2)) {
+        chaos_ = true;
+        return link.tell(session::Connected{false, "no server there", false, {}});
+    }
+    link.server = new_server(plan_.seed + (link.is_cancel ? 17 : 0));
+    link.tell(session::Connected{true, {}, false, {}});
+}
+
+void World::fire_deadline(Link& link) {
+    auto which = link.deadlines.begin();
+    std::advance(which, random_.below(link.deadlines.size()));
+    const session::DeadlineKind kind = *which;
+    link.deadlines.erase(which);
+    if (!link.is_cancel) chaos_ = true;
+    trace_.line("                     a deadline passes: " +
+                std::to_string(static_cast<int>(kind)));
+    link.tell(session::Deadline{kind});
+}
+
+void World::bad_weather() {
+    if (!main_->server) return;
+    if (plan_.weather.server_talks && (!plan_.weather.server_dies || random_.one_in(2))) {
+        return main_->server->say_something();
+    }
+    chaos_ = true;
+    trace_.line("                     the server dies");
+    main_->server->die(random_.one_in(2));
+}
+
+void World::act(const Action& action) {
+    Link& link = *action.link;
+    trace_.mix(static_cast<std::uint64_t>(action.doing) + 16);
+    switch (action.doing) {
+        case Doing::client_step: return client_step();
+        case Doing::client_bytes: return client_bytes(link);
+        case Doing::client_end:
+            link.client_told_end = true;
+            return link.tell(session::ClientClosed{!link.is_cancel && client_.broken});
+        case Doing::client_reads: {
+            const std::string bytes = link.to_client.substr(0, chunk(link.to_client.size()));
+            link.to_client.erase(0, bytes.size());
+            if (auto wrong = client_.receive(bytes)) violate("the client got " + *wrong);
+            return;
+        }
+        case Doing::client_closed: client_.cut_off = true; return;
+        case Doing::connect: return connect(link);
+        case Doing::verdict: {
+            const Question question = std::move(*link.question);
+            link.question.reset();
+            return link.tell(session::Verdict{judge(question, link.core.facts()), now()});
+        }
+        case Doing::audit: {
+            link.records_wait = false;
+            const bool ok = answer_audit_well();
+            return link.tell(session::AuditStored{ok, ok ? "" : "disk full"});
+        }
+        case Doing::server_receives: {
+            const std::string bytes = link.to_server.substr(0, chunk(link.to_server.size()));
+            link.to_server.erase(0, bytes.size());
+            return link.server->receive(bytes);
+        }
+        case Doing::server_told_end: link.server_told_end = true; return link.server->receive_end();
+        case Doing::server_step: return link.server->step();
+        case Doing::server_bytes: return server_bytes(link);
+        case Doing::server_end:
+            link.server_end_told = true;
+            return link.tell(session::ServerClosed{chaos_ && random_.one_in(2)});
+        case Doing::deadline: return fire_deadline(link);
+        case Doing::weather: return bad_weather();
+    }
+}
+
+void World::check_now() {
+    const Link& link = *main_;
+    if (link.core.ledger().size() > session::Ledger::entries_max) violate("the ledger grows");
+    // A longer text has to be seen whole before it is judged; no script has one.
+    const std::size_t most = session::Session::backlog_bytes_max + plan_.weather.chunk_max + 16'384;
+    if (link.hoarded > most && !link.core.ledger().skipping()) {
+        violate("the core keeps more of a client's bytes than it may");
+    }
+}
+
+Result World::go() {
+    std::vector<Action> actions;
+    while (result_.violation.empty()) {
+        actions.clear();
+        gather(actions);
+        if (actions.empty()) break;
+        unsigned sum = 0;
+        for (const Action& action : actions) sum += action.weight;
+        std::size_t chosen = random_.below(sum);
+        std::size_t index = 0;
+        while (chosen >= actions[index].weight) chosen -= actions[index++].weight;
+        act(actions[index]);
+        check_now();
+        if (++result_.steps > steps_max) violate("no end: the run goes round in circles");
+        if (plan_.sabotage == Sabotage::chance && result_.steps == 20) {
+            static std::atomic<std::uint64_t> unseeded{0};
+            trace_.mix(++unseeded);
+        }
+    }
+    if (result_.violation.empty()) check_at_the_end();
+    if (result_.violation.empty()) compare();
+    result_.digest = trace_.digest();
+    result_.trace = trace_.take();
+    for (const std::string& message : client_.messages) {
+        if (is_refusal(message)) ++result_.refusals;
+    }
+    return std::move(result_);
+}
+
+// Nothing can happen any more: then nothing may be owed.
+void World::check_at_the_end() {
+    const Link& link = *main_;
+    const bool excused = client_.broken || chaos_ || client_.dialogue.fatal();
+    if (!client_.done()) {
+        return violate("a hang: the client waits at step " + std::to_string(client_.position()) +
+                       ", " + std::to_string(client_.dialogue.owed()) + " replies are owed");
+    }
+    if (client_.ended && !link.core.closed()) {
+        return violate("the client has gone, and its session goes on");
+    }
+    if (link.server && (link.server->in_transaction() || !link.server->closed())) {
+        return violate(link.server->in_transaction()
+                           ? "the session has ended, and a transaction is left open"
+                           : "the session has ended, and its connection to the server is left");
+    }
+    for (const auto& cancel : cancels_) {
+        if (!cancel->closing) return violate("a cancel request's connection never ends");
+    }
+    if (!excused && !client_.ended) {
+        return violate("the client was cut off: " + link.close_reason);
+    }
+    // A COPY whose data end with the connection is not answered.
+    if (!excused && client_.dialogue.owed() > 0 && !client_.dialogue.copying()) {
+        return violate(std::to_string(client_.dialogue.ready_owed()) +
+                       " ReadyForQuery and other replies never came");
+    }
+    if (!excused && client_.in_the_middle()) return violate("the client got half a message");
+    std::size_t cancelled = 0;
+    for (const std::string& message : client_.messages) {
+        if (message[0] != 'E' || field_of(message, 'C') != "57014") continue;
+        if (field_of(message, 'M').find("user request") != std::string::npos) ++cancelled;
+    }
+    if (cancelled > cancels_delivered_)
+        violate("more statements were cancelled than was asked for");
+}
+
+// What a script does without a guard: the messages that its client gets, and whether all its
+// transactions are certainly within the policy's limits.
+struct Bare {
+    std::vector<std::string> messages;
+    bool surely_allowed = true;
+    std::string violation;
+};
+
+Bare run_bare(const Plan& plan) {
+    const PolicyCase& policy = policy_cases().at(plan.policy);
+    Bare bare;
+    ModelDatabase database;
+    database.on_end = [&](const CountsByTable& counts, bool locked) {
+        if (!policy.surely_within(counts, locked)) bare.surely_allowed = false;
+    };
+    ModelServer::Hooks hooks;
+    for (const std::string& text : texts_of(plan.script)) {
+        for (const Statement& statement : parse_sql(text)) {
+            if (policy.blocks(statement)) bare.surely_allowed = false;
+        }
+    }
+    ModelServer server(database, plan.seed, std::move(hooks));
+    ModelClient client(plan.script);
+    Random random(plan.seed);
+    bool ended = false;
+    while (bare.violation.empty()) {
+        if (!server.output.empty()) {
+            if (auto wrong = client.receive(std::exchange(server.output, {}))) {
+                bare.violation = "without a guard, the client got " + *wrong;
+            }
+        } else if (server.can_step()) {
+            server.step();
+        } else if (!client.out.empty()) {
+            server.receive(std::exchange(client.out, {}));
+        } else if (client.can_step()) {
+            client.step(random);
+        } else if (client.ended && !ended) {
+            ended = true;
+            server.receive_end();
+        } else {
+            break;
+        }
+    }
+    if (bare.violation.empty() && client.dialogue.owed() > 0) {
+        bare.violation = "without a guard, replies are owed at the end";
+    }
+    bare.messages = std::move(client.messages);
+    return bare;
+}
+
+// Where nothing but the script decided, the client must have seen what it would have seen without a
+// guard: up to the first refusal, and there may be none where nothing could be refused.
+void World::compare() {
+    const bool by_script_alone = !chaos_ && cancels_.empty() && !client_.broken &&
+                                 !plan_.weather.audit_fails && !plan_.weather.counters_off &&
+                                 !client_.dialogue.fatal();
+    const bool terminated = !plan_.script.empty() &&
+                            plan_.script.back().kind == Step::Kind::terminate;
+    if (!by_script_alone || !terminated) return;
+    const Bare bare = run_bare(plan_);
+    if (!bare.violation.empty()) return violate(bare.violation);
+    const std::vector<std::string>& seen = client_.messages;
+    for (std::size_t i = 0; i < std::max(seen.size(), bare.messages.size()); ++i) {
+        if (i < seen.size() && is_refusal(seen[i])) {
+            if (bare.surely_allowed) {
+                violate("refused, although nothing exceeds a limit: " + field_of(seen[i], 'M'));
+            }
+            return;
+        }
+        if (i < seen.size() && i < bare.messages.size() && seen[i] == bare.messages[i]) continue;
+        const auto show = [&](const std::vector<std::string>& list) {
+            return i < list.size() ? protocol::dump(protocol::Side::backend, list[i]) : "nothing";
+        };
+        return violate("the client's message " + std::to_string(i) + " is " + show(seen) +
+                       " where it is " + show(bare.messages) + " without a guard");
+    }
+    result_.compared = true;
+}
+
+}  // namespace
+
+Result run(const Plan& plan, policy::Engine& engine, std::size_t trace_lines) {
+    return World(plan, engine, trace_lines).go();
+}
+
+Plan make_plan(std::uint64_t seed) {
+    Random random(seed);
+    Plan plan;
+    plan.seed = seed;
+    plan.policy = random.below(policy_cases().size());
+    Taste& taste = plan.taste;
+    taste.rows_max = random.one_in(2) ? 1 : 4;
+    taste.wild = random.one_in(3);
+    taste.cancels = random.one_in(4);
+    taste.vanishes = random.one_in(5);
+    taste.opaque = !random.one_in(4);
+    taste.failures = random.one_in(2);
+    taste.scenes = random.one_in(5) ? 12 : 3;
+    Weather& weather = plan.weather;
+    static constexpr std::array<std::size_t, 5> sizes{1, 3, 20, 200, 8192};
+    weather.chunk_max = sizes[random.below(sizes.size())];
+    weather.late_verdicts = random.one_in(3);
+    weather.late_audit = random.one_in(3);
+    weather.audit_fails = random.one_in(15);
+    weather.server_dies = random.one_in(8);
+    weather.server_talks = random.one_in(5);
+    weather.early_deadlines = random.one_in(15);
+    weather.connect_fails = random.one_in(40);
+    weather.counters_off = random.one_in(30);
+    plan.script = make_script(random, taste);
+    return plan;
+}
+
+std::string to_text(const Plan& plan) {
+    std::string out = "policy: " + std::string(policy_cases().at(plan.policy).name) + "\nweather:";
+    const Weather& weather = plan.weather;
+    out += " chunks up to " + std::to_string(weather.chunk_max);
+    if (weather.late_verdicts) out += ", late verdicts";
+    if (weather.late_audit) out += ", late audit";
+    if (weather.audit_fails) out += ", audit fails";
+    if (weather.server_dies) out += ", server dies";
+    if (weather.server_talks) out += ", server talks";
+    if (weather.early_deadlines) out += ", early deadlines";
+    if (weather.connect_fails) out += ", connect fails";
+    if (weather.counters_off) out += ", counters off";
+    return out + "\nscript:\n" + to_text(plan.script);
+}
+
+Plan shrink(const Plan& plan, policy::Engine& engine) {
+    Plan smallest = plan;
+    const std::string violation = run(plan, engine).violation.substr(0, 20);
+    const auto still_fails = [&](const Plan& candidate) {
+        return run(candidate, engine).violation.starts_with(violation);
+    };
+    const auto without = [&](bool Weather::*flag) {
+        if (!(smallest.weather.*flag)) return;
+        Plan candidate = smallest;
+        candidate.weather.*flag = false;
+        if (still_fails(candidate)) smallest = std::move(candidate);
+    };
+    for (bool Weather::*const flag :
+         {&Weather::late_verdicts, &Weather::late_audit, &Weather::audit_fails,
+          &Weather::server_dies, &Weather::server_talks, &Weather::early_deadlines,
+          &Weather::connect_fails, &Weather::counters_off}) {
+        without(flag);
+    }
+    Plan whole_chunks = smallest;
+    whole_chunks.weather.chunk_max = 8192;
+    if (still_fails(whole_chunks)) smallest = std::move(whole_chunks);
+    // Units of the script, half of them at a time, then fewer. The last step ends the session.
+    const auto units_of = [](const Script& script) {
+        std::vector<int> units;
+        for (std::size_t i = 0; i + 1 < script.size(); ++i) {
+            if (units.empty() || units.back() != script[i].unit) units.push_back(script[i].unit);
+        }
+        return units;
+    };
+    for (std::size_t size = units_of(smallest.script).size(); size > 0; size /= 2) {
+        for (std::size_t at = 0; at < units_of(smallest.script).size();) {
+            const std::vector<int> units = units_of(smallest.script);
+            const std::set<int> dropped(
+                units.begin() + static_cast<std::ptrdiff_t>(at),
+                units.begin() + static_cast<std::ptrdiff_t>(std::min(at + size, units.size())));
+            Plan candidate = smallest;
+            Script& script = candidate.script;
+            script.erase(
+                std::remove_if(script.begin(), script.end() - 1,
+                               [&](const Step& step) { return dropped.contains(step.unit); }),
+                script.end() - 1);
+            if (still_fails(candidate)) {
+                smallest = std::move(candidate);
+            } else {
+                at += size;
+            }
+        }
+    }
+    return smallest;
+}
+
+}  // namespace pgchaperone::sim
