@@ -69,6 +69,16 @@ bool is_plainly_bound(const JsonObject& statement, const JsonObject& relation,
 
 }  // namespace
 
+bool picks_rows(const Json& condition) {
+    const std::vector<std::string> not_of_the_row = {"found"};
+    std::uint64_t work = 10'000;
+    BoundsScope scope;
+    scope.variables = &not_of_the_row;
+    scope.work = &work;
+    Judge judge = Judge::of_any_row(scope);
+    return !judge.flag(judge.all_of({condition}));
+}
+
 Flag unbounded_update(const JsonObject& update, const BoundsScope& scope) {
     const auto relation = object_field(update, "relation");
     if (!relation) {

@@ -11,6 +11,7 @@
 #include "policy/parse_node.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,15 @@ struct VisibleQuery {
         recursive = false;  // its own query sees it; otherwise the name means something older there
 };
 
+// Where the value of a PL/pgSQL variable comes from: a row of a query, or what was gathered of all
+// of them. Named "$1" for what USING hands to dynamic SQL. A later origin of a name counts, and one
+// without a query says that it is not known any more.
+struct VariableOrigin {
+    std::string name;
+    std::optional<JsonObject> query;  // the body of a SelectStmt
+    bool extreme = false;  // min(...) or max(...) of it: one value, but everything is on one side
+};
+
 // What surrounds a write.
 struct BoundsScope {
     const std::vector<VisibleQuery>* queries = nullptr;
@@ -33,7 +43,12 @@ struct BoundsScope {
     // How many nodes may still be visited: conditions of queries in queries would take time without
     // end. When it is used up, what is not yet known to be a bound isn't one.
     std::uint64_t* work = nullptr;
+    const std::vector<VariableOrigin>* origins = nullptr;
+    bool repeats = false;  // in a loop that ends when nothing is left: a LIMIT limits nothing
 };
+
+// Whether a condition about the variables of a loop picks out some of its rows.
+bool picks_rows(const Json& condition);
 
 // Each takes the body of its node and answers with the reason in words that follow on "This UPDATE
 // ...": "has no WHERE".

@@ -270,6 +270,21 @@ Verdict Judge::judge_rows(std::string_view op, const Items& left, const Items& r
     return open(row_independent);
 }
 
+// One row of the target, found by min() or max(), is a bound; everything on one side of it is not,
+// and neither is one row after the other until none is left.
+bool Judge::is_one_row(const Json& expression, const Dependencies& found) const {
+    if (scope_.repeats) {
+        return false;
+    }
+    if (found.extreme && !found.copies_target) {
+        return true;
+    }
+    const auto node = as_node(expression);
+    const auto select = node && node->type == "SubLink" ? node_field(node->body, "subselect")
+                                                        : std::nullopt;
+    return select && select->type == "SelectStmt" && !found.own && is_one_aggregate(select->body);
+}
+
 Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Json& right,
                                 bool negated, bool one_row) {
     if (const auto positive = positive_of(op); !positive.empty()) {
@@ -348,20 +363,10 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
     const Dependencies& other = mirrored ? l : r;
     const auto constant = under_casts(mirrored ? left : right, mirrored ? a : b);
     std::string_view relation = mirrored ? mirror_of(op) : op;
-    if (other.copies_target) {
-        // One row of the target, found by a query of its own, is a bound; everything on one side of
-        // it not.
-        return one_row && (relation == "=") != negated && relation == "=" &&
-                       [&] {
-                           const auto node = as_node(mirrored ? left : right);
-                           const auto select = node && node->type == "SubLink"
-                                                   ? node_field(node->body, "subselect")
-                                                   : std::nullopt;
-                           return select && select->type == "SelectStmt" && !other.own &&
-                                  is_one_aggregate(select->body);
-                       }()
-                   ? bound()
-                   : open(whole_again);
+    if (other.copies_target || other.extreme) {
+        const bool equal = relation == "=" && !negated;
+        return equal && one_row && is_one_row(mirrored ? left : right, other) ? bound()
+                                                                              : open(whole_again);
     }
     if (other.sources != 0) {
         return tie(other.sources);
@@ -705,7 +710,8 @@ Verdict Judge::judge_in_query(const JsonObject& sublink, const JsonObject& selec
             return found.effect == Effect::bound ? found : open(compares_itself);
         }
         if (copies_target(select)) {
-            const bool one = is_one_aggregate(select) && any && !negated && op == "=";
+            const bool one = is_one_aggregate(select) && any && !negated && op == "=" &&
+                             !scope_.repeats;
             return one ? bound() : open(whole_again);
         }
         return bound();
@@ -864,7 +870,9 @@ Verdict Judge::judge(const Json& expression, bool negated) {
         return judge_function(body, negated);
     }
     if (type == "CurrentOfExpr") {
-        return bound();
+        Dependencies found;
+        depend_on_variable(text_field(body, "cursor_name"), found);
+        return found.sources != 0 ? open(whole_again) : bound();
     }
     return judge_value(expression);
 }

@@ -29,6 +29,7 @@ struct Dependencies {
     bool is_volatile = false;
     bool unknown_function = false;
     bool maybe_own = false;      // a name in a query that may belong to the row outside it
+    bool extreme = false;        // the least or the greatest value of all rows of the target
     bool copies_target = false;  // a query of its own over all rows of the target
     std::uint64_t sources = 0;
 
@@ -116,8 +117,16 @@ public:
           target_relation_(relation),
           own_names_{name},
           visible_queries_(scope.queries != nullptr ? scope.queries->size() : 0),
+          visible_origins_(scope.origins != nullptr ? scope.origins->size() : 0),
           being_read_(std::make_shared<std::vector<std::size_t>>()) {
         levels_.emplace_back();
+    }
+
+    // Of rows that every name belongs to.
+    static Judge of_any_row(const BoundsScope& scope) {
+        Judge judge({}, {}, {}, scope);
+        judge.owns_every_name_ = true;
+        return judge;
     }
 
     static Judge of_relation(const JsonObject& range_var, const BoundsScope& scope) {
@@ -229,6 +238,7 @@ private:
         return true;
     }
 
+    void depend_on_variable(std::string_view name, Dependencies& out);
     void depend_on_column(const JsonObject& column, Dependencies& out);
     void depend_on_query(const JsonObject& select, Dependencies& out);
     void depend_on(const Json& expression, Dependencies& out);
@@ -258,6 +268,7 @@ private:
     void collect_alternatives(const Json& expression, bool negated, std::vector<Term>& out);
     Verdict judge_boolean(const JsonObject& body, bool negated);
     Verdict judge_operator(const JsonObject& body, bool negated);
+    bool is_one_row(const Json& expression, const Dependencies& found) const;
     Verdict judge_comparison(std::string_view op, const Json& left, const Json& right, bool negated,
                              bool one_row = true);
     Verdict judge_rows(std::string_view op, const Items& left, const Items& right, bool negated);
@@ -291,12 +302,15 @@ private:
     std::string_view target_relation_;
     std::vector<std::string_view> own_names_;
     bool aliased_ = false;
+    bool owns_every_name_ = false;
     std::vector<Level> levels_;
     std::vector<Json> joins_;
     std::uint64_t copies_ = 0;  // sources that are the whole target once more
     unsigned next_bit_ = 0;
     unsigned depth_ = 0;
     std::size_t visible_queries_ = 0;
+    std::size_t visible_origins_ = 0;
+    std::vector<std::optional<std::uint64_t>> origin_bits_;
     // The common table expressions whose queries are being looked at, further out.
     std::shared_ptr<std::vector<std::size_t>> being_read_;
 };

@@ -203,7 +203,7 @@ bool Judge::copies_target(const JsonObject& select) {
         const bool in_right = right && copies_target(*right);
         return op == "SETOP_INTERSECT" ? in_left && in_right : in_left || in_right;
     }
-    if (const auto limit = field(select, "limitCount")) {
+    if (const auto limit = field(select, "limitCount"); limit && !scope_.repeats) {
         const auto value = fold(*limit);
         const auto found = dependencies(*limit);
         if (value ? !value->is_null()
@@ -225,6 +225,7 @@ bool Judge::copies_target(const JsonObject& select) {
         inner.aliased_ = true;
         inner.depth_ = depth_ + 1;
         inner.visible_queries_ = visible_queries_;
+        inner.visible_origins_ = visible_origins_;
         inner.being_read_ = being_read_;
         for (const auto own : own_names_) {
             if (own != name) {
@@ -295,6 +296,39 @@ std::uint64_t Judge::visible_sources() const {
     return all;
 }
 
+// A variable or a parameter. Those that hold rows of the target are the target once more.
+void Judge::depend_on_variable(std::string_view name, Dependencies& out) {
+    for (std::size_t i = visible_origins_; i-- > 0;) {
+        const VariableOrigin& origin = (*scope_.origins)[i];
+        if (origin.name != name) {
+            continue;
+        }
+        if (!origin.query) {
+            break;
+        }
+        origin_bits_.resize(scope_.origins->size());
+        if (!origin_bits_[i]) {
+            // Its query sees what variables held before it ran.
+            const std::size_t visible = visible_origins_;
+            visible_origins_ = i;
+            const bool copies = copies_target(*origin.query);
+            visible_origins_ = visible;
+            origin_bits_[i] = copies && next_bit_ < 62 ? std::uint64_t{1} << next_bit_++ : 0;
+            copies_ |= *origin_bits_[i];
+        }
+        if (*origin_bits_[i] == 0) {
+            break;
+        }
+        if (origin.extreme) {
+            out.extreme = true;
+            break;
+        }
+        out.sources |= *origin_bits_[i];
+        return;
+    }
+    out.outside = true;
+}
+
 void Judge::depend_on_column(const JsonObject& column, Dependencies& out) {
     std::array<std::string_view, 4> names;
     std::size_t count = 0;
@@ -312,7 +346,7 @@ void Judge::depend_on_column(const JsonObject& column, Dependencies& out) {
         if (scope_.variables != nullptr &&
             std::find(scope_.variables->begin(), scope_.variables->end(), name) !=
                 scope_.variables->end()) {
-            out.outside = true;
+            depend_on_variable(name, out);
         } else if (name == "tableoid") {
             // The same for every row of a table.
         } else if (std::find(own_names_.begin(), own_names_.end(), name) != own_names_.end()) {
@@ -350,8 +384,11 @@ void Judge::depend_on_column(const JsonObject& column, Dependencies& out) {
     if (std::find(own_names_.begin(), own_names_.end(), qualifier) != own_names_.end() &&
         (schema.empty() || (!aliased_ && (target_schema_.empty() || schema == target_schema_)))) {
         out.own = true;
+    } else if (owns_every_name_) {
+        out.own = true;
     } else {
-        out.outside = true;  // NEW, OLD, a variable's field; otherwise the server refuses it
+        depend_on_variable(qualifier,
+                           out);  // NEW, OLD, a variable's field; otherwise the server refuses it
     }
 }
 
@@ -387,6 +424,7 @@ void Judge::depend_on_query(const JsonObject& select, Dependencies& out) {
     out.unknown_function |= found.unknown_function;
     out.ambiguous |= found.ambiguous && !from;
     out.maybe_own |= found.maybe_own || (found.ambiguous && from);
+    out.extreme |= found.extreme;
     out.copies_target |= found.copies_target;
     out.sources |= found.sources & ~inner;
 }
@@ -412,7 +450,12 @@ void Judge::depend_on(const Json& expression, Dependencies& out) {
                 depend_on_column(*body, out);
             }
         } else if (key == "ParamRef") {
-            out.outside = true;
+            const auto body = as_object(value);
+            if (visible_origins_ == 0 || !body) {
+                out.outside = true;
+            } else {
+                depend_on_variable("$" + std::to_string(number_field(*body, "number")), out);
+            }
         } else if (key == "SelectStmt") {
             if (const auto body = as_object(value)) {
                 if (copies_target(*body)) {

@@ -81,9 +81,10 @@ std::string_view last_name(const Items& names) {
     return name;
 }
 
-}  // namespace
+// One choice of a text for each variable.
+using Chosen = std::map<std::string_view, std::string_view>;
 
-std::optional<std::string> literal_text(const Json& expression) {
+std::optional<std::string> text_of(const Json& expression, const Chosen& variables) {
     const auto node = as_node(expression);
     if (!node) {
         return std::nullopt;
@@ -99,17 +100,22 @@ std::optional<std::string> literal_text(const Json& expression) {
         }
         return std::nullopt;
     }
+    if (node->type == "ColumnRef") {
+        const Items fields = items_field(body, "fields");
+        const auto found = fields.size() == 1 ? variables.find(last_name(fields)) : variables.end();
+        return found != variables.end() ? std::optional<std::string>(found->second) : std::nullopt;
+    }
     if (node->type == "TypeCast") {
         const auto type = object_field(body, "typeName");
         const auto name = type ? last_name(items_field(*type, "names")) : std::string_view{};
         const auto argument = field(body, "arg");
         const bool keeps_text = name == "text" || name == "varchar" || name == "name" ||
                                 name == "regclass" || name == "unknown";
-        return argument && keeps_text ? literal_text(*argument) : std::nullopt;
+        return argument && keeps_text ? text_of(*argument, variables) : std::nullopt;
     }
     if (node->type == "CollateClause") {
         const auto argument = field(body, "arg");
-        return argument ? literal_text(*argument) : std::nullopt;
+        return argument ? text_of(*argument, variables) : std::nullopt;
     }
     if (node->type == "A_Expr") {
         const auto left = field(body, "lexpr");
@@ -118,8 +124,8 @@ std::optional<std::string> literal_text(const Json& expression) {
             last_name(items_field(body, "name")) != "||" || !left || !right) {
             return std::nullopt;
         }
-        auto a = literal_text(*left);
-        const auto b = a ? literal_text(*right) : std::nullopt;
+        auto a = text_of(*left, variables);
+        const auto b = a ? text_of(*right, variables) : std::nullopt;
         if (!a || !b || a->size() + b->size() > most_bytes) {
             return std::nullopt;
         }
@@ -129,7 +135,7 @@ std::optional<std::string> literal_text(const Json& expression) {
     if (node->type == "FuncCall") {
         std::vector<std::string> arguments;
         for (const Json item : items_field(body, "args")) {
-            auto argument = literal_text(item);
+            auto argument = text_of(item, variables);
             if (!argument) {
                 return std::nullopt;
             }
@@ -164,6 +170,66 @@ std::optional<std::string> literal_text(const Json& expression) {
         }
     }
     return std::nullopt;
+}
+
+// The variables that an expression names.
+void gather_names(const Json& expression, const KnownTexts& variables,
+                  std::vector<KnownTexts::const_iterator>& names) {
+    JsonArray array;
+    if (expression.get(array) == simdjson::SUCCESS) {
+        for (const Json item : array) {
+            gather_names(item, variables, names);
+        }
+        return;
+    }
+    const auto object = as_object(expression);
+    if (!object) {
+        return;
+    }
+    for (const auto& [key, value] : *object) {
+        JsonObject body;
+        if (key == "ColumnRef" && value.get(body) == simdjson::SUCCESS) {
+            const auto found = variables.find(last_name(items_field(body, "fields")));
+            if (found != variables.end() && !found->second.empty() &&
+                std::find(names.begin(), names.end(), found) == names.end()) {
+                names.push_back(found);
+            }
+        } else {
+            gather_names(value, variables, names);
+        }
+    }
+}
+
+}  // namespace
+
+std::optional<std::string> literal_text(const Json& expression) { return text_of(expression, {}); }
+
+std::vector<std::string> literal_texts(const Json& expression, const KnownTexts& variables) {
+    constexpr std::size_t most_texts = 16;
+    std::vector<KnownTexts::const_iterator> names;
+    gather_names(expression, variables, names);
+    std::size_t choices = 1;
+    for (const auto& name : names) {
+        choices *= name->second.size();
+        if (choices > most_texts) {
+            return {};
+        }
+    }
+    std::vector<std::string> texts;
+    for (std::size_t choice = 0; choice < choices; ++choice) {
+        Chosen chosen;
+        std::size_t rest = choice;
+        for (const auto& name : names) {
+            chosen[name->first] = name->second[rest % name->second.size()];
+            rest /= name->second.size();
+        }
+        auto text = text_of(expression, chosen);
+        if (!text) {
+            return {};
+        }
+        texts.push_back(std::move(*text));
+    }
+    return texts;
 }
 
 }  // namespace pgchaperone::policy

@@ -5,6 +5,7 @@
 #include "policy/analyzer_literal.h"
 #include "policy/analyzer_relations.h"
 #include "policy/analyzer_tags.h"
+#include "policy/analyzer_variables.h"
 #include "policy/deep_text.h"
 #include "policy/functions_table.h"
 #include "policy/parse_tree.h"
@@ -151,9 +152,14 @@ private:
     void read_plpgsql(std::string_view text);
     void read_sql_text(std::string_view sql, std::string_view what);
     void read_expression_text(std::string_view sql, int mode);
-    std::optional<std::string> known_text(std::string_view expression) const;
     void plpgsql_json(const Json& json);
-    void dynamic_sql(const Json& expression);
+    bool plpgsql_statement(std::string_view kind, const JsonObject& body);
+    void plpgsql_parts(const JsonObject& body, std::string_view without = {});
+    void plpgsql_branch(const std::optional<Json>& statements, bool chosen);
+    void plpgsql_if(const JsonObject& body);
+    void plpgsql_case(const JsonObject& body);
+    void plpgsql_loop(std::string_view kind, const JsonObject& body);
+    BodyVariables::Texts dynamic_sql(const Json& expression, const JsonObject& statement);
 
     // Made by an earlier statement of the same text.
     bool is_fresh(const RelationName& name) const {
@@ -195,7 +201,9 @@ private:
     StatementFacts& facts_;
     std::vector<VisibleQuery> queries_;
     std::vector<std::string> variables_;
-    bool executes_ = true;  // false under an EXPLAIN that only plans
+    BodyVariables* body_ = nullptr;  // of the PL/pgSQL that is being read
+    bool repeats_ = false;           // in a loop that goes on until nothing is left
+    bool executes_ = true;           // false under an EXPLAIN that only plans
 };
 
 // --- Relations, functions, expressions
@@ -448,7 +456,11 @@ void Walker::write_statement(const Node& node) {
         walk(value);
     }
     if (executes_) {
-        const BoundsScope scope{&queries_, &variables_, &context_.work};
+        BoundsScope scope{&queries_, &variables_, &context_.work};
+        if (body_ != nullptr) {
+            scope.origins = &body_->origins();
+            scope.repeats = repeats_;
+        }
         Flag unbounded = node.type == "UpdateStmt"   ? unbounded_update(body, scope)
                          : node.type == "DeleteStmt" ? unbounded_delete(body, scope)
                          : node.type == "MergeStmt"  ? unbounded_merge(body, scope)
@@ -1054,47 +1066,231 @@ void Walker::read_expression_text(std::string_view sql, int mode) {
     --context_.nesting;
 }
 
-// The text of an expression of PL/pgSQL where it is known before it runs.
-std::optional<std::string> Walker::known_text(std::string_view expression) const {
-    std::optional<std::string> known;
-    with_enough_stack(expression, context_.backslash_escapes, 0, [&] {
-        constexpr int expression_mode = 2;
-        const ParseTree tree(expression, ParseTree::Kind::sql, context_.backslash_escapes,
-                             expression_mode);
-        const auto root = tree.ok() ? as_object(tree.root()) : std::nullopt;
-        for (const Json item : root ? items_field(*root, "stmts") : Items{}) {
-            const auto raw = as_object(item);
-            const auto query = raw ? node_field(*raw, "stmt") : std::nullopt;
-            if (!query || query->type != "SelectStmt") {
-                continue;
-            }
-            for (const Json target : items_field(query->body, "targetList")) {
-                const auto node = as_node(target);
-                const auto value = node ? field(node->body, "val") : std::nullopt;
-                if (value) {
-                    known = literal_text(*value);
-                }
-            }
-        }
-    });
-    return known;
-}
-
-// EXECUTE's argument: judged where its text is known.
-void Walker::dynamic_sql(const Json& expression) {
+// EXECUTE's argument: judged where its text is known. `statement` may hand over parameters.
+BodyVariables::Texts Walker::dynamic_sql(const Json& expression, const JsonObject& statement) {
     const auto object = as_object(expression);
     const auto expr = object ? object_field(*object, "PLpgSQL_expr") : std::nullopt;
-    if (!expr) {
+    if (!expr || body_ == nullptr) {
         hides("runs SQL that is not read here (EXECUTE)");
-        return;
+        return {};
     }
     const auto text = text_field(*expr, "query");
     expression_text(text, static_cast<int>(number_field(*expr, "parseMode")));
-    if (const auto known = known_text(text)) {
-        sql_text(*known, "the text given to EXECUTE");
-    } else {
+    BodyVariables::Texts known = body_->texts_of(text);
+    if (known.empty()) {
         hides("runs SQL that is put together at run time (EXECUTE)");
     }
+    const std::size_t mark = body_->mark();
+    std::size_t number = 0;
+    for (const Json item : items_field(statement, "params")) {
+        const auto parameter = as_node(item);
+        const auto origin = parameter ? body_->origin_of_expression(
+                                            text_field(parameter->body, "query"), repeats_)
+                                      : std::nullopt;
+        body_->come_from({"$" + std::to_string(++number)}, origin.value_or(VariableOrigin{}));
+    }
+    for (const std::string& sql : known) {
+        // Texts with EXECUTE in them, each of which may be one of several.
+        constexpr std::uint64_t for_each_text = 200;
+        const std::uint64_t cost = for_each_text + sql.size();
+        if (context_.work < cost) {
+            hides("runs more SQL than can be read here (EXECUTE)");
+            break;
+        }
+        context_.work -= cost;
+        sql_text(sql, "the text given to EXECUTE");
+    }
+    body_->release(mark);
+    return known;
+}
+
+// All expressions and statements in a statement but those of one part.
+void Walker::plpgsql_parts(const JsonObject& body, std::string_view without) {
+    for (const auto& [name, part] : body) {
+        if (name != without) {
+            plpgsql_json(part);
+        }
+    }
+}
+
+// Statements that only run when a condition holds. Where that picks out rows of a loop, nothing
+// runs for all of them.
+void Walker::plpgsql_branch(const std::optional<Json>& statements, bool chosen) {
+    if (!statements) {
+        return;
+    }
+    const bool repeats = repeats_;
+    std::vector<VariableOrigin> outside;
+    if (chosen) {
+        outside = body_->exchange_origins({});
+        repeats_ = false;
+    }
+    plpgsql_json(*statements);
+    if (chosen) {
+        body_->exchange_origins(std::move(outside));
+        repeats_ = repeats;
+    }
+}
+
+void Walker::plpgsql_if(const JsonObject& body) {
+    const auto chooses = [&](const JsonObject& branch) {
+        const auto condition = field(branch, "cond");
+        if (condition) {
+            plpgsql_json(*condition);
+        }
+        const auto expr = condition ? as_node(*condition) : std::nullopt;
+        return expr && body_->chooses(text_field(expr->body, "query"));
+    };
+    const BodyVariables::State before = body_->state();
+    bool chosen = chooses(body);
+    plpgsql_branch(field(body, "then_body"), chosen);
+    BodyVariables::State after = body_->state();
+    for (const Json item : items_field(body, "elsif_list")) {
+        const auto branch = as_node(item);
+        if (branch) {
+            body_->restore(before);
+            chosen |= chooses(branch->body);
+            plpgsql_branch(field(branch->body, "stmts"), chosen);
+            body_->join(after);
+            after = body_->state();
+        }
+    }
+    body_->restore(before);
+    plpgsql_branch(field(body, "else_body"), chosen);
+    body_->join(after);
+}
+
+void Walker::plpgsql_case(const JsonObject& body) {
+    const BodyVariables::State before = body_->state();
+    for (const auto& [name, part] : body) {
+        body_->restore(before);
+        plpgsql_branch(part, name != "t_expr");
+    }
+    body_->restore(before);
+    body_->forget_assigned_in(body);
+}
+
+void Walker::plpgsql_loop(std::string_view kind, const JsonObject& body) {
+    const auto statements = field(body, "body");
+    const auto text_of = [&](std::string_view name) {
+        const auto expr = node_field(body, name);
+        return expr ? text_field(expr->body, "query") : std::string_view{};
+    };
+    BodyVariables::Texts known;
+    for (const auto& [name, part] : body) {
+        if (name == "query" && kind == "dynfors") {
+            known = dynamic_sql(part, body);
+        } else if (name != "body" && name != "var") {
+            plpgsql_json(part);
+        }
+    }
+    const auto variable = field(body, "var");
+    std::vector<std::string> names = variable ? body_->names_in(*variable)
+                                              : std::vector<std::string>{};
+    BodyVariables::Texts elements;
+    std::optional<VariableOrigin> origin;
+    if (kind == "fors") {
+        origin = body_->origin_of_query(text_of("query"));
+    } else if (kind == "dynfors") {
+        origin = known.size() == 1 ? body_->origin_of_query(known.front()) : std::nullopt;
+    } else if (kind == "forc") {
+        const auto cursor = body_->name_of(number_field(body, "curvar"));
+        origin = body_->origin_of_cursor(cursor);
+        names.emplace_back(cursor);
+    } else if (kind == "foreach_a") {
+        names.emplace_back(body_->name_of(number_field(body, "varno")));
+        elements = body_->elements_of(text_of("expr"));
+        origin = body_->origin_of_expression(text_of("expr"), repeats_);
+    } else if (kind == "fori") {
+        // From the least to the greatest: each in turn.
+        origin = body_->origin_of_expression(text_of("upper"), repeats_);
+        if (origin) {
+            origin->extreme = false;
+        }
+    }
+    const bool counted = (kind == "while" && body_->ends_by_counting(text_of("cond"))) ||
+                         (statements && body_->leaves_early(*statements));
+    const std::size_t mark = body_->mark();
+    const bool repeats = repeats_;
+    body_->forget_assigned_in(body);
+    body_->forget(names);
+    const BodyVariables::State before = body_->state();
+    if (!elements.empty()) {
+        body_->set(names.back(), elements);
+    }
+    body_->come_from(names, origin && !counted ? *origin : VariableOrigin{});
+    if (!counted && statements) {
+        body_->fetch_in(*statements);
+    }
+    if (kind == "loop" || kind == "while") {
+        repeats_ = !counted;
+    }
+    if (statements) {
+        plpgsql_json(*statements);
+    }
+    repeats_ = repeats;
+    body_->release(mark);
+    body_->restore(before);
+}
+
+// True where the statement has been read; the others have no parts but expressions and statements.
+bool Walker::plpgsql_statement(std::string_view kind, const JsonObject& body) {
+    if (kind == "if") {
+        plpgsql_if(body);
+    } else if (kind == "case") {
+        plpgsql_case(body);
+    } else if (kind == "loop" || kind == "while" || kind == "fori" || kind == "fors" ||
+               kind == "forc" || kind == "foreach_a" || kind == "dynfors") {
+        plpgsql_loop(kind, body);
+    } else if (kind == "assign") {
+        plpgsql_parts(body);
+        const auto expr = node_field(body, "expr");
+        const auto text = expr ? text_field(expr->body, "query") : std::string_view{};
+        const std::string name(body_->name_of(number_field(body, "varno")));
+        body_->set(name, body_->texts_of(text));
+        body_->come_from({name},
+                         body_->origin_of_expression(text, repeats_).value_or(VariableOrigin{}));
+    } else if (kind == "execsql") {
+        plpgsql_parts(body);
+        const auto target = field(body, "target");
+        const auto sql = node_field(body, "sqlstmt");
+        if (target && sql) {
+            body_->select_into(body_->names_in(*target), text_field(sql->body, "query"), repeats_);
+        }
+    } else if (kind == "dynexecute") {
+        plpgsql_parts(body, "query");
+        if (const auto query = field(body, "query")) {
+            dynamic_sql(*query, body);
+        }
+        body_->forget_assigned_by(kind, body);
+    } else if (kind == "open") {
+        const auto cursor = body_->name_of(number_field(body, "curvar"));
+        for (const auto& [name, part] : body) {
+            if (name == "dynquery") {
+                const BodyVariables::Texts known = dynamic_sql(part, body);
+                body_->open(cursor, known.size() == 1 ? known.front() : std::string());
+                continue;
+            }
+            plpgsql_json(part);
+            const auto expr = name == "query" ? as_node(part) : std::nullopt;
+            if (expr) {
+                body_->open(cursor, text_field(expr->body, "query"));
+            }
+        }
+    } else if (kind == "block" && field(body, "exceptions")) {
+        // What had been done when something failed is not known.
+        const auto exceptions = field(body, "exceptions");
+        plpgsql_parts(body, "exceptions");
+        body_->forget_assigned_in(body);
+        plpgsql_json(*exceptions);
+        body_->forget_assigned_in(body);
+    } else if (kind == "fetch" || kind == "getdiag" || kind == "call") {
+        plpgsql_parts(body);
+        body_->forget_assigned_by(kind, body);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 void Walker::plpgsql_json(const Json& json) {
@@ -1109,10 +1305,14 @@ void Walker::plpgsql_json(const Json& json) {
     if (!object) {
         return;
     }
+    constexpr std::string_view statement_prefix = "PLpgSQL_stmt_";
     for (const auto& [key, value] : *object) {
         JsonObject body;
-        const bool is_object = value.get(body) == simdjson::SUCCESS;
-        if (is_object && key == "PLpgSQL_expr") {
+        if (value.get(body) != simdjson::SUCCESS) {
+            plpgsql_json(value);
+        } else if (key == "dynquery") {
+            dynamic_sql(value, *object);
+        } else if (key == "PLpgSQL_expr") {
             const std::string text(text_field(body, "query"));
             const auto mode = static_cast<int>(number_field(body, "parseMode"));
             if (mode == 0) {
@@ -1120,18 +1320,8 @@ void Walker::plpgsql_json(const Json& json) {
             } else {
                 expression_text(text, mode);
             }
-        } else if (is_object &&
-                   (key == "PLpgSQL_stmt_dynexecute" || key == "PLpgSQL_stmt_dynfors")) {
-            for (const auto& [name, part] : body) {
-                if (name == "query") {
-                    dynamic_sql(part);
-                } else {
-                    plpgsql_json(part);
-                }
-            }
-        } else if (key == "dynquery") {
-            dynamic_sql(value);
-        } else {
+        } else if (!key.starts_with(statement_prefix) || body_ == nullptr ||
+                   !plpgsql_statement(key.substr(statement_prefix.size()), body)) {
             plpgsql_json(value);
         }
     }
@@ -1171,7 +1361,10 @@ void Walker::read_plpgsql(std::string_view text) {
             const auto wrapper = as_object(item);
             const auto function = wrapper ? object_field(*wrapper, "PLpgSQL_function")
                                           : std::nullopt;
-            for (const Json datum : function ? items_field(*function, "datums") : Items{}) {
+            if (!function) {
+                continue;
+            }
+            for (const Json datum : items_field(*function, "datums")) {
                 const auto variable = as_node(datum);
                 const auto name = variable ? text_field(variable->body, "refname")
                                            : std::string_view{};
@@ -1179,8 +1372,14 @@ void Walker::read_plpgsql(std::string_view text) {
                     variables_.emplace_back(name);
                 }
             }
+            BodyVariables body(context_.backslash_escapes);
+            body.declare(*function);
+            BodyVariables* const outer = std::exchange(body_, &body);
+            const bool repeats = std::exchange(repeats_, false);
+            plpgsql_json(item);
+            body_ = outer;
+            repeats_ = repeats;
         }
-        plpgsql_json(tree.root());
     }
     variables_.resize(known);
     --context_.nesting;

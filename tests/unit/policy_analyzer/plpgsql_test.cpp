@@ -113,4 +113,222 @@ TEST_CASE("SQL in literals is followed only so deep") {
     CHECK(facts_of(sql).opaque.set);
 }
 
+TEST_CASE("EXECUTE of a variable is judged by the texts that it can hold") {
+    all_unbounded({
+        "DO $$ DECLARE s text := 'DELETE FROM orders'; BEGIN EXECUTE s; END $$",
+        "DO $$ DECLARE s text; BEGIN s := 'DELETE FROM '; s := s || 'orders'; EXECUTE s; END $$",
+        "DO $$ DECLARE t text := 'orders'; BEGIN EXECUTE format('DELETE FROM %I', t); END $$",
+        "DO $$ DECLARE t text := 'orders'; s text; BEGIN s := format('TRUNCATE %I', t); EXECUTE s; "
+        "END $$",
+        "DO $$ DECLARE s text; BEGIN IF now() > '2020-01-01' THEN s := 'DELETE FROM orders'; ELSE "
+        "s := 'SELECT 1'; END IF; EXECUTE s; END $$",
+        "DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['orders','customers'] LOOP EXECUTE "
+        "'DELETE FROM ' || quote_ident(t); END LOOP; END $$",
+        "DO $$ DECLARE s text; BEGIN s := 'DELETE FROM orders'; FOR i IN 1..1 LOOP EXECUTE s; END "
+        "LOOP; END $$",
+        "DO $$ DECLARE s constant text := 'DELETE' || ' FROM orders'; BEGIN PERFORM 1; EXECUTE s; "
+        "END $$",
+        "DO $$ DECLARE s text; BEGIN SELECT 'DELETE FROM orders' INTO s; EXECUTE s; END $$",
+        "DO $$ DECLARE a text := 'DELETE FROM '; b text := 'orders'; BEGIN EXECUTE a || b; END $$",
+        "DO $$ DECLARE a text := 'DELETE FROM '; b text := 'orders'; BEGIN EXECUTE concat(a, b); "
+        "END $$",
+        "CREATE FUNCTION p() RETURNS void LANGUAGE plpgsql AS $$ DECLARE s text := 'DELETE FROM "
+        "orders'; BEGIN EXECUTE s; END $$",
+    });
+    for (const char* sql : {
+             "DO $$ DECLARE s text := 'DELETE FROM orders WHERE id = 5'; BEGIN EXECUTE s; END $$",
+             "DO $$ DECLARE s text := 'SELECT 1'; BEGIN s := 'SELECT 2'; EXECUTE s; END $$",
+         }) {
+        INFO(sql);
+        const StatementFacts facts = facts_of(sql);
+        CHECK_FALSE(facts.opaque.set);
+        CHECK_FALSE(facts.unbounded.set);
+    }
+}
+
+TEST_CASE("EXECUTE of a variable is opaque where anything else may stand in it") {
+    for (const char* sql :
+         {"DO $$ DECLARE s text := 'SELECT 1'; BEGIN s := f(); EXECUTE s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN SELECT note INTO s FROM orders; EXECUTE s; "
+          "END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN EXECUTE 'SELECT 2' INTO s; EXECUTE s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN GET DIAGNOSTICS s = ROW_COUNT; EXECUTE s; END "
+          "$$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN FOR i IN 1..3 LOOP EXECUTE s; s := s || '; ' "
+          "|| "
+          "s; END LOOP; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN FOR s IN SELECT note FROM orders LOOP EXECUTE "
+          "s; "
+          "END LOOP; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN IF now() > '2020-01-01' THEN s := $1; END IF; "
+          "EXECUTE s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN BEGIN s := f(); EXCEPTION WHEN OTHERS THEN "
+          "NULL; "
+          "END; EXECUTE s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN DECLARE s text := f(); BEGIN EXECUTE s; END; "
+          "END "
+          "$$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN CASE 1 WHEN 1 THEN s := f(); END CASE; "
+          "EXECUTE "
+          "s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; c refcursor; BEGIN OPEN c FOR SELECT note FROM "
+          "orders; "
+          "FETCH c INTO s; EXECUTE s; END $$",
+          "DO $$ DECLARE s text := 'SELECT 1'; BEGIN CALL p(s); EXECUTE s; END $$",
+          "CREATE FUNCTION f(s text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE s; END $$",
+          "CREATE FUNCTION f(text) RETURNS SETOF orders LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY "
+          "EXECUTE $1; END $$"}) {
+        INFO(sql);
+        CHECK(facts_of(sql).opaque.set);
+    }
+}
+
+TEST_CASE("a loop over all rows of a table that writes each of them is unbounded") {
+    all_unbounded({
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP DELETE FROM orders WHERE "
+        "id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT id FROM orders ORDER BY id LOOP UPDATE "
+        "orders SET note = 'x' WHERE orders.id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE n int; BEGIN FOR n IN SELECT id FROM orders LOOP DELETE FROM orders WHERE "
+        "id = n; END LOOP; END $$",
+        "DO $$ DECLARE n int; ids int[]; BEGIN SELECT array_agg(id) INTO ids FROM orders; FOREACH "
+        "n IN ARRAY ids LOOP DELETE FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ DECLARE n int; ids int[] := ARRAY(SELECT id FROM orders); BEGIN FOREACH n IN ARRAY "
+        "ids LOOP DELETE FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ DECLARE n int; BEGIN FOREACH n IN ARRAY (SELECT array_agg(id) FROM orders) LOOP "
+        "DELETE FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ DECLARE n int; BEGIN FOREACH n IN ARRAY ARRAY(SELECT id FROM orders) LOOP DELETE "
+        "FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ DECLARE ids int[]; BEGIN SELECT array_agg(id) INTO ids FROM orders; DELETE FROM "
+        "orders WHERE id = ANY(ids); END $$",
+        "DO $$ DECLARE ids int[]; BEGIN ids := ARRAY(SELECT id FROM orders); DELETE FROM orders "
+        "WHERE id = ANY(ids); END $$",
+        "DO $$ DECLARE c CURSOR FOR SELECT * FROM orders; r record; BEGIN OPEN c; LOOP FETCH c "
+        "INTO r; EXIT WHEN NOT FOUND; DELETE FROM orders WHERE CURRENT OF c; END LOOP; END $$",
+        "DO $$ DECLARE c CURSOR FOR SELECT * FROM orders; BEGIN FOR r IN c LOOP DELETE FROM orders "
+        "WHERE CURRENT OF c; END LOOP; END $$",
+        "DO $$ DECLARE c CURSOR FOR SELECT * FROM orders; BEGIN FOR r IN c LOOP DELETE FROM orders "
+        "WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE c refcursor; r record; BEGIN OPEN c FOR SELECT * FROM orders; FETCH c INTO "
+        "r; WHILE FOUND LOOP DELETE FROM orders WHERE id = r.id; FETCH c INTO r; END LOOP; END $$",
+        "DO $$ DECLARE c refcursor; r record; BEGIN OPEN c FOR SELECT * FROM orders; LOOP FETCH c "
+        "INTO r; EXIT WHEN r IS NULL; UPDATE orders SET note = 'x' WHERE CURRENT OF c; END LOOP; "
+        "END $$",
+        "DO $$ DECLARE c refcursor; n int; BEGIN OPEN c FOR EXECUTE 'SELECT id FROM orders'; LOOP "
+        "FETCH c INTO n; IF NOT FOUND THEN EXIT; END IF; DELETE FROM orders WHERE id = n; END "
+        "LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN EXECUTE 'SELECT * FROM orders' LOOP DELETE FROM "
+        "orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP EXECUTE 'DELETE FROM "
+        "orders WHERE id = $1' USING r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders WHERE id = id LOOP IF r.id IS "
+        "NOT NULL THEN DELETE FROM orders WHERE id = r.id; END IF; END LOOP; END $$",
+        "DO $$ BEGIN FOR i IN 1..(SELECT max(id) FROM orders) LOOP DELETE FROM orders WHERE id = "
+        "i; END LOOP; END $$",
+        "DO $$ DECLARE m int; BEGIN SELECT max(id) INTO m FROM orders; FOR i IN 0..m LOOP DELETE "
+        "FROM orders WHERE id = i; END LOOP; END $$",
+        "DO $$ DECLARE a int; b int; BEGIN SELECT min(id), max(id) INTO a, b FROM orders; DELETE "
+        "FROM orders WHERE id BETWEEN a AND b; END $$",
+        "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN FOR r IN SELECT * "
+        "FROM orders LOOP DELETE FROM orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r orders; BEGIN FOR r IN SELECT * FROM orders LOOP DELETE FROM orders o "
+        "WHERE o = r; END LOOP; END $$",
+        "DO $$ DECLARE a int; b text; BEGIN FOR a, b IN SELECT id, note FROM orders LOOP DELETE "
+        "FROM orders WHERE id = a; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT o.id FROM orders o LEFT JOIN customers c ON "
+        "c.id = o.customer_id LOOP DELETE FROM orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN DELETE FROM orders RETURNING id LOOP NULL; END "
+        "LOOP; END $$",
+        "DO $$ DECLARE r record; x int; BEGIN FOR r IN SELECT * FROM orders LOOP x := r.id; DELETE "
+        "FROM orders WHERE id = x; END LOOP; END $$",
+    });
+    all_bounded({
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders WHERE state = 'old' LOOP "
+        "DELETE FROM orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM customers LOOP UPDATE orders SET "
+        "total = 0 WHERE customer_id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP IF r.state = 'old' THEN "
+        "DELETE FROM orders WHERE id = r.id; END IF; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP CONTINUE WHEN r.state <> "
+        "'old'; DELETE FROM orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LIMIT 10 LOOP DELETE FROM "
+        "orders WHERE id = r.id; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP DELETE FROM order_lines "
+        "WHERE order_id = r.id AND qty = 0; END LOOP; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP DELETE FROM orders WHERE "
+        "id = r.id AND state = 'x'; END LOOP; END $$",
+        "DO $$ DECLARE n int; BEGIN SELECT id INTO n FROM orders WHERE state = 'x' LIMIT 1; DELETE "
+        "FROM orders WHERE id = n; END $$",
+        "DO $$ DECLARE n int; BEGIN SELECT max(id) INTO n FROM orders; DELETE FROM orders WHERE id "
+        "= n; END $$",
+        "DO $$ DECLARE n int; BEGIN n := (SELECT max(id) FROM orders); UPDATE orders SET note = "
+        "'last' WHERE id = n; END $$",
+        "DO $$ DECLARE n int; BEGIN LOOP DELETE FROM orders WHERE id IN (SELECT id FROM orders "
+        "WHERE at < now() - interval '90 days' LIMIT 1000); GET DIAGNOSTICS n = ROW_COUNT; EXIT "
+        "WHEN n = 0; END LOOP; END $$",
+        "DO $$ DECLARE ids int[]; BEGIN SELECT array_agg(id) INTO ids FROM orders WHERE state = "
+        "'x'; DELETE FROM orders WHERE id = ANY(ids); END $$",
+        "DO $$ DECLARE ids int[] := ARRAY[1,2,3]; n int; BEGIN FOREACH n IN ARRAY ids LOOP DELETE "
+        "FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ BEGIN FOR i IN 1..10 LOOP DELETE FROM orders WHERE id = i; END LOOP; END $$",
+        "DO $$ DECLARE c CURSOR FOR SELECT * FROM orders WHERE state = 'x' FOR UPDATE; r record; "
+        "BEGIN OPEN c; LOOP FETCH c INTO r; EXIT WHEN NOT FOUND; UPDATE orders SET state = 'y' "
+        "WHERE CURRENT OF c; END LOOP; END $$",
+        "DO $$ DECLARE c CURSOR FOR SELECT * FROM orders; r record; BEGIN OPEN c; FETCH c INTO r; "
+        "DELETE FROM orders WHERE CURRENT OF c; END $$",
+        "DO $$ DECLARE s text; BEGIN FOR s IN SELECT table_name FROM information_schema.tables "
+        "LOOP RAISE NOTICE '%', s; END LOOP; END $$",
+    });
+}
+
+TEST_CASE("batches that go on until nothing is left are unbounded") {
+    all_unbounded({
+        "DO $$ DECLARE n int; BEGIN LOOP SELECT id INTO n FROM orders LIMIT 1; EXIT WHEN NOT "
+        "FOUND; DELETE FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ DECLARE n int; BEGIN LOOP SELECT min(id) INTO n FROM orders; EXIT WHEN n IS NULL; "
+        "DELETE FROM orders WHERE id = n; END LOOP; END $$",
+        "DO $$ BEGIN LOOP DELETE FROM orders WHERE id IN (SELECT id FROM orders LIMIT 100); EXIT "
+        "WHEN NOT FOUND; END LOOP; END $$",
+        "DO $$ DECLARE n int := 1; BEGIN WHILE n > 0 LOOP DELETE FROM orders WHERE ctid = "
+        "ANY(ARRAY(SELECT ctid FROM orders LIMIT 100)); GET DIAGNOSTICS n = ROW_COUNT; END LOOP; "
+        "END $$",
+        "DO $$ BEGIN WHILE EXISTS (SELECT 1 FROM orders) LOOP DELETE FROM orders WHERE id = "
+        "(SELECT min(id) FROM orders); END LOOP; END $$",
+    });
+    all_bounded({
+        "DO $$ BEGIN FOR i IN 1..3 LOOP DELETE FROM orders WHERE id IN (SELECT id FROM orders "
+        "LIMIT "
+        "10); END LOOP; END $$",
+        "DO $$ DECLARE i int := 0; BEGIN WHILE i < 3 LOOP DELETE FROM orders WHERE id IN (SELECT "
+        "id "
+        "FROM orders LIMIT 10); i := i + 1; END LOOP; END $$",
+        "DO $$ DECLARE i int := 0; BEGIN LOOP DELETE FROM orders WHERE id IN (SELECT id FROM "
+        "orders "
+        "LIMIT 10); i := i + 1; EXIT WHEN i > 3; END LOOP; END $$",
+    });
+}
+
+TEST_CASE("bodies that could be read in ever more ways are read in bounded time") {
+    // Each level runs one of several texts, all of which run one of several texts ...
+    std::string sql = "DELETE FROM t WHERE id = 1";
+    for (int level = 0; level < 6; ++level) {
+        const std::string mark = "$l" + std::to_string(level) + "$";
+        sql = "DO " + mark +
+              " DECLARE a text; BEGIN FOREACH a IN ARRAY ARRAY['1','2','3','4','5','6'] LOOP " +
+              "EXECUTE '/*' || a || '*/' || $q" + mark.substr(1) + sql + "$q" + mark.substr(1) +
+              "; END LOOP; END " + mark;
+    }
+    CHECK(facts_of(sql).opaque.set);
+
+    std::string loops = "DO $$ DECLARE s text := '" + std::string(20000, 'x') + "'; BEGIN ";
+    for (int level = 0; level < 400; ++level) {
+        loops += "LOOP EXIT WHEN s = 'a'; IF s = 'b' THEN NULL; END IF; ";
+    }
+    loops += "DELETE FROM t; ";
+    for (int level = 0; level < 400; ++level) {
+        loops += "END LOOP; ";
+    }
+    CHECK(facts_of(loops + "END $$").unbounded.set);
+}
+
 }  // namespace pgchaperone::policy
