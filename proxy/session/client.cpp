@@ -265,12 +265,8 @@ bool Session::client_execute(std::size_t total) {
     if (!bytes) return false;
     const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
     const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
-    const bool plain = handle && handle->judgement.plainly_allowed();
-    // What is judged by the state of the transaction has to know it.
-    if (!plain && ledger_.owes_ready()) {
-        if (wait_at_gate(false)) return true;
-    } else if (supervision_ && handle && commits(handle->judgement.analysis.get()) &&
-               (supervision_->group.supervised || supervision_->transaction_terms)) {
+    if (supervision_ && handle && commits(handle->judgement.analysis.get()) &&
+        (supervision_->group.supervised || supervision_->transaction_terms)) {
         const bool reads = supervision_->group.total || supervision_->transaction_terms;
         if (wait_at_gate(reads)) return true;
     }
@@ -405,7 +401,7 @@ void Session::carry_out() {
     } else {
         let_through();
     }
-    pending_ = {};
+    if (waiting_ != Waiting::gate) pending_ = {};
 }
 
 void Session::let_through() {
@@ -414,7 +410,11 @@ void Session::let_through() {
     if (runs_at_once && needs_unit()) return start_unit();
     if (pending_.kind == StatementKind::execute && predicted_status_ != 'E' &&
         counts(pending_.judgement)) {
-        return execute_counted();
+        if (!ledger_.owes_ready() || ledger_.copy_in_open()) return execute_counted();
+        // How it is supervised depends on whether there is a transaction block.
+        wait_at_gate(false);
+        supervision_->execute_waits = true;
+        return;
     }
     if (pending_.kind == StatementKind::parse) planning_may_run(pending_.judgement);
     const policy::Analysis* const analysis = pending_.judgement.analysis.get();

@@ -789,6 +789,13 @@ void Session::gate_step() {
     }
     s.gate = Supervision::Gate::passed;
     waiting_ = Waiting::nothing;
+    if (std::exchange(s.execute_waits, false)) {
+        s.gate = Supervision::Gate::none;
+        if (ledger_.skipping() || s.group.refused || predicted_status_ == 'E') {
+            pending_.judgement.decisions.clear();
+        }
+        carry_out();
+    }
 }
 
 // Fires what is deferred, and reads.

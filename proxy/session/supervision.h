@@ -105,6 +105,7 @@ struct Supervision {
     Unit unit;
     Group group;
     Gate gate = Gate::none;
+    bool execute_waits = false;  // it is an Execute that has been judged
     bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
     policy::AnalysisPtr unit_analysis;
 
