@@ -68,6 +68,9 @@ struct StatementFacts {
     std::vector<RelationName> read;
     std::vector<RelationName> written;  // targets of DML, DDL and TRUNCATE
     std::vector<FunctionName> functions;
+    // Settings that it changes for the session or the transaction, by SET, RESET or set_config(),
+    // in lower case; RESET ALL is "all", one that only the server knows is empty.
+    std::vector<std::string> settings;
 
     Flag unbounded;
     Flag opaque;
