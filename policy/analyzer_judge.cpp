@@ -307,6 +307,12 @@ Verdict Judge::judge_comparison(std::string_view op, const Json& left, const Jso
         // transform_null_equals makes IS NULL of "= NULL", so that its negation may be true.
         return negated && op == "=" ? open(not_null_only) : never();
     }
+    for (const bool mirrored : {false, true}) {
+        if (const auto counted = judge_count(mirrored ? mirror_of(op) : op, mirrored ? right : left,
+                                             mirrored ? left : right, negated)) {
+            return *counted;
+        }
+    }
     // A condition compared with true or false is the condition or its contrary.
     if (op == "=" || op == "<>") {
         for (const bool mirrored : {false, true}) {
@@ -599,11 +605,41 @@ Verdict Judge::judge_case(const JsonObject& body, bool negated) {
     return any ? all : never();
 }
 
-Verdict Judge::judge_exists(const JsonObject& select, bool negated) {
+// (SELECT count(*) FROM ...) > 0 is EXISTS by another name, and "= 0" its contrary.
+std::optional<Verdict> Judge::judge_count(std::string_view op, const Json& left, const Json& right,
+                                          bool negated) {
+    const auto node = as_node(left);
+    const auto bound = fold(right);
+    if (!node || node->type != "SubLink" || !bound || bound->kind != Constant::Kind::number ||
+        text_field(node->body, "subLinkType") != "EXPR_SUBLINK") {
+        return std::nullopt;
+    }
+    const auto select = node_field(node->body, "subselect");
+    const Items columns = select ? items_field(select->body, "targetList") : Items{};
+    const auto target = columns.size() == 1 ? as_node(*columns.begin()) : std::nullopt;
+    const auto call = target ? node_field(target->body, "val") : std::nullopt;
+    if (!call || call->type != "FuncCall" || select->type != "SelectStmt" ||
+        last_name(items_field(call->body, "funcname")) != "count" ||
+        !is_one_aggregate(select->body) || object_field(select->body, "larg")) {
+        return std::nullopt;
+    }
+    const bool zero = bound->number == 0;
+    const bool one = bound->number == 1;
+    if ((zero && (op == ">" || op == "<>")) || (one && op == ">=")) {
+        return judge_exists(select->body, negated, true);
+    }
+    if ((zero && (op == "=" || op == "<=")) || (one && op == "<")) {
+        return judge_exists(select->body, !negated, true);
+    }
+    return std::nullopt;
+}
+
+Verdict Judge::judge_exists(const JsonObject& select, bool negated, bool counted) {
+    const Within within(*this, select);
     if (always_empty(select)) {
         return negated ? open(always_true) : never();
     }
-    if (is_one_aggregate(select) || !items_field(select, "valuesLists").empty()) {
+    if ((is_one_aggregate(select) && !counted) || !items_field(select, "valuesLists").empty()) {
         return negated ? never() : open(always_true);
     }
     if (const auto left = object_field(select, "larg")) {
@@ -656,6 +692,7 @@ Verdict Judge::judge_exists(const JsonObject& select, bool negated) {
 }
 
 Verdict Judge::judge_in_query(const JsonObject& sublink, const JsonObject& select, bool negated) {
+    const Within within(*this, select);
     const bool any = text_field(sublink, "subLinkType") == "ANY_SUBLINK";
     std::string_view op = last_name(items_field(sublink, "operName"));
     if (op.empty()) {
@@ -710,8 +747,8 @@ Verdict Judge::judge_in_query(const JsonObject& sublink, const JsonObject& selec
             return found.effect == Effect::bound ? found : open(compares_itself);
         }
         if (copies_target(select)) {
-            const bool one = is_one_aggregate(select) && any && !negated && op == "=" &&
-                             !scope_.repeats;
+            const bool one = is_one_aggregate(select) && !gathers_rows(select) && any && !negated &&
+                             op == "=" && !scope_.repeats;
             return one ? bound() : open(whole_again);
         }
         return bound();

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace pgchaperone::policy::bounds {
@@ -107,6 +108,15 @@ FromLeaves leaves_of(const JsonObject& select);
 
 // SELECT max(id) FROM ...: one row, whatever the conditions.
 bool is_one_aggregate(const JsonObject& select);
+// array_agg() and the like: all rows in one value.
+bool is_gathering(std::string_view function);
+bool gathers_rows(const JsonObject& select);
+
+// The common table expressions that are visible at some place, the nearest first.
+struct QueryScope {
+    VisibleQuery query;
+    std::shared_ptr<const QueryScope> outer;
+};
 
 class Judge {
 public:
@@ -116,10 +126,14 @@ public:
           target_schema_(schema),
           target_relation_(relation),
           own_names_{name},
-          visible_queries_(scope.queries != nullptr ? scope.queries->size() : 0),
           visible_origins_(scope.origins != nullptr ? scope.origins->size() : 0),
-          being_read_(std::make_shared<std::vector<std::size_t>>()) {
+          being_read_(std::make_shared<std::vector<const QueryScope*>>()) {
         levels_.emplace_back();
+        if (scope.queries != nullptr) {
+            for (const VisibleQuery& query : *scope.queries) {
+                queries_ = std::make_shared<const QueryScope>(QueryScope{query, queries_});
+            }
+        }
     }
 
     // Of rows that every name belongs to.
@@ -214,7 +228,19 @@ private:
 
     bool is_target(const JsonObject& range_var) const;
     bool item_copies_target(const Json& item);
-    bool query_copies_target(std::size_t index);
+    bool query_copies_target(const QueryScope& found);
+    // Makes the queries of its WITH visible while a query is looked at.
+    class Within {
+    public:
+        Within(Judge& judge, const JsonObject& select);
+        ~Within() { judge_.queries_ = std::move(before_); }
+        Within(const Within&) = delete;
+        Within& operator=(const Within&) = delete;
+
+    private:
+        Judge& judge_;
+        std::shared_ptr<const QueryScope> before_;
+    };
     std::optional<Source> source_of(const Json& leaf);
     static bool has_others(const Level& level) {
         return std::any_of(level.begin(), level.end(),
@@ -281,7 +307,9 @@ private:
     Verdict judge_boolean_test(const JsonObject& body, bool negated);
     Verdict judge_case(const JsonObject& body, bool negated);
     Verdict judge_sublink(const JsonObject& body, bool negated);
-    Verdict judge_exists(const JsonObject& select, bool negated);
+    Verdict judge_exists(const JsonObject& select, bool negated, bool counted = false);
+    std::optional<Verdict> judge_count(std::string_view op, const Json& left, const Json& right,
+                                       bool negated);
     Verdict judge_in_query(const JsonObject& sublink, const JsonObject& select, bool negated);
     Verdict judge_value(const Json& expression);
     Verdict judge_function(const JsonObject& body, bool negated);
@@ -308,11 +336,11 @@ private:
     std::uint64_t copies_ = 0;  // sources that are the whole target once more
     unsigned next_bit_ = 0;
     unsigned depth_ = 0;
-    std::size_t visible_queries_ = 0;
+    std::shared_ptr<const QueryScope> queries_;
     std::size_t visible_origins_ = 0;
     std::vector<std::optional<std::uint64_t>> origin_bits_;
     // The common table expressions whose queries are being looked at, further out.
-    std::shared_ptr<std::vector<std::size_t>> being_read_;
+    std::shared_ptr<std::vector<const QueryScope*>> being_read_;
 };
 
 }  // namespace pgchaperone::policy::bounds

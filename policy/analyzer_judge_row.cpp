@@ -44,21 +44,21 @@ FromLeaves leaves_of(const JsonObject& select) {
 
 namespace {
 
-bool calls_aggregate(const Json& expression) {
+// Whether an expression calls a function that `is_it` says yes to, subqueries apart.
+template <typename Predicate>
+bool calls(const Json& expression, const Predicate& is_it) {
     if (const auto node = as_node(expression)) {
         if (node->type == "SubLink") {
             return false;
         }
-        if (node->type == "FuncCall") {
-            if (!object_field(node->body, "over") &&
-                find_function(last_name(items_field(node->body, "funcname"))).aggregate) {
-                return true;
-            }
+        if (node->type == "FuncCall" && !object_field(node->body, "over") &&
+            is_it(last_name(items_field(node->body, "funcname")))) {
+            return true;
         }
     }
     if (const auto object = as_object(expression)) {
         for (const auto& [key, value] : *object) {
-            if (calls_aggregate(value)) {
+            if (calls(value, is_it)) {
                 return true;
             }
         }
@@ -67,7 +67,7 @@ bool calls_aggregate(const Json& expression) {
     JsonArray array;
     if (expression.get(array) == simdjson::SUCCESS) {
         for (const Json item : array) {
-            if (calls_aggregate(item)) {
+            if (calls(item, is_it)) {
                 return true;
             }
         }
@@ -82,7 +82,21 @@ bool is_one_aggregate(const JsonObject& select) {
         return false;
     }
     for (const Json item : items_field(select, "targetList")) {
-        if (calls_aggregate(item)) {
+        if (calls(item, [](std::string_view name) { return find_function(name).aggregate; })) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool is_gathering(std::string_view function) {
+    return function == "array_agg" || function == "string_agg" || function == "json_agg" ||
+           function == "jsonb_agg";
+}
+
+bool gathers_rows(const JsonObject& select) {
+    for (const Json item : items_field(select, "targetList")) {
+        if (calls(item, is_gathering)) {
             return true;
         }
     }
@@ -145,9 +159,9 @@ bool Judge::item_copies_target(const Json& item) {
     if (node->type == "RangeVar") {
         const auto name = text_field(node->body, "relname");
         if (text_field(node->body, "schemaname").empty()) {
-            for (std::size_t i = visible_queries_; i-- > 0;) {
-                if ((*scope_.queries)[i].name == name) {
-                    return query_copies_target(i);
+            for (auto at = queries_; at; at = at->outer) {
+                if (at->query.name == name) {
+                    return query_copies_target(*at);
                 }
             }
         }
@@ -168,27 +182,41 @@ bool Judge::item_copies_target(const Json& item) {
 }
 
 // A common table expression. Where it refers to itself, its other arms decide.
-bool Judge::query_copies_target(std::size_t index) {
-    const VisibleQuery& query = (*scope_.queries)[index];
-    if (std::find(being_read_->begin(), being_read_->end(), index) != being_read_->end()) {
+bool Judge::query_copies_target(const QueryScope& found) {
+    if (std::find(being_read_->begin(), being_read_->end(), &found) != being_read_->end()) {
         return false;
     }
-    const auto select = as_node(query.query);
+    const auto select = as_node(found.query.query);
     if (!select || select->type != "SelectStmt") {
         return false;
     }
-    const std::size_t visible = visible_queries_;
-    if (!query.recursive) {
-        visible_queries_ = index;
+    const auto visible = queries_;
+    if (!found.query.recursive) {
+        queries_ = found.outer;
     }
-    being_read_->push_back(index);
+    being_read_->push_back(&found);
     const bool copies = copies_target(select->body);
     being_read_->pop_back();
-    visible_queries_ = visible;
+    queries_ = visible;
     return copies;
 }
 
+Judge::Within::Within(Judge& judge, const JsonObject& select)
+    : judge_(judge), before_(judge.queries_) {
+    const auto with = object_field(select, "withClause");
+    for (const Json item : with ? items_field(*with, "ctes") : Items{}) {
+        const auto cte = as_node(item);
+        const auto query = cte ? field(cte->body, "ctequery") : std::nullopt;
+        if (query) {
+            const VisibleQuery one{text_field(cte->body, "ctename"), *query,
+                                   flag_field(*with, "recursive")};
+            judge_.queries_ = std::make_shared<const QueryScope>(QueryScope{one, judge_.queries_});
+        }
+    }
+}
+
 bool Judge::copies_target(const JsonObject& select) {
+    const Within within(*this, select);
     constexpr unsigned deepest = 12;
     if (depth_ > deepest || !spend()) {
         return true;
@@ -224,7 +252,7 @@ bool Judge::copies_target(const JsonObject& select) {
         Judge inner(target_schema_, target_relation_, name, scope_);
         inner.aliased_ = true;
         inner.depth_ = depth_ + 1;
-        inner.visible_queries_ = visible_queries_;
+        inner.queries_ = queries_;
         inner.visible_origins_ = visible_origins_;
         inner.being_read_ = being_read_;
         for (const auto own : own_names_) {
@@ -393,6 +421,7 @@ void Judge::depend_on_column(const JsonObject& column, Dependencies& out) {
 }
 
 void Judge::depend_on_query(const JsonObject& select, Dependencies& out) {
+    const Within within(*this, select);
     const FromLeaves leaves = leaves_of(select);
     Level level;
     for (const Json& leaf : leaves.items) {

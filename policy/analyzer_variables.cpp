@@ -55,11 +55,8 @@ void for_each_statement(const Json& json, const Visit& visit) {
 
 bool gathers_rows(const Json& value) {
     const auto node = as_node(value);
-    if (!node || node->type != "FuncCall") {
-        return false;
-    }
-    const auto name = bounds::last_name(items_field(node->body, "funcname"));
-    return name == "array_agg" || name == "string_agg" || name == "json_agg" || name == "jsonb_agg";
+    return node && node->type == "FuncCall" &&
+           bounds::is_gathering(bounds::last_name(items_field(node->body, "funcname")));
 }
 
 // min(id), max(id)
