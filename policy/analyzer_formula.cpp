@@ -4,7 +4,6 @@
 #include <array>
 #include <cctype>
 #include <cmath>
-#include <set>
 #include <utility>
 
 namespace pgchaperone::policy {
@@ -21,6 +20,8 @@ constexpr std::size_t most_hints = 8;
 constexpr std::size_t most_of_two = 32;     // for each of two variables
 constexpr std::size_t most_samples = 1500;  // rows for one condition
 constexpr std::size_t least_samples = 16;
+constexpr std::size_t few_samples = 48;  // for a first look
+constexpr int most_settings = 5;         // of what does not depend on the row
 constexpr std::uint64_t visits = 200'000;
 constexpr long double exact = 1e15L;
 
@@ -731,11 +732,19 @@ void Formula::fill_pools() {
     std::vector<long double> named;
     std::vector<std::string> texts;
     gather_constants(named, texts);
-
-    std::set<long double> seen;
+    numbers_.clear();
+    texts_.clear();
     const auto number = [&](long double value) {
-        if (numbers_.size() < most_pool && std::fabs(value) <= exact && seen.insert(value).second) {
+        const auto same = [&](const Value& other) { return other.number == value; };
+        if (numbers_.size() < most_pool && std::fabs(value) <= exact &&
+            std::none_of(numbers_.begin(), numbers_.end(), same)) {
             numbers_.push_back(of(value));
+        }
+    };
+    const auto text = [&](std::string value) {
+        const auto same = [&](const Value& other) { return other.text == value; };
+        if (texts_.size() < most_pool && std::none_of(texts_.begin(), texts_.end(), same)) {
+            texts_.push_back(of(std::move(value)));
         }
     };
     for (const long double value : named) {
@@ -747,6 +756,17 @@ void Formula::fill_pools() {
     }
     for (const long double value : {0.0L, 1.0L, -1.0L, 2.0L, 1000003.0L, -1000003.0L}) {
         number(value);
+    }
+    text("q7");
+    for (const std::string& value : texts) {
+        text(value);
+    }
+    text("");
+    for (const std::string& value : texts) {
+        text(value + '\x01');
+    }
+    if (!thorough_) {
+        return;
     }
     // What a sum or a product must be made of to hit a constant.
     const std::size_t few = std::min(named.size(), most_constants);
@@ -770,20 +790,7 @@ void Formula::fill_pools() {
          {99.0L, 1e3L, 123457.0L, -98765.0L, 2147483646.0L, 1e12L, -1e12L}) {
         number(value);
     }
-
-    std::set<std::string> known;
-    const auto text = [&](std::string value) {
-        if (texts_.size() < most_pool && known.insert(value).second) {
-            texts_.push_back(of(std::move(value)));
-        }
-    };
-    text("q7");
     for (const std::string& value : texts) {
-        text(value);
-    }
-    text("");
-    for (const std::string& value : texts) {
-        text(value + '\x01');
         if (!value.empty()) {
             std::string before = value;
             before.back() = static_cast<char>(before.back() - 1);
@@ -808,7 +815,8 @@ Formula::Choices Formula::choices(const Variable& variable) const {
         return {of(true), of(false)};
     }
     Choices values;
-    const std::size_t most = variables_.size() <= 2   ? most_pool
+    const std::size_t most = !thorough_               ? most_of_many
+                             : variables_.size() <= 2 ? most_pool
                              : variables_.size() <= 8 ? most_of_some
                                                       : most_of_many;
     const auto add = [&](const Value& value) {
@@ -948,6 +956,52 @@ Formula::Outcome Formula::outcome_over_rows(Index condition) {
     return Outcome::none;
 }
 
+// Gives every variable of one origin a value: first all different, then all as small, as great, and
+// as plain as can be. False where there is none.
+bool Formula::set(Origin origin, int round) {
+    std::size_t nth = 0;
+    bool any = false;
+    for (Variable& variable : variables_) {
+        if (variable.origin != origin) {
+            continue;
+        }
+        any = true;
+        const Choices values = choices(variable);
+        const auto pick = [&](long double wanted) {
+            if (variable.kind != Kind::number) {
+                return values[static_cast<std::size_t>(round) % values.size()];
+            }
+            return of(std::clamp(wanted, variable.limits.low, variable.limits.high));
+        };
+        switch (round) {
+            case 0: variable.now = values[++nth % values.size()]; break;
+            case 1: variable.now = pick(0); break;
+            case 2: variable.now = pick(origin == Origin::chance ? 0.5L : 1.0L); break;
+            case 3: variable.now = pick(-3); break;
+            default: variable.now = pick(50); break;
+        }
+    }
+    return any;
+}
+
+// For the values of what comes by chance that are set now.
+bool Formula::holds_whatever_comes_from_outside(Index condition) {
+    bool some = false;
+    for (int round = 0; round < most_settings; ++round) {
+        const bool from_outside = set(Origin::outside, round);
+        const Outcome outcome = outcome_over_rows(condition);
+        if (outcome == Outcome::differs ||
+            (outcome == Outcome::none && !nodes_[condition].of_row)) {
+            return false;
+        }
+        some |= outcome == Outcome::all;
+        if (!from_outside) {
+            break;
+        }
+    }
+    return some;
+}
+
 bool Formula::holds_for_every_row(Index condition, std::uint64_t* work) {
     if (too_large()) {
         return false;
@@ -956,52 +1010,24 @@ bool Formula::holds_for_every_row(Index condition, std::uint64_t* work) {
     if (never_for_all(condition)) {
         return false;
     }
-    fill_pools();
-    samples_ = std::clamp<std::size_t>(visits / nodes_.size(), least_samples, most_samples);
     steps_ = 0;
-    constexpr int most_settings = 5;
-    const auto set = [&](Origin origin, int round) {
-        std::size_t nth = 0;
-        for (Variable& variable : variables_) {
-            if (variable.origin != origin) {
-                continue;
-            }
-            const Choices values = choices(variable);
-            // First all different, then all as small, as great, and as plain as can be.
-            const auto pick = [&](long double wanted) {
-                if (variable.kind != Kind::number) {
-                    return values[static_cast<std::size_t>(round) % values.size()];
-                }
-                return of(std::clamp(wanted, variable.limits.low, variable.limits.high));
-            };
-            switch (round) {
-                case 0: variable.now = values[++nth % values.size()]; break;
-                case 1: variable.now = pick(0); break;
-                case 2: variable.now = pick(origin == Origin::chance ? 0.5L : 1.0L); break;
-                case 3: variable.now = pick(-3); break;
-                default: variable.now = pick(50); break;
-            }
-        }
-        return std::any_of(variables_.begin(), variables_.end(),
-                           [&](const Variable& each) { return each.origin == origin; });
-    };
-    bool every_row = false;
-    for (int chance = 0; chance < most_settings && !every_row; ++chance) {
-        const bool by_chance = set(Origin::chance, chance);
-        bool some = false;
-        bool ruled_out = false;
-        for (int round = 0; round < most_settings && !ruled_out; ++round) {
-            const bool from_outside = set(Origin::outside, round);
-            const Outcome outcome = outcome_over_rows(condition);
-            some |= outcome == Outcome::all;
-            ruled_out = outcome == Outcome::differs ||
-                        (outcome == Outcome::none && !nodes_[condition].of_row);
-            if (!from_outside) {
+    bool every_row = true;
+    // A few values are enough for most conditions.
+    for (const bool thorough : {false, true}) {
+        thorough_ = thorough;
+        fill_pools();
+        samples_ = thorough ? std::clamp<std::size_t>(visits / nodes_.size(), least_samples,
+                                                      most_samples)
+                            : few_samples;
+        every_row = false;
+        for (int chance = 0; chance < most_settings && !every_row; ++chance) {
+            const bool by_chance = set(Origin::chance, chance);
+            every_row = holds_whatever_comes_from_outside(condition);
+            if (!by_chance) {
                 break;
             }
         }
-        every_row = some && !ruled_out;
-        if (!by_chance) {
+        if (!every_row) {
             break;
         }
     }

@@ -11,6 +11,7 @@
 #include "policy/analyzer_constant.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -161,12 +162,15 @@ private:
     enum class Outcome : std::uint8_t { all, none, differs };
     Outcome outcome_over_rows(Index condition);
     std::optional<bool> met(Index condition);
+    bool set(Origin origin, int round);
+    bool holds_whatever_comes_from_outside(Index condition);
 
     std::vector<Node> nodes_;
     std::vector<Variable> variables_;
     std::unordered_map<std::string, Index> known_;
     std::vector<Value> numbers_;
     std::vector<Value> texts_;
+    bool thorough_ = false;
     std::size_t samples_ = 0;
     std::uint64_t steps_ = 0;
 };
