@@ -69,14 +69,14 @@ bool is_plainly_bound(const JsonObject& statement, const JsonObject& relation,
 
 }  // namespace
 
-bool picks_rows(const Json& condition) {
+bool picks_rows(const Json& condition, bool negated) {
     const std::vector<std::string> not_of_the_row = {"found"};
     std::uint64_t work = 10'000;
     BoundsScope scope;
     scope.variables = &not_of_the_row;
     scope.work = &work;
     Judge judge = Judge::of_any_row(scope);
-    return !judge.flag(judge.all_of({condition}));
+    return !judge.flag(negated ? judge.judge(condition, true) : judge.all_of({condition}));
 }
 
 Flag unbounded_update(const JsonObject& update, const BoundsScope& scope) {

@@ -47,8 +47,8 @@ struct BoundsScope {
     bool repeats = false;  // in a loop that ends when nothing is left: a LIMIT limits nothing
 };
 
-// Whether a condition about the variables of a loop picks out some of its rows.
-bool picks_rows(const Json& condition);
+// Whether a condition about the variables of a loop, or its contrary, picks out some of its rows.
+bool picks_rows(const Json& condition, bool negated = false);
 
 // Each takes the body of its node and answers with the reason in words that follow on "This UPDATE
 // ...": "has no WHERE".

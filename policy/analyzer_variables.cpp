@@ -506,7 +506,7 @@ bool BodyVariables::may_leave(const Json& statements, bool chosen) {
             const bool exits = flag_field(body, "is_exit") || key == "PLpgSQL_stmt_return";
             const auto test = condition.empty() ? std::nullopt : value_of(condition);
             const bool at_the_end = exits && test && asks_for_the_end(*test, false);
-            if (chosen || (test && !at_the_end && picks_rows(*test))) {
+            if (chosen || (test && !at_the_end && picks_rows(*test, true))) {
                 return true;
             }
             continue;

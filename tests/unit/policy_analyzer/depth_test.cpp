@@ -62,6 +62,25 @@ TEST_CASE("long texts that are not deep are read") {
     CHECK(facts_of("DELETE FROM t WHERE 1 = 1" + repeated(" OR id = 2", 20'000)).unbounded.set);
 }
 
+TEST_CASE("conditions are judged as deep as the parser goes") {
+    for (const std::size_t depth : {300U, 900U, 1'900U}) {
+        for (const std::string& condition : {
+                 "id % 10 = " + repeated("abs(", depth) + "id" + repeated(")", depth),
+                 "id % 10 = " + repeated("coalesce(", depth) + "id" + repeated(", 1)", depth),
+                 "id % 10 = " + repeated("CASE WHEN a THEN ", depth) + "id" +
+                     repeated(" END", depth),
+                 "id % 10 = " + repeated("(SELECT ", depth) + "id" + repeated(")", depth),
+                 "id % 10 = 1 OR id" + repeated(" BETWEEN 1 AND 2 IS NULL", depth),
+                 "ARRAY[1] @> " + repeated("ARRAY[", depth) + "id" + repeated("]", depth),
+                 repeated("NOT ", depth) + "(id % 10 = 1)",
+             }) {
+            INFO(depth << ": " << condition.substr(0, 60));
+            const StatementFacts facts = facts_of("DELETE FROM t WHERE " + condition);
+            CHECK((facts.unparsable.set || facts.command == "DELETE"));
+        }
+    }
+}
+
 TEST_CASE("bodies that are nested too deeply are opaque") {
     CHECK(facts_of("DO $$ BEGIN PERFORM " + repeated("1+", 64'000) + "1; END $$").opaque.set);
     CHECK(facts_of("DO $$ BEGIN " + repeated("IF a THEN ", 60'000) + " NULL; " +

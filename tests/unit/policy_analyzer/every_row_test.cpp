@@ -271,6 +271,39 @@ TEST_CASE("another relation does not bound a condition that holds whatever it sa
     });
 }
 
+TEST_CASE("a WITH, a count and a parameter hide nothing") {
+    reach_every_row({
+        "id IN (WITH x AS (SELECT id FROM orders) SELECT id FROM x)",
+        "id = ANY (WITH x AS (SELECT id FROM orders) SELECT id FROM x)",
+        "EXISTS (WITH x AS (SELECT id FROM orders) SELECT 1 FROM x WHERE x.id = orders.id)",
+        "id IN (SELECT id FROM orders GROUP BY id HAVING count(*) >= 1)",
+        "id IN (SELECT unnest(array_agg(id)) FROM orders)",
+        "id = ANY ((SELECT array_agg(id) FROM orders)::int[])",
+        "0 < (SELECT count(*) FROM customers)",
+        "(SELECT count(*) FROM orders) > 1",
+        "(SELECT count(*) FROM orders o WHERE o.id = orders.id) > 0",
+        "created_at < $1 OR created_at >= $1",
+        "id < $1 OR id >= $1",
+        "id = $1 OR id <> $1",
+        "id = $1 OR NOT (id = $1)",
+        "id = ANY ($1) OR id <> ALL ($1)",
+        "id IN ($1, $2) OR id NOT IN ($1, $2)",
+        "s LIKE $1 OR s NOT LIKE $1",
+        "is_deleted = $1 OR is_deleted <> $1",
+        "$1 OR NOT $1",
+        "id = 5 OR $1 = $1",
+        "$1::int IS NOT NULL",
+        "COALESCE($1, true)",
+    });
+    all_unbounded({
+        "DELETE FROM orders USING (WITH x AS (SELECT id FROM orders) SELECT id FROM x) y WHERE "
+        "y.id = orders.id",
+    });
+    are_bounds({"(SELECT count(*) FROM orders o WHERE o.email = orders.email) > 1",
+                "id IN (WITH x AS (SELECT id FROM orders WHERE state = 'old') SELECT id FROM x)",
+                "id IN (WITH orders AS (SELECT 5 AS id) SELECT id FROM orders)"});
+}
+
 TEST_CASE("conditions that choose among rows stay bounds") {
     are_bounds({
         "id = 5",

@@ -281,6 +281,23 @@ TEST_CASE("a loop over all rows of a table that writes each of them is unbounded
     });
 }
 
+TEST_CASE("a loop that skips nothing that exists still sees every row") {
+    for (const char* skip : {"CONTINUE WHEN r.id IS NULL", "CONTINUE WHEN false",
+                             "IF r.id = r.id THEN NULL; END IF", "EXIT WHEN NOT FOUND"}) {
+        const std::string
+            sql = "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP " +
+                  std::string(skip) + "; DELETE FROM orders WHERE id = r.id; END LOOP; END $$";
+        all_unbounded({sql.c_str()});
+    }
+    for (const char* skip : {"CONTINUE WHEN r.state = 'new'", "EXIT WHEN r.id > 100",
+                             "IF r.state = 'new' THEN CONTINUE; END IF"}) {
+        const std::string
+            sql = "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM orders LOOP " +
+                  std::string(skip) + "; DELETE FROM orders WHERE id = r.id; END LOOP; END $$";
+        all_bounded({sql.c_str()});
+    }
+}
+
 TEST_CASE("batches that go on until nothing is left are unbounded") {
     all_unbounded({
         "DO $$ DECLARE n int; BEGIN LOOP SELECT id INTO n FROM orders LIMIT 1; EXIT WHEN NOT "
