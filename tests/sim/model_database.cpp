@@ -31,6 +31,19 @@ std::uint64_t Effect::rows() const {
     return rows;
 }
 
+std::uint64_t Effect::inserted() const {
+    std::uint64_t rows = 0;
+    for (int table = 0; table < tables_count; ++table) {
+        rows += counts[static_cast<std::size_t>(table)].inserted;
+    }
+    return rows;
+}
+
+bool Effect::changes() const {
+    return truncated ||
+           std::any_of(counts.begin(), counts.end(), [](const Counts& one) { return one.any(); });
+}
+
 ModelDatabase::ModelDatabase() {
     for (int id = 1; id <= 40; ++id) committed[t1][id] = 0;
     for (int id = 1; id <= 60; ++id) committed[t2][id] = 0;
@@ -76,7 +89,7 @@ Outcome ModelTransaction::reading(bool effects, bool locks) const {
                                   wrote_ ? std::optional<std::string>("777") : std::nullopt));
     for (int table = 0; effects && table <= catalog_table; ++table) {
         const Counts& counts = counters_[static_cast<std::size_t>(table)];
-        if (counts.changed() == 0 || !database_.counters_on) continue;
+        if (!counts.any() || !database_.counters_on) continue;
         if (table == catalog_table) {
             outcome.reading.push_back(row("catalog", 1259, "pg_catalog", "pg_class", counts));
         } else {
@@ -241,7 +254,12 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
         default: break;
     }
     const bool dml = s.verb == Verb::insert || s.verb == Verb::update || s.verb == Verb::remove;
-    if (dml) effects_.back().tagged = outcome.rows.size();
+    if (dml) {
+        Counts& tagged = effects_.back().tagged;
+        (s.verb == Verb::insert   ? tagged.inserted
+         : s.verb == Verb::update ? tagged.updated
+                                  : tagged.deleted) = outcome.rows.size();
+    }
     if (dml && !s.returning) outcome.rows.clear();
     return std::nullopt;
 }
@@ -314,8 +332,8 @@ std::optional<Failure> ModelTransaction::copy_row(const Statement& statement, in
 
 std::optional<Failure> ModelTransaction::copy_end(const Statement& statement, std::string& tag) {
     Effect& effect = effects_.back();
-    effect.tagged = effect.counts[static_cast<std::size_t>(statement.table)].inserted;
-    tag = "COPY " + std::to_string(effect.tagged);
+    effect.tagged.inserted = effect.counts[static_cast<std::size_t>(statement.table)].inserted;
+    tag = "COPY " + std::to_string(effect.tagged.inserted);
     return immediate_ ? fire_deferred() : std::nullopt;
 }
 

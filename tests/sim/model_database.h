@@ -27,7 +27,9 @@ struct Counts {
     std::uint64_t inserted = 0;
     std::uint64_t updated = 0;
     std::uint64_t deleted = 0;
-    std::uint64_t changed() const { return inserted + updated + deleted; }
+    // What limits count as changed rows; rows inserted are counted for themselves.
+    std::uint64_t changed() const { return updated + deleted; }
+    bool any() const { return inserted + updated + deleted > 0; }
 };
 using CountsByTable = std::array<Counts, tables_count + 1>;
 
@@ -35,12 +37,13 @@ using CountsByTable = std::array<Counts, tables_count + 1>;
 struct Effect {
     std::string text;
     bool opaque = false;
-    bool deferred = false;     // a deferred trigger's, not a statement's
-    CountsByTable counts;      // all of it: cascades and triggers included
-    std::uint64_t tagged = 0;  // rows as CommandComplete tells them
-    bool truncated = false;    // took an ACCESS EXCLUSIVE lock
+    bool deferred = false;   // a deferred trigger's, not a statement's
+    CountsByTable counts;    // all of it: cascades and triggers included
+    Counts tagged;           // as CommandComplete tells them
+    bool truncated = false;  // took an ACCESS EXCLUSIVE lock
     std::uint64_t rows() const;
-    bool changes() const { return rows() > 0 || truncated || counts[catalog_table].changed() > 0; }
+    std::uint64_t inserted() const;
+    bool changes() const;
 };
 
 struct Failure {

@@ -20,11 +20,12 @@ const std::vector<PolicyCase>& policy_cases() {
                         .yaml = R"(rules:
   - name: counted
     match: { any: [ { class: WRITE }, { opaque: true } ] }
-    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, effects: total,
+    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10, effects: total,
                            catalog_changes: refuse, exclusive_locks: refuse } })",
                         .supervised = true,
                         .total = true,
                         .max_rows = 10,
+                        .max_inserted = 10,
                         .max_rows_per_transaction = 20,
                         .no_locks = true,
                         .no_catalog_changes = true});
@@ -32,9 +33,10 @@ const std::vector<PolicyCase>& policy_cases() {
                         .yaml = R"(rules:
   - name: counted
     match: { any: [ { class: WRITE }, { opaque: true } ] }
-    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, effects: tag } })",
+    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10, effects: tag } })",
                         .supervised = true,
                         .max_rows = 10,
+                        .max_inserted = 10,
                         .max_rows_per_transaction = 20});
         list.push_back({.name = "supervise by table and insertion, block by text",
                         .yaml = R"(rules:
@@ -87,7 +89,8 @@ std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effect
     for (const Effect& effect : effects) {
         const bool seen_whole = total || effect.opaque;
         if (effect.deferred && !total) continue;
-        const std::uint64_t rows = seen_whole ? effect.rows() : effect.tagged;
+        const std::uint64_t rows = seen_whole ? effect.rows() : effect.tagged.changed();
+        const std::uint64_t inserted = seen_whole ? effect.inserted() : effect.tagged.inserted;
         sum += rows;
         const auto over = [&](const char* what, std::uint64_t count, std::uint64_t limit) {
             return effect.text + ": " + what + " " + std::to_string(count) + ", limit " +
@@ -97,15 +100,11 @@ std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effect
         if (max_rows_of_t1 && effect.counts[0].changed() > *max_rows_of_t1) {
             return over("rows of t1", effect.counts[0].changed(), *max_rows_of_t1);
         }
-        std::uint64_t inserted = 0;
-        for (int table = 0; table < tables_count; ++table) {
-            inserted += effect.counts[static_cast<std::size_t>(table)].inserted;
-        }
         if (max_inserted && inserted > *max_inserted) {
             return over("inserted", inserted, *max_inserted);
         }
         if (no_locks && effect.truncated) return effect.text + ": an ACCESS EXCLUSIVE lock";
-        if (no_catalog_changes && effect.counts[catalog_table].changed() > 0) {
+        if (no_catalog_changes && effect.counts[catalog_table].any()) {
             return effect.text + ": the catalog was changed";
         }
     }
@@ -129,7 +128,7 @@ bool PolicyCase::surely_within(const CountsByTable& counts, bool locked) const {
     if (max_rows_of_t1 && counts[0].changed() > *max_rows_of_t1) return false;
     if (max_inserted && inserted > *max_inserted) return false;
     if (no_locks && locked) return false;
-    return !no_catalog_changes || counts[catalog_table].changed() == 0;
+    return !no_catalog_changes || !counts[catalog_table].any();
 }
 
 bool PolicyCase::blocks(const Statement& statement) const {

@@ -28,7 +28,7 @@ using test::Random;
 // What the host lets wait for a socket before it stops reading the other side.
 constexpr std::size_t pending_bytes_max = 8 * 1024;
 constexpr std::size_t socket_bytes_max = 4 * 1024;
-constexpr std::uint64_t steps_max = 2'000'000;
+constexpr std::uint64_t steps_max = 300'000;
 
 std::optional<std::size_t> message_size(std::string_view bytes) {
     const auto head = protocol::read_head(bytes, protocol::Side::backend);
@@ -940,11 +940,13 @@ std::string to_text(const Plan& plan) {
     return out + "\nscript:\n" + to_text(plan.script);
 }
 
-Plan shrink(const Plan& plan, policy::Engine& engine) {
+Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& violation_of) {
     Plan smallest = plan;
-    const std::string violation = run(plan, engine).violation.substr(0, 20);
+    // How a violation begins tells its kind.
+    const std::string violation = violation_of(plan).substr(0, 20);
+    if (violation.empty()) return plan;
     const auto still_fails = [&](const Plan& candidate) {
-        return run(candidate, engine).violation.starts_with(violation);
+        return violation_of(candidate).starts_with(violation);
     };
     const auto without = [&](bool Weather::*flag) {
         if (!(smallest.weather.*flag)) return;

@@ -10,6 +10,7 @@
 #include "sim/script.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,7 +74,8 @@ struct Result {
 // lines to keep; 0: none, which is faster.
 Result run(const Plan& plan, policy::Engine& engine, std::size_t trace_lines = 0);
 
-// Drops steps and weather for as long as the run still fails, and returns what is left.
-Plan shrink(const Plan& plan, policy::Engine& engine);
+// Drops steps and weather for as long as the run still fails in the same way, and returns what is
+// left. `violation_of` runs a plan and says in words what was violated.
+Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& violation_of);
 
 }  // namespace pgchaperone::sim
