@@ -896,6 +896,12 @@ Verdict Judge::judge(const Json& expression, bool negated) {
         return judge_case(body, negated);
     }
     if (type == "CoalesceExpr") {
+        // A column whose nulls count as true or false still is that column.
+        const Items arguments = items_field(body, "args");
+        const auto first = arguments.empty() ? std::nullopt : as_node(*arguments.begin());
+        if (first && first->type == "ColumnRef" && dependencies(*arguments.begin()).own) {
+            return judge(*arguments.begin(), negated);
+        }
         // Any of them may be the one that decides.
         std::vector<Term> terms;
         for (const Json argument : items_field(body, "args")) {
