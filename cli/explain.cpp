@@ -70,6 +70,7 @@ void print_facts(const StatementFacts& facts, std::ostream& out) {
     line(out, "reads", join(names(facts.read)));
     line(out, "writes", join(names(facts.written)));
     line(out, "calls", join(names(facts.functions)));
+    line(out, "sets", join(facts.settings));
     for (const NamedFlag& flag : flags(facts)) {
         if (*flag.flag)
             line(out, flag.name,
@@ -94,7 +95,7 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
         print_facts(*statement.facts, out);
         out << "Rules of " << policy.source << (policy.rules.empty() ? ": none" : "") << '\n';
         const policy::Subject subject{*statement.facts, statement.text, situation.session,
-                                      situation.moment};
+                                      statement.moment};
         std::size_t rule_number = 0;
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
             const std::string action(policy::action_name(trace.rule->action.action));
@@ -151,7 +152,7 @@ boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
         fact_values["runs_in_transaction"] = facts.runs_in_transaction;
         fact_values["controls_transaction"] = facts.controls_transaction;
         boost::json::array rules;
-        const policy::Subject subject{facts, statement.text, situation.session, situation.moment};
+        const policy::Subject subject{facts, statement.text, situation.session, statement.moment};
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
             rules.push_back(
                 boost::json::object{{"name", trace.rule->name},
@@ -163,7 +164,7 @@ boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
         boost::json::object decision{{"action", policy::action_name(statement.action)},
                                      {"observed", statement.observed}};
         if (statement.rule != nullptr) decision["rule"] = statement.rule->name;
-        if (statement.action != policy::Action::allow) {
+        if (statement.action == policy::Action::block || statement.action == policy::Action::hold) {
             decision["message"] = statement.refusal.message;
             decision["detail"] = statement.refusal.detail;
             decision["hint"] = statement.refusal.hint;

@@ -1,5 +1,7 @@
 #include "cli/sql_script.h"
 
+#include "cli/liquibase.h"
+
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -35,7 +37,7 @@ bool only_prints_or_sets(std::string_view command, std::string_view arguments) {
 
 class Splitter {
 public:
-    explicit Splitter(std::string_view text) : text_(text) {}
+    explicit Splitter(std::string_view text) : text_(text), liquibase_(is_liquibase(text)) {}
 
     Script run() {
         // A byte order mark, as Windows' editors write it, is no part of the first statement.
@@ -51,9 +53,14 @@ private:
         const char c = text_[at_];
         if (is_space(c)) {
             ++at_;
+        } else if (at_delimiter()) {
+            const std::size_t begin = at_;
+            at_ += changeset_.delimiter.size();
+            finish(begin);
         } else if (starts("--")) {
             const std::size_t begin = at_;
             at_ = std::min(text_.find('\n', at_), text_.size());
+            if (liquibase_) begin_changeset(begin);
             comment(begin);
         } else if (starts("/*")) {
             const std::size_t begin = at_;
@@ -68,6 +75,31 @@ private:
             if (copies) skip_copy_data();
         } else {
             token();
+        }
+    }
+
+    bool at_delimiter() const {
+        const std::string& delimiter = changeset_.delimiter;
+        if (delimiter.empty() || lower(text_.substr(at_, delimiter.size())) != lower(delimiter))
+            return false;
+        if (!changeset_.alone_on_line) return true;
+        std::size_t begin = at_, end = at_ + delimiter.size();
+        while (begin > 0 && text_[begin - 1] != '\n' && is_space(text_[begin - 1])) --begin;
+        while (end < text_.size() && text_[end] != '\n' && is_space(text_[end])) ++end;
+        return (begin == 0 || text_[begin - 1] == '\n') &&
+               (end == text_.size() || text_[end] == '\n');
+    }
+
+    // What one changeset made need not be made now: Liquibase leaves out those that ran before.
+    void begin_changeset(std::size_t begin) {
+        const auto changeset = changeset_of(text_.substr(begin, at_ - begin));
+        if (!changeset) return;
+        finish(begin);
+        changeset_ = *changeset;
+        unknown_ = true;
+        if (!changeset_.other_databases.empty()) {
+            script_.notes.push_back({begin, "this changeset is for " + changeset_.other_databases +
+                                                " and is not checked"});
         }
     }
 
@@ -95,7 +127,7 @@ private:
             word();
         } else if (c >= '0' && c <= '9') {
             // $ and letters behind digits belong to them: 1e5 is no name and 1$x$ no quote.
-            while (at_ < text_.size() && is_name(text_[at_])) ++at_;
+            while (at_ < text_.size() && is_name(text_[at_]) && !at_delimiter()) ++at_;
         } else {
             ++at_;
         }
@@ -103,7 +135,7 @@ private:
 
     void word() {
         const std::size_t begin = at_;
-        while (at_ < text_.size() && is_name(text_[at_]) && !starts("${")) ++at_;
+        while (at_ < text_.size() && is_name(text_[at_]) && !starts("${") && !at_delimiter()) ++at_;
         const std::string name = lower(text_.substr(begin, at_ - begin));
         const char next = at_ < text_.size() ? text_[at_] : ' ';
         if (next == '\'' && (name == "e")) return skip_quoted('\'', true);
@@ -229,6 +261,8 @@ private:
             separator != std::string_view::npos) {
             line_end = end + separator;
         }
+        // The next command ends this one's arguments, but for those that take the whole line.
+        if (command != "!" && command != "copy") line_end = end_of_arguments(end, line_end);
         const std::string_view arguments = text_.substr(end, line_end - end);
         at_ = line_end + (text_.substr(line_end, 2) == "\\\\" ? 2 : 0);
         if (command == "copy") {
@@ -256,6 +290,18 @@ private:
             unknown_ = unknown_ || !only_prints_or_sets(command, arguments);
             if (open_) erased_.push_back({begin, at_ - begin});
         }
+    }
+
+    std::size_t end_of_arguments(std::size_t begin, std::size_t line_end) const {
+        for (std::size_t i = begin; i < line_end; ++i) {
+            const char c = text_[i];
+            if (c == '\\') return i;
+            if (c != '\'' && c != '"' && c != '`') continue;
+            const auto close = text_.find(c, i + 1);
+            if (close == std::string_view::npos || close >= line_end) return line_end;
+            i = close;
+        }
+        return line_end;
     }
 
     // \copy t from 'file' is COPY t FROM STDIN to the server.
@@ -314,7 +360,9 @@ private:
     void comment(std::size_t begin) { comments_.push_back({begin, at_ - begin}); }
 
     void finish(std::size_t end) {
-        if (open_) {
+        if (!changeset_.other_databases.empty()) {
+            comments_.clear();
+        } else if (open_) {
             ScriptStatement statement;
             while (end > begin_ && is_space(text_[end - 1])) --end;
             statement.span = {begin_, end - begin_};
@@ -372,6 +420,8 @@ private:
 
     std::string_view text_;
     std::size_t at_ = 0;
+    bool liquibase_;
+    Changeset changeset_;
     Script script_;
     std::vector<Span> loose_;
 

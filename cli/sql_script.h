@@ -1,8 +1,9 @@
 #pragma once
 // A file of SQL cut into statements as psql cuts it: semicolons count outside quotes, comments,
 // parentheses and BEGIN ATOMIC bodies; backslash commands are taken out; data behind COPY ... FROM
-// STDIN is skipped. Knows no grammar beyond that and never fails: what makes no sense goes on as it
-// is, to be judged so.
+// STDIN is skipped. In Liquibase's formatted SQL the changesets and their delimiters count too.
+// Knows no grammar beyond that and never fails: what makes no sense goes on as it is, to be judged
+// so.
 
 #include <cstddef>
 #include <string>
@@ -34,8 +35,8 @@ struct ScriptStatement {
     std::vector<Blank> blanks;
     std::vector<Span> comments;  // in front of it, inside it, and behind it on its last line
     bool result_is_run = false;  // \gexec: what it gives is run as SQL
-    // Before it stood a backslash command behind which the session may be another, or its
-    // statements may not have run: \connect, \i, \if ...
+    // Before it began a changeset of Liquibase, or stood a backslash command, behind which the
+    // session may be another or what came before may not have run: \connect, \i, \if ...
     bool after_unknown = false;
 
     // The statement with its blanks filled so that it can be parsed, keeping all offsets: values as

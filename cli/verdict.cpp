@@ -40,7 +40,8 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
         statement.facts = &facts;
         statement.text = facts.location <= text.size() ? text.substr(facts.location, facts.length)
                                                        : text;
-        const policy::Subject subject{facts, statement.text, situation.session, moments.now()};
+        statement.moment = moments.now();
+        const policy::Subject subject{facts, statement.text, situation.session, statement.moment};
         statement.outcome = policy::evaluate(policy, subject, session_answers, nullptr);
         policy::Outcome told = statement.outcome;
         const bool allowed = told.action(policy).action == policy::Action::allow;

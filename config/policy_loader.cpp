@@ -507,6 +507,8 @@ bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key,
                 good = false;
             }
             condition.globs.push_back(glob);
+        } else if (type.kind == ConditionKind::setting) {
+            condition.globs.emplace_back(item.text, Glob::Case::folded);
         } else if (type.shape == ValueShape::globs) {
             condition.globs.emplace_back(item.text);
         } else if (type.shape == ValueShape::classes) {

@@ -91,7 +91,8 @@ bool may_hold_in_part(const Condition& given) {
         case ConditionKind::relation:
         case ConditionKind::reads:
         case ConditionKind::writes:
-        case ConditionKind::function: return true;
+        case ConditionKind::function:
+        case ConditionKind::setting: return true;
         default:
             return std::any_of(condition.children.begin(), condition.children.end(),
                                may_hold_in_part);

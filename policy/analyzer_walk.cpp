@@ -866,6 +866,9 @@ void Walker::transaction(const JsonObject& body) {
 void Walker::setting(std::string_view given) {
     const std::string name = lower(given);
     const bool any = name.empty();
+    if (executes_) {
+        add_unique(facts_.settings, name);
+    }
     if (any || name == "client_encoding" || name == "standard_conforming_strings") {
         facts_.may_change_lexical_settings = true;
     }
@@ -894,11 +897,23 @@ void Walker::names_schemas(const std::optional<std::string>& value) {
 void Walker::set(const JsonObject& body) {
     const auto kind = text_field(body, "kind");
     if (kind == "VAR_RESET_ALL") {
+        auto settings = facts_.settings;
         setting({});
+        facts_.settings = std::move(settings);
+        add_unique(facts_.settings, std::string("all"));
         return;
     }
     const auto name = text_field(body, "name");
-    if (kind != "VAR_SET_MULTI") {
+    if (kind == "VAR_SET_MULTI") {
+        const std::string_view prefix = name == "SESSION CHARACTERISTICS" ? "default_" : "";
+        for (const Json item : items_field(body, "args")) {
+            const auto mode = as_node(item);
+            if (mode && mode->type == "DefElem") {
+                add_unique(facts_.settings,
+                           std::string(prefix) + std::string(text_field(mode->body, "defname")));
+            }
+        }
+    } else {
         // RESET brings back what the session started with, and that is harmless for most.
         if (kind == "VAR_RESET" || kind == "VAR_SET_DEFAULT") {
             const bool was = facts_.dangerous.set;
@@ -921,7 +936,9 @@ void Walker::set(const JsonObject& body) {
 void Walker::discard(const JsonObject& body) {
     if (text_field(body, "target") == "DISCARD_ALL") {
         facts_.runs_in_transaction = false;
+        auto settings = facts_.settings;
         setting({});
+        facts_.settings = std::move(settings);
     }
 }
 

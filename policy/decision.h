@@ -23,6 +23,7 @@ struct Refusal {
     std::string message;
     std::string detail;
     std::string hint;
+    std::string reason{};  // for records: why, without the rule's name; empty: the message says it
 };
 
 struct Decision {

@@ -36,6 +36,10 @@ constexpr std::array types = {
     ConditionType{K::function, "function", D::statement, V::names,
                   "A function that the statement calls.",
                   "function: [\"pg_terminate_backend\", \"dblink*\"]"},
+    ConditionType{K::setting, "setting", D::statement, V::globs,
+                  "A setting that the statement changes for its session, by SET, RESET or "
+                  "set_config(); SET ROLE changes role.",
+                  "setting: [role, session_authorization, \"*_timeout\"]"},
     ConditionType{K::unbounded, "unbounded", D::statement, V::flag,
                   "A write that can reach every row of its target.", "unbounded: true"},
     ConditionType{K::destructive, "destructive", D::statement, V::flag,

@@ -41,6 +41,7 @@ enum class ConditionKind : std::uint8_t {
     reads,
     writes,
     function,
+    setting,
     unbounded,
     destructive,
     dangerous,

@@ -145,6 +145,15 @@ private:
                 }
                 return tally.result();
             }
+            case ConditionKind::setting: {
+                Tally tally;
+                for (const std::string& setting : facts.settings) {
+                    const bool matches = any_matches(condition.globs, setting);
+                    // Which one it is only the server knows.
+                    tally.add(setting.empty() && !matches ? Truth::maybe : truth(matches));
+                }
+                return tally.result();
+            }
             case ConditionKind::unbounded:
                 return truth(harms(facts.unbounded) == condition.expected);
             case ConditionKind::destructive:
@@ -282,6 +291,11 @@ std::string found(const Condition& condition, const Subject& subject) {
             std::vector<RelationName> out;
             for (const auto& f : facts.functions) out.push_back({{}, f.schema, f.name});
             return names(out);
+        }
+        case ConditionKind::setting: {
+            std::vector<std::string> out = facts.settings;
+            std::replace(out.begin(), out.end(), std::string(), std::string("unknown"));
+            return join(out);
         }
         case ConditionKind::unbounded: return flag(facts.unbounded);
         case ConditionKind::destructive: return flag(facts.destructive);

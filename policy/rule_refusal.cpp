@@ -108,7 +108,8 @@ std::string list(const Names& names, Text text) {
 std::string relations(const std::vector<RelationName>& names) {
     return list(names, [](const RelationName& n) {
         if (n.is_every()) {
-            return "every relation" + (n.schema.empty() ? "" : " of schema " + identifier(n.schema));
+            return "every relation" +
+                   (n.schema.empty() ? "" : " of schema " + identifier(n.schema));
         }
         return (n.catalog.empty() ? "" : identifier(n.catalog) + ".") +
                (n.schema.empty() ? "" : identifier(n.schema) + ".") + identifier(n.name);
@@ -118,6 +119,14 @@ std::string relations(const std::vector<RelationName>& names) {
 std::string functions(const std::vector<FunctionName>& names) {
     return list(names, [](const FunctionName& n) {
         return (n.schema.empty() ? "" : identifier(n.schema) + ".") + identifier(n.name) + "()";
+    });
+}
+
+std::string settings(const std::vector<std::string>& names) {
+    return list(names, [](const std::string& name) {
+        return name.empty()    ? std::string("a setting that only the server knows")
+               : name == "all" ? std::string("all settings")
+                               : "the setting " + name;
     });
 }
 
@@ -182,6 +191,11 @@ std::string facts_reason(const Rule& rule, const Subject& subject) {
                ", and the rule holds " + (time->outside ? "outside " : "inside ") +
                time->window->text();
     }
+    if (mentions(rule.match, ConditionKind::setting) && !facts.settings.empty()) {
+        return "it changes the setting " + list(facts.settings, [](const std::string& setting) {
+                   return setting.empty() ? std::string("that it names at run time") : setting;
+               });
+    }
     if (mentions(rule.match, ConditionKind::function) && !facts.functions.empty()) {
         return "it calls " + functions(facts.functions);
     }
@@ -197,8 +211,40 @@ std::string facts_reason(const Rule& rule, const Subject& subject) {
         return "it " + facts.destructive.reason;
     if (facts.unbounded) return unbounded_reason(facts);
     const std::string on = targets(facts);
+    switch (rule.action.action) {
+        case Action::allow: return "the rule notes what it allows";
+        case Action::supervise: return "what it does is counted before it may commit";
+        case Action::block:
+        case Action::hold: break;
+    }
     if (rule.match.children.empty()) return "nothing before this rule allows it";
     return "this command is not allowed here" + (on.empty() ? "" : " (on " + on + ")");
+}
+
+// What the rule has against the statement, in a few words that follow on it: "without a WHERE". The
+// reason in full is the detail's.
+std::string complaint(const Rule& rule, const Subject& subject) {
+    const StatementFacts& facts = subject.facts;
+    const auto asks_for = [&](ConditionKind kind) { return mentions(rule.match, kind); };
+    if (facts.unbounded && asks_for(ConditionKind::unbounded)) {
+        if (facts.unbounded.reason == "has no WHERE") return " without a WHERE";
+        if (facts.command == "UPDATE" || facts.command == "DELETE")
+            return " without a WHERE that bounds it";
+        return " that can reach every row";
+    }
+    if (facts.destructive && asks_for(ConditionKind::destructive))
+        return " that takes away what can't be brought back";
+    if (facts.dangerous && asks_for(ConditionKind::dangerous))
+        return " that reaches beyond the rows of tables";
+    if (facts.blocking && asks_for(ConditionKind::blocking)) return " that locks others out";
+    if (facts.opaque && asks_for(ConditionKind::opaque))
+        return " that does what its text does not show";
+    if (find(rule.match, ConditionKind::time) != nullptr) return " at this time";
+    if (!facts.settings.empty() && asks_for(ConditionKind::setting))
+        return " of " + settings(facts.settings);
+    if (!facts.functions.empty() && asks_for(ConditionKind::function))
+        return " that calls " + functions(facts.functions);
+    return {};
 }
 
 std::string unparsable_reason(const StatementFacts& facts) {
@@ -276,6 +322,23 @@ std::string default_hint(const Rule* rule, const Subject& subject) {
            "has agreed on.";
 }
 
+// Whether a name without schema, which any table may have, is all that stands against it.
+bool could_be_temporary(const StatementFacts& facts) {
+    return facts.destructive && !facts.dangerous &&
+           (facts.command == "DROP TABLE" || facts.command == "TRUNCATE TABLE") &&
+           facts.written.size() == 1 && facts.written.front().schema.empty();
+}
+
+// As much of the statement as a person needs to know which one it was.
+constexpr std::size_t statement_shown = 120;
+
+std::string as_sentence(std::string words) {
+    if (!words.empty() && words.front() >= 'a' && words.front() <= 'z') {
+        words.front() = static_cast<char>(words.front() - 'a' + 'A');
+    }
+    return words + ".";
+}
+
 }  // namespace
 
 std::string first_words(std::string_view sql, std::size_t limit) {
@@ -319,31 +382,41 @@ Refusal refusal(const Policy& policy, const Outcome& outcome, const Subject& sub
                 Position position) {
     const Rule* rule = rule_of(policy, outcome);
     Refusal result;
-    const std::string why = plain_reason(rule, subject);
     const std::string who = rule != nullptr            ? "rule \"" + rule->name + "\""
                             : subject.facts.unparsable ? "the policy's `unparsable: block`"
                                                        : "the policy's default";
     const bool own_words = rule != nullptr && !rule->message.empty();
-    result.message = "pgchaperone: " + who + " blocked this " + noun(subject) + ": " +
-                     (own_words ? expand(rule->message, *rule, subject) : why);
-    std::string detail;
-    if (position.count > 1) {
-        detail = "Statement " + std::to_string(position.number) + " of " +
-                 std::to_string(position.count) + ": " + first_words(subject.text) + "\n";
+    result.message = "pgchaperone: blocked by " + who + ": ";
+    if (own_words) {
+        result.message += expand(rule->message, *rule, subject);
+    } else if (subject.facts.unparsable) {
+        result.message += "a statement that can't be read the way the server would read it";
+    } else {
+        const std::string on = targets(subject.facts);
+        result.message += noun(subject) + (on.empty() ? "" : " on " + on) +
+                          (rule != nullptr ? complaint(*rule, subject) : "");
     }
-    std::string sentence = why;
-    if (!sentence.empty() && sentence.front() >= 'a' && sentence.front() <= 'z') {
-        sentence.front() = static_cast<char>(sentence.front() - 'a' + 'A');
-    }
-    result.detail = detail + sentence + ".";
+    result.reason = reason(policy, outcome, subject);
+    result.detail = "Statement" +
+                    (position.count > 1 ? " " + std::to_string(position.number) + " of " +
+                                              std::to_string(position.count)
+                                        : "") +
+                    ": " + first_words(subject.text, statement_shown) + "\n" +
+                    as_sentence(plain_reason(rule, subject));
     result.hint = hint(policy, outcome, subject) + " Nothing was changed.";
     return result;
 }
 
 std::string hint(const Policy& policy, const Outcome& outcome, const Subject& subject) {
     const Rule* rule = rule_of(policy, outcome);
-    if (rule != nullptr && !rule->hint.empty()) return expand(rule->hint, *rule, subject);
-    return default_hint(rule, subject);
+    const bool own_words = rule != nullptr && !rule->hint.empty();
+    std::string text = own_words ? expand(rule->hint, *rule, subject) : default_hint(rule, subject);
+    const bool of_an_operator = own_words && rule->origin.empty();
+    if (!of_an_operator && could_be_temporary(subject.facts)) {
+        text += " (If it is a temporary table of your own: pg_temp." +
+                identifier(subject.facts.written.front().name) + " can only be that.)";
+    }
+    return text;
 }
 
 void say_that_holding_is_not_available(Refusal& refusal) {

@@ -18,6 +18,7 @@ std::string_view protocol_name(StatementKind kind) {
 }
 
 std::string reason_of(const policy::Decision& decision, const policy::StatementFacts* facts) {
+    if (!decision.refusal.reason.empty()) return decision.refusal.reason;
     if (!decision.refusal.message.empty()) return decision.refusal.message;
     if (facts == nullptr) return {};
     for (const policy::Flag* flag : {&facts->unparsable, &facts->unbounded, &facts->destructive,

@@ -164,3 +164,19 @@ TEST_CASE("tables that the file has just made are its own") {
     for (std::uint64_t i = 0; i <= policy::permanent_statements_max; ++i) later += "SELECT 1;\n";
     CHECK(check(later + "TRUNCATE tt;").totals.errors == 1);
 }
+
+TEST_CASE("what a changeset made does not count in the next, which may run alone") {
+    const std::string
+        head = "--liquibase formatted sql\n--changeset a:1\nCREATE TABLE tt (a int);\n";
+    CHECK(check(head + "TRUNCATE tt;").findings.empty());
+    CHECK(check(head + "--changeset a:2\nTRUNCATE tt;").totals.errors == 1);
+}
+
+TEST_CASE("placeholders stand for a value or a name, and what else can't be read is said") {
+    CHECK(check("DELETE FROM ${schema}.orders_${env} WHERE day < ${day};").findings.empty());
+    CHECK(check("INSERT INTO t VALUES ('${a}', ${b});").findings.empty());
+    CHECK(check("DELETE FROM ${schema}.orders;").totals.errors == 1);
+    const Check more = check("${statement};");
+    REQUIRE(more.findings.size() == 1);
+    CHECK(more.findings[0].rule == "unparsable");
+}

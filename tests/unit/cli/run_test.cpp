@@ -101,7 +101,7 @@ TEST_CASE("explain prints facts, rules and the decision") {
         CHECK_THAT(r.out, ContainsSubstring(part));
     }
     CHECK(run({"explain", "--at", "noon", "SELECT 1"}).status == 2);
-    CHECK_THAT(run({"explain", "--format", "json", "SELECT 1"}).out,
+    CHECK_THAT(run({"explain", "--policy", "application", "--format", "json", "SELECT 1"}).out,
                ContainsSubstring("\"action\": \"allow\""));
     CHECK_THAT(run({"explain", "-- nothing"}).out, ContainsSubstring("no statement"));
 }

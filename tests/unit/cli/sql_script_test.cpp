@@ -100,6 +100,56 @@ TEST_CASE("comments belong to the statement behind them, or to the one before th
     CHECK(comments(1) == Texts{"-- second", "/* inside */"});
 }
 
+TEST_CASE("a backslash command's arguments end where the next one begins") {
+    CHECK(split("SELECT $1 \\bind 'a\\g' \\g\nSELECT 2;") ==
+          Texts{"SELECT $1            ", "SELECT 2"});
+    CHECK(split("SELECT 1 \\timing \\g\nSELECT 2;").size() == 2);
+}
+
+TEST_CASE("Liquibase's delimiters end statements, outside of quotes and where they are meant") {
+    const auto with = [](const std::string& attributes, const std::string& sql) {
+        return split("--liquibase formatted sql\n-- changeset anna:1 " + attributes + "\n" + sql);
+    };
+    CHECK(with("endDelimiter:/ splitStatements:true", "SELECT 4 / 2\n/\nSELECT '\n/\n'\n/\n") ==
+          Texts{"SELECT 4 / 2", "SELECT '\n/\n'"});
+    CHECK(with("endDelimiter:@@", "SELECT 1 @@ SELECT 2@@") == Texts{"SELECT 1", "SELECT 2"});
+    CHECK(with("stripComments:false end-delimiter:\"//\" runOnChange:true", "SELECT 1//SELECT 2") ==
+          Texts{"SELECT 1", "SELECT 2"});
+    CHECK(with("endDelimiter:go", "SELECT go\nGO\nSELECT 2\n go \n") ==
+          Texts{"SELECT go", "SELECT 2"});
+    CHECK(with("endDelimiter:\\n/\\s*\\n|\\n/\\s*$", "SELECT 4/2\n/\nSELECT 2\n/") ==
+          Texts{"SELECT 4/2", "SELECT 2"});
+    CHECK(with("endDelimiter:\\$\\$", "SELECT 1$$SELECT 2$$") == Texts{"SELECT 1", "SELECT 2"});
+    // Semicolons count all the same: the server takes several statements in one text.
+    CHECK(with("endDelimiter:@@", "SELECT 1; SELECT 2@@") == Texts{"SELECT 1", "SELECT 2"});
+    CHECK(with("splitStatements:false", "SELECT 1; SELECT $$;$$") ==
+          Texts{"SELECT 1", "SELECT $$;$$"});
+    CHECK(with("endDelimiter:", "SELECT 1") == Texts{"SELECT 1"});
+    // The next changeset ends what has no end, and has the usual delimiter again.
+    CHECK(with("endDelimiter:@@", "SELECT 1\n--changeset anna:2\nSELECT 2 @@ 3") ==
+          Texts{"SELECT 1", "SELECT 2 @@ 3"});
+    // Elsewhere none of this means anything.
+    CHECK(split("-- changeset anna:1 endDelimiter:@@\nSELECT 1 @@ SELECT 2").size() == 1);
+}
+
+TEST_CASE("changesets for other databases are left out, with a note") {
+    const auto statements = [](const std::string& dbms) {
+        const Script script = split_script("-- Liquibase formatted SQL\n--changeset a:1 dbms:" +
+                                           dbms + "\nDROP TABLE t;\n--changeset a:2\nSELECT 1;");
+        CHECK(script.notes.size() == 2 - script.statements.size());
+        return script.statements.size();
+    };
+    for (const char* here :
+         {"postgresql", "PostgreSQL", "h2,postgresql", "\"h2, postgresql\"", "!oracle", "all"}) {
+        INFO(here);
+        CHECK(statements(here) == 2);
+    }
+    for (const char* elsewhere : {"oracle", "h2,mysql", "!postgresql", "none"}) {
+        INFO(elsewhere);
+        CHECK(statements(elsewhere) == 1);
+    }
+}
+
 TEST_CASE("lines and columns count from one, columns in characters") {
     CHECK(line_column("abc", 0).column == 1);
     const LineColumn at = line_column("a\nüü x", 7);
@@ -110,16 +160,43 @@ TEST_CASE("lines and columns count from one, columns in characters") {
 
 TEST_CASE("no text makes the splitter read beyond its end or lose its way") {
     std::mt19937 random(7);
-    const std::string pieces[] = {"'",   "\"",      "$$",   "$a$",
-                                  "/*",  "*/",      "--",   "\n",
-                                  ";",   "(",       ")",    "\\",
-                                  "\\g", "\\copy ", ":",    ":'x'",
-                                  "${",  "}",       "E'",   "copy t from stdin;",
-                                  "\\.", "begin ",  "end ", "create function ",
-                                  "x",   " ",       "\xff", "$1",
-                                  "\\r", "\\;"};
+    const std::string pieces[] = {"'",
+                                  "\"",
+                                  "$$",
+                                  "$a$",
+                                  "/*",
+                                  "*/",
+                                  "--",
+                                  "\n",
+                                  ";",
+                                  "(",
+                                  ")",
+                                  "\\",
+                                  "\\g",
+                                  "\\copy ",
+                                  ":",
+                                  ":'x'",
+                                  "${",
+                                  "}",
+                                  "E'",
+                                  "copy t from stdin;",
+                                  "\\.",
+                                  "begin ",
+                                  "end ",
+                                  "create function ",
+                                  "x",
+                                  " ",
+                                  "\xff",
+                                  "$1",
+                                  "\\r",
+                                  "\\;",
+                                  "@@",
+                                  "--liquibase formatted sql\n",
+                                  "--changeset a:1 endDelimiter:@@\n",
+                                  "--changeset : dbms:h2 \n"};
     for (int i = 0; i < 20'000; ++i) {
         std::string text;
+        if (i % 3 == 0) text = "--liquibase formatted sql\n";
         for (std::size_t n = random() % 12; n > 0; --n)
             text += pieces[random() % std::size(pieces)];
         INFO(text);

@@ -5,3 +5,4 @@ CREATE TABLE ${schema}.orders (
 );
 INSERT INTO ${schema}.orders VALUES (1, 'a;b'), (2, $$c;d$$);
 CREATE INDEX orders_note ON ${schema}.orders (note);
+CREATE INDEX customers_name ON ${schema}.customers (name);
