@@ -922,6 +922,9 @@ Plan make_plan(std::uint64_t seed) {
     weather.connect_fails = random.one_in(40);
     weather.counters_off = random.one_in(30);
     plan.script = make_script(random, taste);
+    std::size_t bytes = 0;
+    for (const Step& step : plan.script) bytes += step.bytes.size();
+    if (bytes > 50'000) weather.chunk_max = std::max<std::size_t>(weather.chunk_max, 200);
     return plan;
 }
 
