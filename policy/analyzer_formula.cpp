@@ -20,9 +20,10 @@ constexpr std::size_t most_hints = 8;
 constexpr std::size_t most_of_two = 32;     // for each of two variables
 constexpr std::size_t most_samples = 1500;  // rows for one condition
 constexpr std::size_t least_samples = 16;
-constexpr std::size_t few_samples = 48;  // for a first look
-constexpr int most_settings = 5;         // of what does not depend on the row
-constexpr std::uint64_t visits = 200'000;
+constexpr std::size_t few_samples = 48;     // for a first look
+constexpr int most_settings = 5;            // of what does not depend on the row
+constexpr std::uint64_t visits = 60'000;    // of nodes, while one value after the other is tried
+constexpr std::uint64_t steps_for_one = 4;  // of those for one node of a tree that is read
 constexpr long double exact = 1e15L;
 
 std::string lower(std::string text) {
@@ -1032,7 +1033,7 @@ bool Formula::holds_for_every_row(Index condition, std::uint64_t* work) {
         }
     }
     if (work != nullptr) {
-        *work -= std::min(*work, steps_ / 8);
+        *work -= std::min(*work, steps_ / steps_for_one);
     }
     return every_row;
 }
