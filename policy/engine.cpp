@@ -58,6 +58,7 @@ struct Entry {
     std::string own_text;  // only where the analysis does not hold the same
     LexicalSettings lexical;
     bool replication = false;
+    bool by_text = true;  // found by its text; else by its analysis alone
     AnalysisPtr analysis;
     std::size_t bytes = 0;
     std::vector<Remembered> remembered;  // of the edition in force
@@ -83,6 +84,21 @@ std::size_t estimate(const Analysis& analysis) {
     }
     return bytes;
 }
+
+// The texts that were seen of late, by their hashes: most of those that come once never come again,
+// and would push out of the cache what does. One that is mistaken for another is only cached early.
+class Sightings {
+public:
+    // True where the text was here before and nothing took its place.
+    bool again(std::string_view text) {
+        const std::uint64_t hash = std::hash<std::string_view>()(text);
+        std::uint64_t& seen = seen_[hash % seen_.size()];
+        return std::exchange(seen, hash) == hash;
+    }
+
+private:
+    std::array<std::uint64_t, 4096> seen_{};
+};
 
 // Large-object functions that libpq's lo_... calls reach by the fast path. Their object ids are
 // fixed: they are part of PostgreSQL's initial catalogue (src/include/catalog/pg_proc.dat).
@@ -223,18 +239,35 @@ struct Engine::Impl {
         if (sql.size() > cached_text_bytes || bytes > cache_bytes / 8) return nullptr;
         while (!entries.empty() && bytes_used + bytes > cache_bytes) forget_oldest();
         const bool same = analysis->text == sql;
-        entries.push_front(
-            {same ? "" : std::string(sql), lexical, replication, std::move(analysis), bytes, {}});
-        Entry& entry = entries.front();
+        Entry& entry = add({same ? "" : std::string(sql),
+                            lexical,
+                            replication,
+                            true,
+                            std::move(analysis),
+                            bytes,
+                            {}});
         index.emplace(entry.key(), entries.begin());
-        by_analysis.emplace(entry.analysis.get(), entries.begin());
-        bytes_used += bytes;
         return &entry;
+    }
+
+    // The entry of an analysis that somebody keeps to run it more than once.
+    Entry* remember(const AnalysisPtr& analysis) {
+        const std::size_t bytes = estimate(*analysis);
+        if (analysis->text.size() > cached_text_bytes || bytes > cache_bytes / 8) return nullptr;
+        while (!entries.empty() && bytes_used + bytes > cache_bytes) forget_oldest();
+        return &add({{}, {}, false, false, analysis, bytes, {}});
+    }
+
+    Entry& add(Entry entry) {
+        bytes_used += entry.bytes;
+        entries.push_front(std::move(entry));
+        by_analysis.emplace(entries.front().analysis.get(), entries.begin());
+        return entries.front();
     }
 
     void forget_oldest() {
         const Entry& entry = entries.back();
-        index.erase(entry.key());
+        if (entry.by_text) index.erase(entry.key());
         by_analysis.erase(entry.analysis.get());
         bytes_used -= entry.bytes;
         entries.pop_back();
@@ -244,14 +277,20 @@ struct Engine::Impl {
 
     Judgement judge(std::string_view sql, const LexicalSettings& lexical,
                     const SessionFacts& session, const Moment& moment) {
-        follow_edition();
         Entry* entry = find(sql, lexical, session.replication);
         if (entry == nullptr) {
             AnalysisPtr analysis = analyzer.analyze(sql, lexical, session.replication);
-            entry = remember(sql, lexical, session.replication, analysis);
+            if (sightings.again(sql)) entry = remember(sql, lexical, session.replication, analysis);
             if (entry == nullptr) return decide(analysis, session, moment, nullptr);
         }
         return decide(entry->analysis, session, moment, entry);
+    }
+
+    Judgement judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
+                          const Moment& moment) {
+        const auto at = by_analysis.find(analysis.get());
+        return decide(analysis, session, moment,
+                      at == by_analysis.end() ? remember(analysis) : &*at->second);
     }
 
     Judgement decide(const AnalysisPtr& analysis, const SessionFacts& session, const Moment& moment,
@@ -374,6 +413,16 @@ struct Engine::Impl {
     }
 
     // A bug of ours or no memory: nothing gets through.
+    template <class Work>
+    Judgement guarded(std::string_view sql, Work work) {
+        try {
+            follow_edition();
+            return work();
+        } catch (const std::exception& e) {
+            return refuse_all(sql, e.what());
+        }
+    }
+
     Judgement refuse_all(std::string_view sql, std::string_view why) const {
         Judgement judgement;
         judgement.analysis = unreadable(sql);
@@ -398,6 +447,7 @@ struct Engine::Impl {
     std::unordered_map<Key, std::list<Entry>::iterator, KeyHash> index;
     std::unordered_map<const Analysis*, std::list<Entry>::iterator> by_analysis;
     std::size_t bytes_used = 0;
+    Sightings sightings;
 
     std::vector<SessionAnswers> profiles;
     std::unordered_map<SessionAnswers, ProfileNumber> profile_numbers;
@@ -412,54 +462,32 @@ Engine::~Engine() = default;
 
 Judgement Engine::judge(std::string_view sql, const LexicalSettings& lexical,
                         const SessionFacts& session, const Moment& moment) noexcept {
-    try {
-        return impl_->judge(sql, lexical, session, moment);
-    } catch (const std::exception& e) {
-        return impl_->refuse_all(sql, e.what());
-    }
+    return impl_->guarded(sql, [&] { return impl_->judge(sql, lexical, session, moment); });
 }
 
 Judgement Engine::judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
                               const Moment& moment) noexcept {
-    try {
-        impl_->follow_edition();
-        // The entry of the same analysis, if it is still there, may know the outcome.
-        const auto at = impl_->by_analysis.find(analysis.get());
-        return impl_->decide(analysis, session, moment,
-                             at == impl_->by_analysis.end() ? nullptr : &*at->second);
-    } catch (const std::exception& e) {
-        return impl_->refuse_all({}, e.what());
-    }
+    return impl_->guarded({}, [&] { return impl_->judge_again(analysis, session, moment); });
 }
 
 Judgement Engine::judge_function_call(std::uint32_t function_oid, const SessionFacts& session,
                                       const Moment& moment) noexcept {
-    try {
-        impl_->follow_edition();
+    return impl_->guarded({}, [&] {
         return impl_->decide(facts_of_function_call(function_oid), session, moment, nullptr);
-    } catch (const std::exception& e) {
-        return impl_->refuse_all({}, e.what());
-    }
+    });
 }
 
 Judgement Engine::judge_unknown_statement(const SessionFacts& session,
                                           const Moment& moment) noexcept {
-    try {
-        impl_->follow_edition();
-        return impl_->decide(facts_of_unknown_statement(), session, moment, nullptr);
-    } catch (const std::exception& e) {
-        return impl_->refuse_all({}, e.what());
-    }
+    return impl_->guarded(
+        {}, [&] { return impl_->decide(facts_of_unknown_statement(), session, moment, nullptr); });
 }
 
 Judgement Engine::judge_oversized(std::size_t text_bytes, const SessionFacts& session,
                                   const Moment& moment) noexcept {
-    try {
-        impl_->follow_edition();
+    return impl_->guarded({}, [&] {
         return impl_->decide(facts_of_oversized(text_bytes), session, moment, nullptr);
-    } catch (const std::exception& e) {
-        return impl_->refuse_all({}, e.what());
-    }
+    });
 }
 
 Engine::CacheSize Engine::cache_size() const noexcept {

@@ -249,7 +249,8 @@ TEST_CASE("the cache stays within its bytes and keeps what is used") {
     const std::string filler(20'000, 'x');
     for (int i = 0; i < 2'000; ++i) {
         f.judge("SELECT 1");
-        f.judge("SELECT '" + filler + std::to_string(i) + "'");
+        for (int twice = 0; twice < 2; ++twice)
+            f.judge("SELECT '" + filler + std::to_string(i) + "'");
     }
     CHECK(f.engine.cache_size().bytes <= Engine::cache_bytes);
     CHECK(f.engine.cache_size().texts > 100);
@@ -257,12 +258,37 @@ TEST_CASE("the cache stays within its bytes and keeps what is used") {
     f.judge("SELECT 1");
     CHECK(f.engine.cache_size().texts == before);
     // A text that is too long is judged and not kept.
-    f.judge("SELECT '" + std::string(Engine::cached_text_bytes, 'y') + "'");
+    for (int twice = 0; twice < 2; ++twice)
+        f.judge("SELECT '" + std::string(Engine::cached_text_bytes, 'y') + "'");
     CHECK(f.engine.cache_size().texts == before);
+}
+
+TEST_CASE("a text that comes once takes no room, and one that is run again by its analysis does") {
+    Fixture f("rules: [ { name: r, match: { in_transaction: true }, action: block } ]");
+    for (int i = 0; i < 100; ++i) f.judge("SELECT " + std::to_string(i));
+    CHECK(f.engine.cache_size().texts == 0);
+    const Judgement once = f.judge("SELECT 'prepared'");
+    CHECK(f.engine.cache_size().texts == 0);
+    for (const bool inside : {true, false, true}) {
+        f.moment.in_transaction = inside;
+        const Judgement again = f.engine.judge_again(once.analysis, f.session, f.moment);
+        CHECK(again.analysis == once.analysis);
+        CHECK((again.decisions.at(0).action == Action::block) == inside);
+        CHECK(f.engine.cache_size().texts == 1);
+    }
+    // What is found by its analysis makes room like all others.
+    const std::string filler(20'000, 'x');
+    for (int i = 0; i < 2'000; ++i) {
+        for (int twice = 0; twice < 2; ++twice)
+            f.judge("SELECT '" + filler + std::to_string(i) + "'");
+    }
+    CHECK(f.engine.cache_size().bytes <= Engine::cache_bytes);
+    CHECK(f.engine.judge_again(once.analysis, f.session, f.moment).decisions.size() == 1);
 }
 
 TEST_CASE("the same bytes under other lexical settings are another text") {
     Fixture f(guard);
+    f.judge("SELECT 1");
     f.judge("SELECT 1");
     f.lexical.standard_conforming_strings = StandardConformingStrings::off;
     f.judge("SELECT 1");
