@@ -23,11 +23,38 @@ namespace {
 // SQL in a literal in SQL in a literal ...: what is deeper is opaque.
 constexpr unsigned most_nesting = 8;
 
+// Loops and branches in loops and branches ...: each level of a body takes some kilobytes of stack,
+// and three or four levels of its tree.
+constexpr unsigned most_body_levels = 400;
+
 template <typename T>
 void add_unique(std::vector<T>& list, T value) {
     if (std::find(list.begin(), list.end(), value) == list.end()) {
         list.push_back(std::move(value));
     }
+}
+
+bool is_deeper(const Json& json, unsigned levels) {
+    if (levels == 0) {
+        return true;
+    }
+    JsonArray array;
+    if (json.get(array) == simdjson::SUCCESS) {
+        for (const Json item : array) {
+            if (is_deeper(item, levels - 1)) {
+                return true;
+            }
+        }
+    }
+    JsonObject object;
+    if (json.get(object) == simdjson::SUCCESS) {
+        for (const auto& [key, value] : object) {
+            if (is_deeper(value, levels - 1)) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 void raise(Flag& flag, std::string_view reason) {
@@ -1368,6 +1395,10 @@ void Walker::read_plpgsql(std::string_view text) {
     const ParseTree tree(text, ParseTree::Kind::plpgsql, context_.backslash_escapes);
     if (!tree.ok()) {
         hides("has a body that cannot be read: " + tree.error());
+        return;
+    }
+    if (is_deeper(tree.root(), most_body_levels)) {
+        hides("has a body that is nested too deeply to be read");
         return;
     }
     ++context_.nesting;
