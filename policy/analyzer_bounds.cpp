@@ -26,8 +26,8 @@ bool is_plain_column(const JsonObject& column, std::string_view target, const Bo
            (scope.variables == nullptr || scope.variables->empty());
 }
 
-// What most statements have: column = constant, perhaps with more conditions. Such a condition lets
-// some rows through or none, whatever stands beside it.
+// What most statements have: column = constant, column IN (constants), perhaps with more
+// conditions. Such a condition lets some rows through or none, whatever stands beside it.
 bool is_plainly_bound(const Json& where, std::string_view target, const BoundsScope& scope) {
     const auto node = as_node(where);
     if (!node) {
@@ -43,16 +43,31 @@ bool is_plainly_bound(const Json& where, std::string_view target, const BoundsSc
         }
         return false;
     }
-    if (node->type != "A_Expr" || text_field(node->body, "kind") != "AEXPR_OP" ||
-        bounds::last_name(items_field(node->body, "name")) != "=") {
+    if (node->type != "A_Expr" || bounds::last_name(items_field(node->body, "name")) != "=") {
         return false;
     }
     const auto left = node_field(node->body, "lexpr");
-    if (!left || left->type != "ColumnRef" || !is_plain_column(left->body, target, scope)) {
+    const auto right = node_field(node->body, "rexpr");
+    if (!left || !right || left->type != "ColumnRef" ||
+        !is_plain_column(left->body, target, scope)) {
         return false;
     }
-    const auto right = node_field(node->body, "rexpr");
-    return right && (right->type == "A_Const" || right->type == "ParamRef");
+    const auto kind = text_field(node->body, "kind");
+    if (kind == "AEXPR_OP_ANY") {
+        return right->type == "ParamRef";
+    }
+    if (kind == "AEXPR_IN") {
+        // Numbers and parameters: (true, false) is every row.
+        for (const Json item : items_field(right->body, "items")) {
+            const auto element = as_node(item);
+            if (!element || (element->type != "ParamRef" &&
+                             !(element->type == "A_Const" && field(element->body, "ival")))) {
+                return false;
+            }
+        }
+        return true;
+    }
+    return kind == "AEXPR_OP" && (right->type == "A_Const" || right->type == "ParamRef");
 }
 
 // Whether a statement with one target and no other relation need not be looked at any further.
