@@ -83,8 +83,9 @@ void Session::read_client() {
         }
         if (!progress) break;
     }
-    if (client_closed_ && waiting_ == Waiting::nothing && phase_ == Phase::relay && !half_closed_ &&
-        !ledger_.full()) {
+    // A statement that runs is brought to its end, unless it waits for the client's data.
+    if (client_closed_ && (waiting_ == Waiting::nothing || unit_copying()) &&
+        phase_ == Phase::relay && !half_closed_ && !ledger_.full()) {
         half_close();
     }
 }
@@ -121,7 +122,10 @@ bool Session::client_message() {
     }
     const bool copies = tag == FrontendTag::CopyData || tag == FrontendTag::CopyDone ||
                         tag == FrontendTag::CopyFail || tag == FrontendTag::Flush;
-    if (supervision_ && supervision_->group.copy_due && !copies && wait_at_gate(false)) return true;
+    if (supervision_ && supervision_->group.copy_due && !copies && tag != FrontendTag::Sync &&
+        wait_at_gate(false)) {
+        return true;
+    }
     switch (tag) {
         case FrontendTag::Query: return client_statement(StatementKind::query, total);
         case FrontendTag::Parse: return client_statement(StatementKind::parse, total);
@@ -149,6 +153,7 @@ bool Session::client_message() {
 
 // The message at the front goes its way, as much of it as is there and the rest as it comes.
 void Session::pass(std::size_t total, Fate fate) {
+    if (supervision_) supervision_->gate = Supervision::Gate::none;
     client_pass_ = fate;
     client_pass_bytes_ = total;
 }
@@ -266,9 +271,10 @@ bool Session::client_execute(std::size_t total) {
     const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
     const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
     if (supervision_ && handle && commits(handle->judgement.analysis.get()) &&
+        predicted_status_ != 'E' &&
         (supervision_->group.supervised || supervision_->transaction_terms)) {
         const bool reads = supervision_->group.total || supervision_->transaction_terms;
-        if (wait_at_gate(reads)) return true;
+        if (wait_at_gate(reads, predicted_status_ == 'T')) return true;
     }
     if (handle && !handle->judge_again && handle->judgement.plainly_allowed() &&
         handle->judgement.policy_version == policy_version_) {

@@ -76,7 +76,8 @@ bool Session::server_message() {
                 facts_.application_name = settings_.application_name();
                 ++facts_.revision;
             }
-            pass_reply(total, Disposition::forward);
+            pass_reply(total, keep_report(*message) ? Disposition::swallow
+                                                             : Disposition::forward);
             return true;
         }
         case BackendTag::ErrorResponse: return server_error(total);

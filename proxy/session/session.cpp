@@ -55,6 +55,9 @@ void Session::close(std::string reason) {
 
 void Session::fatal(policy::Refusal words, std::string reason) {
     if (phase_ == Phase::closed) return;
+    // In the middle of a message of the server's, it could only be taken for a part of that.
+    const bool in_a_message = server_pass_bytes_ > 0 && server_pass_ == Fate::forward;
+    if (in_a_message) return close(std::move(reason));
     send_to_client(error_response(words, "FATAL", settings_.client_encoding_is_utf8()));
     close(std::move(reason));
 }

@@ -197,7 +197,7 @@ private:
     bool unit_copy_message(protocol::FrontendTag tag, std::size_t total);
     bool group_refused() const;
     bool group_supervised() const;
-    bool wait_at_gate(bool reads);
+    bool wait_at_gate(bool reads, bool commits = false);
     bool group_end_reads() const;
     void gate_step();
     void settle_and_read(const CountedPtr& terms);
@@ -212,7 +212,7 @@ private:
     void supervised_error(const Reply& reply, std::string_view message, std::string_view sqlstate);
     bool supervised_reply(char tag, const Reply& reply, const CountedPtr& terms,
                           std::string_view message);
-    void announce_implicit_end();
+    bool keep_report(std::string_view message);
     bool supervised_notice(Role role, std::string_view sqlstate) const;
 
     // server.cpp

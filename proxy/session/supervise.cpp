@@ -358,6 +358,7 @@ bool Session::needs_unit() const {
 void Session::start_unit() {
     Supervision& s = supervision();
     s.unit = {};
+    s.gate = Supervision::Gate::none;
     s.unit.message_bytes = pending_.total;
     s.injected_error.clear();
     s.effects.reset();
@@ -397,12 +398,15 @@ void Session::start_unit() {
         s.unit.message_bytes = 0;
     }
     waiting_ = Waiting::unit;
+    if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
     supervise();
 }
 
 // Goes on with whatever waits for replies, if they have all come.
 void Session::supervise() {
     if (phase_ != Phase::relay || client_pass_bytes_ > 0) return;
+    // What we say ourselves must not come in the middle of a message of the server's.
+    if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) return;
     if (waiting_ == Waiting::gate) return gate_step();
     if (waiting_ != Waiting::unit) return;
     // An error in what was injected makes the server skip all that follows.
@@ -435,13 +439,24 @@ void Session::unit_step() {
             return fail_unit_by_server();
         case Step::ran: return piece_ran();
         case Step::gate: {
-            if (!s.injected_error.empty()) return fail_unit_by_server();
+            // A COMMIT that fails ends the block.
+            if (!s.injected_error.empty()) {
+                unit.ours = true;
+                return fail_unit_by_server();
+            }
             const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
             if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
+                unit.ours = true;
                 return fail_unit(std::move(*refusal));
             }
             return run_control();
         }
+        case Step::ended:
+            if (!s.injected_error.empty() || transaction_status_ != 'I') {
+                return fail_unit_by_server();
+            }
+            unit.ours = false;
+            return run_control();
         case Step::controlled: {
             if (unit.failed) return end_failed_unit();
             const Supervision::Piece& piece = unit.pieces[unit.at];
@@ -464,12 +479,8 @@ void Session::unit_step() {
             return commit_unit();
         }
         case Step::committed:
-            if (!s.injected_error.empty()) return fail_unit_by_server();
-            if (transaction_status_ != 'I') {
-                policy::Refusal refusal;
-                refusal.sqlstate = "XX000";
-                refusal.message = "pgchaperone: the transaction did not end with COMMIT";
-                return fail_unit(std::move(refusal));
+            if (!s.injected_error.empty() || transaction_status_ != 'I') {
+                return fail_unit_by_server();
             }
             unit.ours = false;
             release_completion();
@@ -542,6 +553,16 @@ void Session::read_gate() {
 
 void Session::run_control() {
     Supervision::Unit& unit = supervision_->unit;
+    const Supervision::Piece& piece = unit.pieces[unit.at];
+    if (unit.ours && (piece.control == TransactionControl::commit ||
+                      piece.control == TransactionControl::rollback)) {
+        // To the client there is no block: ours is ended first, and the server says the same of its
+        // COMMIT as without us, that there is no transaction.
+        unit.step = Step::ended;
+        const bool commits = piece.control == TransactionControl::commit;
+        inject_query(commits ? commit_sql : rollback_sql, Role::settle, nullptr);
+        return;
+    }
     unit.step = Step::controlled;
     send_piece();
     supervision_->fresh = false;
@@ -559,6 +580,7 @@ void Session::send_piece() {
         } else {
             pass(s.unit.message_bytes, Fate::forward);  // a long FunctionCall
         }
+        s.unit.message_bytes = 0;
     } else {
         send_to_server(protocol::encoded(protocol::Query{piece.text}));
     }
@@ -679,7 +701,12 @@ void Session::fail_unit(policy::Refusal refusal) {
 }
 
 void Session::fail_unit_by_server() {
-    send_to_client(std::exchange(supervision_->injected_error, {}));
+    std::string error = std::exchange(supervision_->injected_error, {});
+    if (error.empty()) {
+        error = error_response({"XX000", "pgchaperone: the transaction could not be ended"}, "ERROR",
+                               settings_.client_encoding_is_utf8());
+    }
+    send_to_client(std::move(error));
     return end_failed_unit();
 }
 
@@ -706,6 +733,8 @@ void Session::undo_unit() {
 
 void Session::end_unit() {
     Supervision& s = *supervision_;
+    if (s.unit.message_bytes > 0) pass(s.unit.message_bytes, Fate::discard);  // it was not to run
+    if (!s.unit.reports.empty()) send_to_client(std::move(s.unit.reports));
     s.unit = {};
     s.unit_analysis.reset();
     s.injected_error.clear();
@@ -732,11 +761,9 @@ bool Session::unit_copy_message(protocol::FrontendTag tag, std::size_t total) {
         case FrontendTag::Flush:
         case FrontendTag::Sync: pass(total, Fate::discard); return true;  // as the server does
         default:
-            // The server would take it for an error of the COPY, and throw it away.
+            // An error of the COPY to the server, whatever the message says: so it says nothing.
             unit.copy_open = false;
-            send_to_server(
-                protocol::encoded(protocol::CopyFail{"unexpected message during COPY"}));
-            ledger_.sent(Owed::copy_end);
+            send_to_server(std::string{static_cast<char>(tag), 0, 0, 0, 4});
             pass(total, Fate::discard);
             return true;
     }
@@ -750,7 +777,7 @@ bool Session::group_supervised() const { return supervision_ && supervision_->gr
 
 // The message at the front waits until everything before it is judged; false: that is so, and it
 // can be dealt with. `reads`: it ends the transaction, so what is deferred is read too.
-bool Session::wait_at_gate(bool reads) {
+bool Session::wait_at_gate(bool reads, bool commits) {
     Supervision& s = supervision();
     if (s.gate == Supervision::Gate::passed || ledger_.copy_in_open()) {
         s.gate = Supervision::Gate::none;
@@ -758,6 +785,7 @@ bool Session::wait_at_gate(bool reads) {
     }
     s.gate = Supervision::Gate::waiting;
     s.gate_reads = reads;
+    s.gate_commits = commits;
     waiting_ = Waiting::gate;
     if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
     return true;
@@ -772,7 +800,7 @@ bool Session::group_end_reads() const {
 void Session::gate_step() {
     Supervision& s = *supervision_;
     if (!ledger_.copy_in_open()) {
-        const bool failed = ledger_.skipping() || s.group.refused;
+        const bool failed = ledger_.skipping() || s.group.refused || s.group.failed;
         if (!ledger_.idle() && !ledger_.skipping()) return;
         const CountedPtr terms = s.group.last ? s.group.last : s.transaction_terms;
         if (!failed && s.gate_reads && terms) {
@@ -789,6 +817,11 @@ void Session::gate_step() {
     }
     s.gate = Supervision::Gate::passed;
     waiting_ = Waiting::nothing;
+    if (std::exchange(s.gate_commits, false) && (ledger_.skipping() || s.group.refused)) {
+        // A COMMIT that fails ends the block.
+        s.group.supervised = true;
+        s.group.our_block = true;
+    }
     if (std::exchange(s.execute_waits, false)) {
         s.gate = Supervision::Gate::none;
         if (ledger_.skipping() || s.group.refused || predicted_status_ == 'E') {
@@ -819,7 +852,7 @@ void Session::refuse_group(policy::Refusal refusal) {
 // Sync of a supervised group, when it has been judged.
 void Session::finish_group(std::size_t total) {
     Supervision& s = *supervision_;
-    const bool failed = ledger_.skipping() || s.group.refused;
+    const bool failed = ledger_.skipping() || s.group.refused || s.group.failed;
     if (s.group.refused && !ledger_.skipping()) {
         for (const std::string& name : s.group.to_close) {
             names_.set_statement(name, nullptr);
@@ -869,6 +902,7 @@ void Session::execute_counted() {
     }();
     s.injected_error.clear();
     s.unit = {};
+    s.gate = Supervision::Gate::none;
     const policy::StatementFacts& facts = *terms->facts;
     if (may_commit(facts) && predicted_status_ == 'I' && !s.group.our_block) {
         inject_extended(begin_sql, Role::ours, nullptr);
@@ -924,7 +958,8 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
     Supervision& s = *supervision_;
     s.group.withheld = message;
     if (terms->total) {
-        if (!std::exchange(s.group.copy_due, false)) return;  // the reading is on its way
+        if (!terms->facts->copies_in) return;  // the reading is on its way
+        s.group.copy_due = false;
         read_execute(terms);
         send_to_server(protocol::encoded(protocol::Flush{}));
         return;
@@ -999,6 +1034,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             return;
         }
         case Role::counted:
+            s.group.failed = true;
             if (sqlstate == "2D000" && s.group.our_block && reply.extra && reply.extra->counted) {
                 policy::Decision decision;
                 decision.rule = reply.extra->counted->rule;
@@ -1027,7 +1063,14 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
         case Role::client: return true;
         case Role::substitute:
         case Role::ours: return false;
-        case Role::settle: return false;
+        case Role::settle:
+            // It is done: notifications that come with it stand behind the completion.
+            if (kind == BackendTag::CommandComplete && waiting_ == Waiting::unit &&
+                s.unit.step == Step::committed &&
+                message.substr(protocol::head_size).starts_with(commit_sql)) {
+                release_completion();
+            }
+            return false;
         case Role::reading:
             if (kind == BackendTag::DataRow &&
                 !s.incoming.add_row(message.substr(protocol::head_size))) {
@@ -1043,8 +1086,8 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
                     s.unit.tag = message.substr(protocol::head_size);
                     [[fallthrough]];
                 case BackendTag::EmptyQueryResponse:
-                    announce_implicit_end();
                     s.unit.withheld += message;
+                    if (s.unit.step == Step::controlled) release_completion();
                     return false;
                 case BackendTag::CopyInResponse: s.unit.copy_open = true; return true;
                 default: return true;
@@ -1057,21 +1100,11 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
     return true;
 }
 
-// COMMIT and ROLLBACK in a string that has no block: there was one, of ours.
-void Session::announce_implicit_end() {
-    Supervision::Unit& unit = supervision_->unit;
-    const Supervision::Piece& piece = unit.pieces[unit.at];
-    if (!unit.ours || unit.step != Step::controlled) return;
-    if (piece.control != TransactionControl::commit &&
-        piece.control != TransactionControl::rollback) {
-        return;
-    }
-    protocol::NoticeResponse notice;
-    notice.fields = {{'S', "WARNING"},
-                     {'V', "WARNING"},
-                     {'C', "25P01"},
-                     {'M', "there is no transaction in progress"}};
-    unit.withheld += protocol::encoded(notice);
+// What a unit's statements report of the session's settings comes before its ReadyForQuery.
+bool Session::keep_report(std::string_view message) {
+    if (waiting_ != Waiting::unit) return false;
+    supervision_->unit.reports += message;
+    return true;
 }
 
 // Whether a notice of this SQLSTATE is the client's to see.
@@ -1087,8 +1120,10 @@ bool Session::supervised_notice(Role role, std::string_view sqlstate) const {
             // To the client the block that is under way is not there.
             return !(unit.ours && begins && sqlstate == "25001");
         }
-        case Role::client:
         case Role::settle:
+            // SET CONSTRAINTS outside of a transaction block. What deferred triggers say is seen.
+            return sqlstate != "25P01";
+        case Role::client:
         case Role::counted: return true;
     }
     return true;

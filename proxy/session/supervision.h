@@ -61,6 +61,7 @@ struct Supervision {
         ran,        // a piece, and the reading behind it where there is one
         resynced,   // the Sync after an error in what was injected
         gate,       // the reading before a COMMIT of the client's
+        ended,       // our own COMMIT or ROLLBACK before the client's, which has no block to end
         controlled,  // a BEGIN, COMMIT ... of the client's
         last_gate,  // the reading before our own COMMIT
         committed,  // our COMMIT
@@ -83,6 +84,7 @@ struct Supervision {
         bool copy_open = false;    // the server takes COPY data, and the client has not ended it
         std::string withheld;      // the piece's completion, whole messages
         std::string tag;           // of it
+        std::string reports;       // ParameterStatus messages that wait for its end
         CountedPtr gate_terms;
         unsigned attempts = 0;  // at undoing
     };
@@ -92,6 +94,7 @@ struct Supervision {
         bool supervised = false;  // its Sync, and what else would commit it, waits
         bool total = false;
         bool refused = false;    // the client was told of an error that the server knows nothing of
+        bool failed = false;     // a supervised Execute of it failed
         bool our_block = false;  // we have begun a transaction block in it
         bool settled = false;    // what is deferred has been fired and read
         bool copy_due = false;   // the reading of a COPY FROM STDIN is still to come
@@ -107,6 +110,7 @@ struct Supervision {
     Gate gate = Gate::none;
     bool execute_waits = false;  // it is an Execute that has been judged
     bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
+    bool gate_commits = false;  // it is a COMMIT of the client's own block
     policy::AnalysisPtr unit_analysis;
 
     // Readings. `before` is of the transaction under way, null at its beginning.

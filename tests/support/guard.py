@@ -17,7 +17,18 @@ from pathlib import Path
 
 from support import processes
 
-ALLOW_EVERYTHING = "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n"
+# $PGCHAPERONE_E2E_POLICY=supervise runs the tests of invisibility with everything counted and nothing over a limit:
+# a client must not be able to tell.
+_SUPERVISE_EVERYTHING = """policy:
+  default: allow
+  unparsable: allow
+  rules:
+    - name: count-everything
+      match: { runs_in_transaction: true, controls_transaction: false, unparsable: false }
+      action: { supervise: { max_rows: 100000000, effects: total, exclusive_locks: allow } }
+"""
+ALLOW_EVERYTHING = (_SUPERVISE_EVERYTHING if os.environ.get("PGCHAPERONE_E2E_POLICY") == "supervise" else
+                    "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n")
 BUILT_IN_POLICY = ""
 _SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed")
 

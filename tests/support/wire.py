@@ -6,6 +6,7 @@ Message formats: "Message Formats" in PostgreSQL's documentation.
 """
 
 import hashlib
+import re
 import socket
 import ssl
 import struct
@@ -331,7 +332,8 @@ class Wire:
 def masked(frames: Iterable[Frame]) -> list:
     """Frames with the little in them that must differ from one session to the next made equal: the cancel key,
     the process id of a notification, and the object ids (16384 and up, those of users' tables) in a
-    RowDescription, which become their order of appearance."""
+    RowDescription, which become their order of appearance; and the line of the server's source that complains of
+    a transaction that is not there, which depends on how it ended."""
     seen: dict = {}
     result = []
     for frame in frames:
@@ -341,6 +343,8 @@ def masked(frames: Iterable[Frame]) -> list:
             frame = Frame("A", b"(pid)" + frame.body[4:])
         elif frame.tag == "T":
             frame = Frame("T", _mask_row_description(frame.body, seen))
+        elif frame.tag == "N" and b"\0C25P01\0" in frame.body:
+            frame = Frame("N", re.sub(rb"\0L\d+\0", b"\0L(line)\0", frame.body))
         result.append(frame)
     return result
 
