@@ -17,7 +17,7 @@ namespace pgchaperone::cli {
 struct StatementVerdict {
     const policy::StatementFacts* facts = nullptr;  // into Verdict::analysis
     std::string_view text;                          // the same
-    policy::Moment moment;  // with what the statements before it did
+    policy::Moment moment;                          // with what the statements before it did
     policy::Outcome outcome;
     policy::Action action = policy::Action::allow;  // as the policy says, observed or not
     const policy::Rule* rule = nullptr;             // null: the default, or `unparsable`

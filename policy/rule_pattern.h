@@ -61,8 +61,8 @@ public:
     // `name` stands for every relation of the schema; see RelationName.
     Truth matches(std::string_view catalog, std::string_view schema, std::string_view name,
                   const std::vector<std::string>* schemas) const noexcept;
-    // True where every name that `other` matches, or may match, is matched as surely by this one. May
-    // say false where it is true.
+    // True where every name that `other` matches, or may match, is matched as surely by this one.
+    // May say false where it is true.
     bool covers(const NamePattern& other) const;
     bool names_a_schema() const noexcept { return !schema_.empty(); }
     const std::string& text() const noexcept { return text_; }
