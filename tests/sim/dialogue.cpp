@@ -28,7 +28,6 @@ std::string_view tag_of(Verb verb) {
         case Verb::truncate: return "TRUNCATE TABLE";
         case Verb::copy_in:
         case Verb::copy_out: return "COPY ";
-        case Verb::begin: return "BEGIN";
         case Verb::savepoint: return "SAVEPOINT";
         case Verb::release: return "RELEASE";
         case Verb::rollback:
@@ -41,7 +40,8 @@ std::string_view tag_of(Verb verb) {
         case Verb::fetch: return "FETCH ";
         case Verb::close_cursor: return "CLOSE CURSOR";
         case Verb::vacuum: return "VACUUM";
-        // COMMIT or ROLLBACK; PREPARE TRANSACTION or ROLLBACK
+        // BEGIN or START TRANSACTION; COMMIT or ROLLBACK; PREPARE TRANSACTION or ROLLBACK
+        case Verb::begin:
         case Verb::commit:
         case Verb::prepare_transaction:
         case Verb::empty:

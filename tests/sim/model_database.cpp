@@ -9,7 +9,6 @@ namespace {
 
 constexpr int t1 = 0;
 constexpr int t2 = 1;
-constexpr int t3 = 2;
 
 std::vector<int> ids_of(const Rows& rows, const Statement& s, int bound) {
     std::vector<int> ids;
@@ -239,7 +238,7 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
             break;
         case Verb::wipe:
         case Verb::truncate: {
-            const auto which = s.verb == Verb::wipe ? static_cast<std::size_t>(t3) : table;
+            const auto which = s.verb == Verb::wipe ? std::size_t{wiped_table} : table;
             tables_[which].clear();
             wrote_ = true;
             touched_ = true;

@@ -17,6 +17,7 @@
 namespace pgchaperone::sim {
 
 inline constexpr int tables_count = 3;
+inline constexpr int wiped_table = 2;  // that of SELECT wipe()
 // Where DDL shows: the counters' row for pg_class.
 inline constexpr int catalog_table = tables_count;
 

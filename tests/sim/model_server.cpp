@@ -34,7 +34,13 @@ ModelServer::ModelServer(ModelDatabase& database, std::uint64_t seed, Hooks hook
 
 template <class Message>
 void ModelServer::send(const Message& message) {
-    output += protocol::encoded(message);
+    buffer_ += protocol::encoded(message);
+    if (buffer_.size() > buffer_bytes_max) flush();
+}
+
+void ModelServer::flush() {
+    output += buffer_;
+    buffer_.clear();
 }
 
 void ModelServer::receive(std::string_view bytes) {
@@ -76,6 +82,7 @@ void ModelServer::step() {
 // The connection is over; what was not committed never was.
 void ModelServer::end() {
     closed_ = true;
+    buffer_.clear();
     run_.reset();
     input_.clear();
     transaction_.roll_back();
@@ -97,15 +104,17 @@ void ModelServer::settle_cancel() {
 void ModelServer::die(bool with_last_word) {
     if (closed_) return;
     if (with_last_word) {
-        protocol::ErrorResponse last;
-        last.fields = {{'S', "FATAL"},
-                       {'V', "FATAL"},
-                       {'C', "57P01"},
-                       {'M', "terminating connection due to administrator command"}};
-        send(last);
-    } else if (!output.empty()) {
-        output.resize(random_.below(output.size()));
+        return end_with({"57P01", "terminating connection due to administrator command"});
     }
+    if (!output.empty()) output.resize(random_.below(output.size()));
+    end();
+}
+
+void ModelServer::end_with(const Failure& failure) {
+    protocol::ErrorResponse last;
+    last.fields = {{'S', "FATAL"}, {'V', "FATAL"}, {'C', failure.sqlstate}, {'M', failure.message}};
+    send(last);
+    flush();
     end();
 }
 
@@ -116,6 +125,7 @@ void ModelServer::say_something() {
         case 1: send(protocol::NotificationResponse{process_id, "news", "x"}); break;
         default: send(protocol::ParameterStatus{"in_hot_standby", "off"}); break;
     }
+    flush();
 }
 
 char ModelServer::status() const {
@@ -143,6 +153,7 @@ bool ModelServer::read_startup() {
     send(protocol::ParameterStatus{"application_name", name_});
     send(protocol::BackendKeyData{process_id, secret_key});
     send(protocol::ReadyForQuery{'I'});
+    flush();
     logged_in_ = true;
     return true;
 }
@@ -176,7 +187,7 @@ void ModelServer::read_message() {
         case FrontendTag::FunctionCall: return function_call(body);
         case FrontendTag::Sync: return sync();
         case FrontendTag::Terminate: return end();
-        case FrontendTag::Flush:
+        case FrontendTag::Flush: return flush();
         case FrontendTag::CopyData:
         case FrontendTag::CopyDone:
         case FrontendTag::CopyFail: return;
@@ -191,6 +202,7 @@ void ModelServer::read_message() {
 void ModelServer::start_command() {
     if (block_ != Block::idle) return;
     block_ = Block::started;
+    pipelining_ = false;
     transaction_.begin();
 }
 
@@ -224,6 +236,7 @@ void ModelServer::fail(const Failure& failure, bool extended) {
     error.fields = {
         {'S', "ERROR"}, {'V', "ERROR"}, {'C', failure.sqlstate}, {'M', failure.message}};
     send(error);
+    flush();
     cancel_pending_ = false;
     if (block_ == Block::block) block_ = Block::failed;
     if (block_ == Block::started || block_ == Block::implicit) end_transaction(false);
@@ -236,6 +249,7 @@ void ModelServer::notice(std::string_view severity, std::string_view sqlstate,
     protocol::NoticeResponse response;
     response.fields = {{'S', severity}, {'V', severity}, {'C', sqlstate}, {'M', text}};
     send(response);
+    flush();
 }
 
 void ModelServer::ready_for_query() {
@@ -243,6 +257,7 @@ void ModelServer::ready_for_query() {
     name_reported_ = name_;
     if (block_ == Block::idle) transaction_.idle();
     send(protocol::ReadyForQuery{status()});
+    flush();
 }
 
 std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome) {
@@ -254,7 +269,7 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
                 notice("WARNING", "25001", "there is already a transaction in progress");
             }
             block_ = Block::block;
-            outcome.tag = "BEGIN";
+            outcome.tag = s.name.empty() ? "BEGIN" : s.name;
             return std::nullopt;
         case Verb::commit:
         case Verb::rollback: {
@@ -264,7 +279,7 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
             outcome.tag = commit ? "COMMIT" : "ROLLBACK";
             if (auto failure = end_transaction(commit)) return failure;
             if (s.chain) {
-                transaction_.begin();
+                start_command();
                 block_ = Block::block;
             }
             return std::nullopt;
@@ -386,6 +401,16 @@ std::optional<Failure> ModelServer::run(const Statement& s, const std::vector<in
             outcome.tag = "VACUUM";
             return end_transaction(true);
         case Verb::guard: return guard_reading(s, outcome);
+        case Verb::truncate:
+        case Verb::wipe:
+            for (const auto& [name, portal] : portals_) {
+                const int table = s.verb == Verb::wipe ? wiped_table : s.table;
+                const bool reads = portal.started && portal.statement.verb == Verb::select_rows;
+                if (reads && portal.statement.table == table) {
+                    return Failure{"55006", "the table is being used by active queries"};
+                }
+            }
+            return transaction_.run(s, parameters, outcome);
         default: return transaction_.run(s, parameters, outcome);
     }
 }
@@ -477,7 +502,8 @@ void ModelServer::finish_statement() {
         transaction_.copy_begin(statement);
         protocol::CopyInResponse response;
         response.column_formats = {0};
-        return send(response);
+        send(response);
+        return flush();
     }
     if (!failure) failure = this->run(statement, run.parameters, outcome);
     if (failure) {
@@ -538,7 +564,10 @@ void ModelServer::copy_message() {
         case FrontendTag::CopyFail: return give_up({"57014", "COPY from stdin failed"});
         case FrontendTag::Flush:
         case FrontendTag::Sync: return;
-        default: return give_up({"08P01", "unexpected message type during COPY from stdin"});
+        default:
+            // PostgreSQL 14 and later have not read the message yet, and can't go on.
+            fail({"08P01", "unexpected message type during COPY from stdin"}, extended);
+            return end_with({"08P01", "protocol synchronization was lost"});
     }
 }
 
@@ -619,9 +648,12 @@ void ModelServer::bind(std::string_view body) {
     if (static_cast<int>(portal.parameters.size()) != portal.statement.parameters) {
         return fail({"08P01", "bind message supplies the wrong number of parameters"}, true);
     }
-    if (block_ == Block::failed && portal.statement.verb != Verb::empty &&
-        !portal.statement.ends_failed_block()) {
+    if (block_ == Block::failed && !portal.statement.ends_failed_block()) {
         return fail(failed_block, true);
+    }
+    // 1 / 0 is computed as the plan is made.
+    if (portal.statement.verb == Verb::select_constant && !portal.statement.fails.empty()) {
+        return fail({portal.statement.fails, "division by zero"}, true);
     }
     const std::string name(message->portal);
     if (!name.empty() && portals_.contains(name)) return fail({"42P03", "portal exists"}, true);
@@ -686,7 +718,8 @@ void ModelServer::finish_execute(const Statement& statement) {
         transaction_.copy_begin(statement);
         protocol::CopyInResponse response;
         response.column_formats = {0};
-        return send(response);
+        send(response);
+        return flush();
     }
     Outcome outcome;
     const bool first = !portal.started;
@@ -707,8 +740,10 @@ void ModelServer::finish_execute(const Statement& statement) {
         send_rows(outcome, again.position, again.position + count);
         again.position += count;
         suspended = limit > 0 && count == limit;
-        if (statement.verb == Verb::select_rows) {
-            outcome.tag = "SELECT " + std::to_string(count);
+        // The tag counts what this Execute gave, of RETURNING too.
+        if (statement.verb == Verb::select_rows || statement.returning) {
+            outcome.tag.resize(outcome.tag.rfind(' ') + 1);
+            outcome.tag += std::to_string(count);
         }
     }
     if (!statement.controls_transaction()) pipelining_ = block_ != Block::idle;

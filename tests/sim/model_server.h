@@ -36,6 +36,7 @@ public:
     static constexpr std::string_view secret_key = "k3y!";
     // Above this the server waits until what it has sent is taken.
     static constexpr std::size_t output_bytes_max = 4096;
+    static constexpr std::size_t buffer_bytes_max = 8192;
     static constexpr std::int32_t purge_function_oid = 90'001;
 
     ModelServer(ModelDatabase& database, std::uint64_t seed, Hooks hooks);
@@ -52,7 +53,7 @@ public:
     // A notice, a notification or a ParameterStatus out of the blue.
     void say_something();
 
-    std::string output;
+    std::string output;  // what has left it: replies are kept until a flush, as PostgreSQL does
     std::size_t unread_bytes() const { return input_.size(); }
     bool closed() const { return closed_; }  // behind what is left in `output`
     bool in_transaction() const { return transaction_.open(); }
@@ -84,6 +85,7 @@ private:
 
     template <class Message>
     void send(const Message& message);
+    void flush();
     bool message_complete() const;
     bool read_startup();
     void read_message();
@@ -123,12 +125,14 @@ private:
     void forget_portals();
     void settle_cancel();
     void end();
+    void end_with(const Failure& failure);
 
     ModelDatabase& database_;
     ModelTransaction transaction_;
     test::Random random_;
     Hooks hooks_;
     std::string input_;
+    std::string buffer_;  // to be sent with the next flush
     bool input_ended_ = false;
     bool started_ = false;
     bool logged_in_ = false;

@@ -191,7 +191,10 @@ bool read_transaction(Reader& in, Statement& s) {
         return true;
     };
     if (in.take("begin")) return s.verb = Verb::begin, true;
-    if (in.take("start transaction")) return s.verb = Verb::begin, true;
+    if (in.take("start transaction")) {
+        s.name = "START TRANSACTION";
+        return s.verb = Verb::begin, true;
+    }
     if (in.take("commit prepared")) return s.verb = Verb::commit_prepared, in.quoted(s.name);
     if (in.take("rollback prepared")) return s.verb = Verb::rollback_prepared, in.quoted(s.name);
     if (in.take("prepare transaction")) {

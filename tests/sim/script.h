@@ -40,6 +40,7 @@ struct Taste {
     bool vanishes = false;  // now and then, anywhere; else every script ends with Terminate
     bool opaque = true;
     bool failures = true;  // statements that fail by themselves
+    bool plain = false;    // nothing that only the model knows: comments that do something, OIDs
     int scenes = 6;
 };
 
