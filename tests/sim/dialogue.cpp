@@ -19,7 +19,7 @@ std::string_view tag_of(Verb verb) {
         case Verb::select_rows:
         case Verb::select_constant:
         case Verb::purge:
-        case Verb::make_table:
+        case Verb::make_function:
         case Verb::wipe: return "SELECT ";
         case Verb::insert: return "INSERT 0 ";
         case Verb::update: return "UPDATE ";

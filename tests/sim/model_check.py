@@ -22,9 +22,9 @@ BEGIN
     RETURN coalesce(cardinality(gone), 0);
 END $$;
 CREATE SEQUENCE made;
-CREATE FUNCTION make_table() RETURNS integer LANGUAGE plpgsql AS $$
+CREATE FUNCTION make_function() RETURNS integer LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE 'CREATE TABLE made_' || nextval('made') || ' (id integer)';
+    EXECUTE 'CREATE FUNCTION made_' || nextval('made') || '() RETURNS integer LANGUAGE sql AS ''SELECT 1''';
     RETURN 1;
 END $$;
 CREATE FUNCTION wipe() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN TRUNCATE t3; RETURN 1; END $$;

@@ -90,7 +90,7 @@ Outcome ModelTransaction::reading(bool effects, bool locks) const {
         const Counts& counts = counters_[static_cast<std::size_t>(table)];
         if (!counts.any() || !database_.counters_on) continue;
         if (table == catalog_table) {
-            outcome.reading.push_back(row("catalog", 1259, "pg_catalog", "pg_class", counts));
+            outcome.reading.push_back(row("catalog", 1255, "pg_catalog", "pg_proc", counts));
         } else {
             outcome.reading.push_back(
                 row("table", 16'384 + table, "public", "t" + std::to_string(table + 1), counts));
@@ -231,9 +231,8 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
             outcome.tag = s.verb == Verb::purge ? "SELECT 1" : "DO";
             break;
         }
-        case Verb::make_table:
+        case Verb::make_function:
             count(catalog_table, &Counts::inserted, 1);
-            ++database_.highest_oid;
             outcome = {"SELECT 1", {1}};
             break;
         case Verb::wipe:

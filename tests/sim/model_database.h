@@ -18,7 +18,7 @@ namespace pgchaperone::sim {
 
 inline constexpr int tables_count = 3;
 inline constexpr int wiped_table = 2;  // that of SELECT wipe()
-// Where DDL shows: the counters' row for pg_class.
+// Where DDL shows: the counters' row for pg_proc.
 inline constexpr int catalog_table = tables_count;
 
 using Rows = std::map<int, int>;  // id -> a

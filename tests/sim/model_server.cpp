@@ -22,6 +22,20 @@ constexpr protocol::Int32 int4_oid = 23;
 const Failure failed_block{"25P02", "current transaction is aborted"};
 const Failure cancelled_by_user{"57014", "canceling statement due to user request"};
 
+// As PostgreSQL names it in its errors.
+std::string_view words_of(const Statement& s) {
+    switch (s.verb) {
+        case Verb::commit: return "COMMIT AND CHAIN";
+        case Verb::rollback: return "ROLLBACK AND CHAIN";
+        case Verb::savepoint: return "SAVEPOINT";
+        case Verb::release: return "RELEASE SAVEPOINT";
+        case Verb::rollback_to: return "ROLLBACK TO SAVEPOINT";
+        case Verb::commit_prepared: return "COMMIT PREPARED";
+        case Verb::rollback_prepared: return "ROLLBACK PREPARED";
+        default: return "this";
+    }
+}
+
 std::string body_of(const std::string& message) { return message.substr(protocol::head_size); }
 
 }  // namespace
@@ -262,7 +276,8 @@ void ModelServer::ready_for_query() {
 
 std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome) {
     const bool outside = block_ == Block::started || block_ == Block::implicit;
-    const Failure only_in_block{"25P01", s.text + " can only be used in transaction blocks"};
+    const Failure only_in_block{
+        "25P01", std::string(words_of(s)) + " can only be used in transaction blocks"};
     switch (s.verb) {
         case Verb::begin:
             if (!outside) {
@@ -315,7 +330,8 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
         case Verb::commit_prepared:
         case Verb::rollback_prepared: {
             if (block_ != Block::started || pipelining_) {
-                return Failure{"25001", s.text + " cannot run inside a transaction block"};
+                return Failure{"25001",
+                               std::string(words_of(s)) + " cannot run inside a transaction block"};
             }
             if (!database_.prepared.contains(s.name)) {
                 return Failure{"42704", "prepared transaction does not exist"};

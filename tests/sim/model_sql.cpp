@@ -165,7 +165,7 @@ bool read_select(Reader& in, Statement& s) {
         s.verb = Verb::purge;
         return in.number(s.high) && in.take(")");
     }
-    if (in.take("make_table ( )")) return s.verb = Verb::make_table, true;
+    if (in.take("make_function ( )")) return s.verb = Verb::make_function, true;
     if (in.take("wipe ( )")) return s.verb = Verb::wipe, true;
     if (in.take("1")) {
         s.verb = Verb::select_constant;
@@ -279,7 +279,7 @@ bool Statement::returns_rows() const {
         case Verb::select_rows:
         case Verb::select_constant:
         case Verb::purge:
-        case Verb::make_table:
+        case Verb::make_function:
         case Verb::wipe:
         case Verb::fetch:
         case Verb::guard: return true;
@@ -297,7 +297,7 @@ bool Statement::ends_failed_block() const {
 }
 
 bool Statement::opaque() const {
-    return verb == Verb::purge || verb == Verb::do_purge || verb == Verb::make_table ||
+    return verb == Verb::purge || verb == Verb::do_purge || verb == Verb::make_function ||
            verb == Verb::wipe;
 }
 

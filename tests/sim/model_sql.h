@@ -26,7 +26,7 @@ enum class Verb {
     remove,           // DELETE FROM t1 [WHERE id <= n] [RETURNING id]
     purge,            // SELECT purge(n): deletes n rows of t2 and cascades to t1
     do_purge,         // DO $$ begin perform purge(n); end $$
-    make_table,       // SELECT make_table(): DDL inside a function
+    make_function,    // SELECT make_function(): DDL inside a function
     wipe,             // SELECT wipe(): TRUNCATE t3 inside a function
     truncate,         // TRUNCATE t1
     copy_in,          // COPY t1 (id) FROM STDIN

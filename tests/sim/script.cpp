@@ -71,7 +71,7 @@ private:
     }
     // Nobody waits for replies that the server may keep until a Sync or Flush.
     void wait() {
-        begin_unit();
+        begin_unit();  // the Flush and what waits for it
         if (unflushed_) send(protocol::Flush{});
         add(Step::Kind::wait);
         begin_unit();
@@ -145,7 +145,7 @@ private:
             case 3:
                 return "do " + comments() + "$$ begin perform purge(" + number(rows()) +
                        "); end $$";
-            case 4: return "select make_table()";
+            case 4: return "select make_function()";
             default: return "select wipe()";
         }
     }
