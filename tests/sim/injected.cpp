@@ -11,8 +11,12 @@ bool is_substitute(std::string_view sql) {
     return sql.starts_with("pgchaperone refused this statement");
 }
 
+bool is_guard_setting(std::string_view sql) {
+    return sql.starts_with("SELECT pg_catalog.set_config('lock_timeout'");
+}
+
 bool is_guard_reading(std::string_view sql) {
-    return sql == session::written_sql || sql == session::effects_sql ||
+    return is_guard_setting(sql) || sql == session::written_sql || sql == session::effects_sql ||
            sql == session::effects_and_locks_sql;
 }
 

@@ -8,7 +8,9 @@ namespace pgchaperone::sim {
 
 // Put in place of a refused statement; fails in the parser.
 bool is_substitute(std::string_view sql);
-// One of the guard's own queries that read the effects of a transaction.
+// Its query that limits how long a lock is waited for.
+bool is_guard_setting(std::string_view sql);
+// One of the guard's own queries, this one or those that read the effects of a transaction.
 bool is_guard_reading(std::string_view sql);
 // Anything that the guard may send of its own accord.
 bool is_injected(std::string_view sql);

@@ -5,6 +5,7 @@
 #include "protocol/peek.h"
 #include "protocol/startup.h"
 #include "proxy/session/supervise_sql.h"
+#include "sim/injected.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -432,6 +433,10 @@ std::optional<Failure> ModelServer::run(const Statement& s, const std::vector<in
 }
 
 std::optional<Failure> ModelServer::guard_reading(const Statement& s, Outcome& outcome) {
+    if (is_guard_setting(s.text)) {
+        outcome.tag = "SELECT 0";
+        return std::nullopt;
+    }
     outcome = transaction_.reading(s.text != session::written_sql,
                                    s.text == session::effects_and_locks_sql);
     return std::nullopt;

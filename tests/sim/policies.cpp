@@ -52,6 +52,16 @@ const std::vector<PolicyCase>& policy_cases() {
                         .max_rows = 30,
                         .max_rows_of_t1 = 3,
                         .max_inserted = 8});
+        list.push_back({.name = "supervise by fraction, session and lock timeout",
+                        .yaml = R"(rules:
+  - name: counted
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { supervise: { max_fraction: 10%, max_rows_per_session: { rows: 12, window: 10h },
+                           effects: total, lock_timeout: 2s } })",
+                        .supervised = true,
+                        .total = true,
+                        .max_rows_per_session = 12,
+                        .max_rows_of_a_table = 5});
         list.push_back({.name = "observe only",
                         .yaml = R"(mode: observe
 rules:
@@ -83,7 +93,16 @@ std::unique_ptr<policy::Engine> engine_for(const PolicyCase& policy_case) {
                                             capabilities);
 }
 
-std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effects) const {
+std::uint64_t rows_changed(const CountsByTable& counts) {
+    std::uint64_t rows = 0;
+    for (int table = 0; table < tables_count; ++table) {
+        rows += counts[static_cast<std::size_t>(table)].changed();
+    }
+    return rows;
+}
+
+std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effects,
+                                               std::uint64_t before) const {
     if (!supervised) return std::nullopt;
     std::uint64_t sum = 0;
     for (const Effect& effect : effects) {
@@ -100,6 +119,12 @@ std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effect
         if (max_rows_of_t1 && effect.counts[0].changed() > *max_rows_of_t1) {
             return over("rows of t1", effect.counts[0].changed(), *max_rows_of_t1);
         }
+        for (int table = 0; table < tables_count; ++table) {
+            const Counts& counts = effect.counts[static_cast<std::size_t>(table)];
+            if (max_rows_of_a_table && counts.changed() > *max_rows_of_a_table) {
+                return over("rows of one table", counts.changed(), *max_rows_of_a_table);
+            }
+        }
         if (max_inserted && inserted > *max_inserted) {
             return over("inserted", inserted, *max_inserted);
         }
@@ -115,19 +140,25 @@ std::optional<std::string> PolicyCase::forbids(const std::vector<Effect>& effect
         return "the transaction: rows " + std::to_string(sum) + ", limit " +
                std::to_string(*max_rows_per_transaction);
     }
+    if (max_rows_per_session && sum > 0 && before + sum > *max_rows_per_session) {
+        return "the session: rows " + std::to_string(before + sum) + ", limit " +
+               std::to_string(*max_rows_per_session);
+    }
     return std::nullopt;
 }
 
-bool PolicyCase::surely_within(const CountsByTable& counts, bool locked) const {
+bool PolicyCase::surely_within(const CountsByTable& counts, std::uint64_t before,
+                               bool locked) const {
     if (!supervised) return true;
-    std::uint64_t rows = 0;
+    const std::uint64_t rows = rows_changed(counts);
     std::uint64_t inserted = 0;
     for (int table = 0; table < tables_count; ++table) {
-        rows += counts[static_cast<std::size_t>(table)].changed();
         inserted += counts[static_cast<std::size_t>(table)].inserted;
     }
     if (max_rows && rows > *max_rows) return false;
     if (max_rows_per_transaction && rows > *max_rows_per_transaction) return false;
+    if (max_rows_of_a_table && rows > *max_rows_of_a_table) return false;
+    if (max_rows_per_session && before + rows > *max_rows_per_session) return false;
     if (max_rows_of_t1 && counts[0].changed() > *max_rows_of_t1) return false;
     if (max_inserted && inserted > *max_inserted) return false;
     if (no_locks && locked) return false;

@@ -26,16 +26,24 @@ struct PolicyCase {
     std::optional<std::uint64_t> max_rows_of_t1 = std::nullopt;
     std::optional<std::uint64_t> max_inserted = std::nullopt;
     std::optional<std::uint64_t> max_rows_per_transaction = std::nullopt;
+    std::optional<std::uint64_t> max_rows_per_session = std::nullopt;
+    std::optional<std::uint64_t>
+        max_rows_of_a_table = std::nullopt;  // max_fraction of the estimate
     bool no_locks = false;
     bool no_catalog_changes = false;
 
-    // Why a transaction with these effects must not commit; nothing where it may.
-    std::optional<std::string> forbids(const std::vector<Effect>& effects) const;
+    // Why a transaction with these effects must not commit; nothing where it may. `before`: rows
+    // changed by the session's earlier ones.
+    std::optional<std::string> forbids(const std::vector<Effect>& effects,
+                                       std::uint64_t before) const;
     // Whether no reading of the limits can object to a transaction in which this was counted.
-    bool surely_within(const CountsByTable& counts, bool locked) const;
+    bool surely_within(const CountsByTable& counts, std::uint64_t before, bool locked) const;
     // What can't be read, too.
     bool blocks(const Statement& statement) const;
 };
+
+// Rows that the effects count as changed.
+std::uint64_t rows_changed(const CountsByTable& counts);
 
 const std::vector<PolicyCase>& policy_cases();
 

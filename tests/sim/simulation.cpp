@@ -237,8 +237,8 @@ private:
     std::unique_ptr<Link> main_;
     std::vector<std::unique_ptr<Link>> cancels_;
     std::set<std::string, std::less<>> allowed_texts_;
+    std::uint64_t rows_committed_ = 0;
     std::size_t cancels_delivered_ = 0;
-    std::size_t cancelled_seen_ = 0;
     bool chaos_ = false;  // the server died, a deadline ended the session, ...
     bool sabotaged_ = false;
     std::string passed_to_client_;  // the part of a message that sabotage looks at
@@ -315,9 +315,10 @@ World::World(const Plan& plan, policy::Engine& engine, std::size_t trace_lines)
             ++result_.commits;
             break;
         }
-        if (const auto why = policy_.forbids(effects)) {
+        if (const auto why = policy_.forbids(effects, rows_committed_)) {
             violate("a transaction that the policy forbids was committed: " + *why);
         }
+        for (const Effect& effect : effects) rows_committed_ += effect.rows();
     };
     client_tap_.feed(client_.out);
     main_ = std::make_unique<Link>(*this, fresh_session_id(), false);
@@ -728,8 +729,10 @@ Bare run_bare(const Plan& plan) {
     const PolicyCase& policy = policy_cases().at(plan.policy);
     Bare bare;
     ModelDatabase database;
+    std::uint64_t rows = 0;
     database.on_end = [&](const CountsByTable& counts, bool locked) {
-        if (!policy.surely_within(counts, locked)) bare.surely_allowed = false;
+        if (!policy.surely_within(counts, rows, locked)) bare.surely_allowed = false;
+        rows += rows_changed(counts);
     };
     ModelServer::Hooks hooks;
     for (const std::string& text : texts_of(plan.script)) {
