@@ -48,6 +48,11 @@ struct Judgement {
     std::vector<Decision> decisions;
 
     bool plainly_allowed() const { return decisions.empty(); }
+    // Of the statement that decision `index` is about; null: nothing is known of it.
+    const StatementFacts* facts(std::size_t index) const {
+        return analysis && index < analysis->statements.size() ? &analysis->statements[index]
+                                                               : nullptr;
+    }
 };
 
 }  // namespace pgchaperone::policy

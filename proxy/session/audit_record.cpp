@@ -2,6 +2,10 @@
 
 #include "policy/relation_names.h"
 #include "policy/rule.h"
+#include "proxy/session/effects.h"
+
+#include <algorithm>
+#include <string_view>
 
 namespace pgchaperone::session {
 
@@ -35,7 +39,11 @@ bool refuses(const policy::Decision& decision) {
     return decision.action == policy::Action::block || decision.action == policy::Action::hold;
 }
 
-bool needs_record(const policy::Decision& decision) {
+bool needs_record(const policy::Decision& decision, const policy::StatementFacts* facts) {
+    if (decision.action == policy::Action::supervise && !decision.observed && !decision.audit &&
+        facts != nullptr && only_reads(*facts)) {
+        return false;
+    }
     return decision.action != policy::Action::allow || decision.observed || decision.audit;
 }
 
@@ -54,12 +62,15 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
     record.decision = policy::action_name(decision.action);
     record.observed = decision.observed;
     record.rule = decision.rule;
-    const policy::StatementFacts* facts = nullptr;
-    if (judgement.analysis) {
-        if (record.statement.empty()) record.statement = judgement.analysis->text;
-        record.fingerprint = judgement.analysis->fingerprint;
-        if (index < judgement.analysis->statements.size())
-            facts = &judgement.analysis->statements[index];
+    const policy::StatementFacts* const facts = judgement.facts(index);
+    if (judgement.analysis) record.fingerprint = judgement.analysis->fingerprint;
+    if (facts != nullptr && record.statement.empty()) {
+        const std::string_view all = judgement.analysis->text;
+        const bool one_of_several = judgement.analysis->statements.size() > 1;
+        record.statement = one_of_several
+                               ? all.substr(std::min<std::size_t>(facts->location, all.size()),
+                                            facts->length)
+                               : all;
     }
     if (facts != nullptr) {
         record.command = facts->command;

@@ -236,7 +236,10 @@ bool Session::client_close(std::size_t total) {
 
 bool Session::client_statement(StatementKind kind, std::size_t total) {
     if (kind == StatementKind::query && group_supervised() && !ledger_.copy_in_open()) {
-        if (wait_at_gate(group_end_reads())) return true;
+        if (wait_at_gate(group_end_reads())) {
+            supervision_->gate_query_bytes = total;
+            return true;
+        }
         fold_group_into_query();
     }
     Judge question;
@@ -296,7 +299,10 @@ bool Session::client_execute(std::size_t total) {
 
 bool Session::client_function_call(std::size_t total) {
     if (group_supervised() && !ledger_.copy_in_open()) {
-        if (wait_at_gate(group_end_reads())) return true;
+        if (wait_at_gate(group_end_reads())) {
+            supervision_->gate_query_bytes = total;
+            return true;
+        }
         fold_group_into_query();
     }
     const auto bytes = from_client_.peek(std::min(total, protocol::head_size + 4));
@@ -356,9 +362,9 @@ void Session::judged(policy::Judgement judgement) {
             pending_.refusal = decision.refusal;
             pending_.rule = decision.rule;
         }
-        if (needs_record(decision)) {
+        if (needs_record(decision, pending_.judgement.facts(i))) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
-                                                pending_text(), pending_.judgement, i));
+                                                pending_text(i), pending_.judgement, i));
         }
     }
     explain_cut_off_tail();
@@ -519,7 +525,18 @@ void Session::refuse(policy::Refusal refusal) {
     pass(pending_.total, Fate::discard);
 }
 
-// The text of the statement that waits, for its audit record.
+// The text of a statement that waits, for its audit record: of one of several, its own.
+std::string Session::pending_text(std::size_t index) {
+    const policy::StatementFacts* const facts = pending_.judgement.facts(index);
+    if (facts != nullptr && pending_.judgement.analysis->statements.size() > 1) {
+        const std::string_view text = pending_.judgement.analysis->text;
+        return std::string(text.substr(std::min<std::size_t>(facts->location, text.size()),
+                                       facts->length));
+    }
+    return pending_text();
+}
+
+// All of it, as it was sent.
 std::string Session::pending_text() {
     if (pending_.kind == StatementKind::execute || pending_.kind == StatementKind::function_call)
         return {};

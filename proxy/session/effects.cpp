@@ -334,6 +334,11 @@ std::optional<std::uint64_t> rows_of_tag(std::string_view tag) {
     return number<std::uint64_t>(tag.substr(space + 1));
 }
 
+bool only_reads(const policy::StatementFacts& facts) {
+    return facts.written.empty() && !facts.opaque.set && !facts.unparsable.set &&
+           facts.command == "SELECT" && facts.commands.size() == 1;
+}
+
 bool tag_tells(const policy::StatementFacts& facts) {
     if (facts.opaque.set || facts.unparsable.set) return false;
     if (facts.commands.size() != 1) return false;

@@ -79,6 +79,9 @@ Effects difference(const Reading* before, const Reading& after);
 std::optional<std::uint64_t> rows_of_tag(std::string_view tag);
 Effects effects_of_tag(std::string_view tag, const policy::StatementFacts& facts);
 
+// Whether it writes nothing by its text. (Views, and what else the text does not show, can.)
+bool only_reads(const policy::StatementFacts& facts);
+
 // Whether the command tag alone tells what the statement did, triggers and cascades apart.
 bool tag_tells(const policy::StatementFacts& facts);
 

@@ -91,6 +91,15 @@ std::uint64_t Ledger::sent(Owed owed, Disposition disposition, std::unique_ptr<E
     entry.extra = std::move(extra);
     entry.sequence = ++sequence_;
     entry.unsure = copy_in_open();
+    // Behind a Sync that the server may have ignored, one of the two may be answered, or both.
+    if (owed == Owed::sync) {
+        const auto before = std::find_if(entries_.rbegin(), entries_.rend(), [](const Entry& one) {
+            return one.owed != Owed::copy_end;
+        });
+        const bool doubtful = before != entries_.rend() && before->unsure &&
+                              before->owed == Owed::sync;
+        entry.unsure = entry.unsure || doubtful;
+    }
     if (owed == Owed::sync) skipping_ = false;
     if (owed == Owed::copy_end && entries_.empty()) return sequence_;  // the server ignores it
     push(std::move(entry));

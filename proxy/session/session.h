@@ -158,6 +158,7 @@ private:
     void predict(const policy::Analysis* analysis, std::uint64_t sequence);
     void refuse(policy::Refusal refusal);
     void pass(std::size_t total, Fate fate);
+    std::string pending_text(std::size_t index);
     std::string pending_text();
 
     // supervise.cpp
@@ -200,6 +201,8 @@ private:
     bool wait_at_gate(bool reads, bool commits = false);
     bool group_end_reads() const;
     void gate_step();
+    void fail_query_at_gate();
+    void make_group_fail();
     void settle_and_read(const CountedPtr& terms);
     void refuse_group(policy::Refusal refusal);
     void finish_group(std::size_t total);

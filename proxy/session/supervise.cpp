@@ -29,6 +29,7 @@
 #include "protocol/messages.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -97,6 +98,16 @@ policy::Refusal not_supervisable(const policy::Decision& decision, std::string_v
     return refusal;
 }
 
+// What can change no row, nor fire anything: SET TRANSACTION also has to come before any query, and
+// so before any reading.
+bool changes_nothing(const policy::StatementFacts& facts) {
+    static constexpr std::array<std::string_view, 9> commands{
+        "CLOSE CURSOR", "DEALLOCATE", "DEALLOCATE ALL", "LISTEN", "NOTIFY",
+        "RESET",        "SET",        "SHOW",           "UNLISTEN"};
+    return facts.commands.size() == 1 && !opaque(facts) &&
+           std::binary_search(commands.begin(), commands.end(), facts.command);
+}
+
 CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
     if (index >= judgement.decisions.size() || !judgement.analysis ||
         index >= judgement.analysis->statements.size()) {
@@ -104,9 +115,11 @@ CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
     }
     const policy::Decision& decision = judgement.decisions[index];
     if (!supervised(decision)) return nullptr;
+    const policy::StatementFacts& facts = judgement.analysis->statements[index];
+    if (changes_nothing(facts) || facts.controls_transaction) return nullptr;
     auto out = std::make_shared<Counted>();
     out->analysis = judgement.analysis;
-    out->facts = &judgement.analysis->statements[index];
+    out->facts = &facts;
     out->limits = decision.supervise;
     out->rule = decision.rule;
     const policy::SuperviseLimits& limits = *decision.supervise;
@@ -114,8 +127,7 @@ CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
                  limits.max_fraction.has_value() ||
                  limits.catalog_changes == policy::Permission::refuse ||
                  limits.exclusive_locks == policy::Permission::refuse || !tag_tells(*out->facts);
-    out->reads_only = out->facts->written.empty() && !opaque(*out->facts) &&
-                      out->facts->command == "SELECT";
+    out->reads_only = only_reads(*out->facts);
     return out;
 }
 
@@ -155,7 +167,7 @@ void Session::refuse_what_cannot_be_supervised() {
 bool Session::counts(const policy::Judgement& judgement) {
     return std::any_of(judgement.decisions.begin(), judgement.decisions.end(), supervised) &&
            judgement.analysis && judgement.analysis->statements.size() == 1 &&
-           !judgement.analysis->statements.front().controls_transaction;
+           counted(judgement, 0) != nullptr;
 }
 
 Supervision& Session::supervision() {
@@ -343,9 +355,9 @@ void Session::effects_may_follow() {
 // Whether the Query that waits has to be run as a unit.
 bool Session::needs_unit() const {
     const policy::Judgement& judgement = pending_.judgement;
-    const bool counted_one = std::any_of(judgement.decisions.begin(), judgement.decisions.end(),
-                                         supervised);
-    if (counted_one && judgement.analysis) return true;
+    for (std::size_t i = 0; i < judgement.decisions.size(); ++i) {
+        if (counted(judgement, i)) return true;
+    }
     if (!supervision_ || !supervision_->transaction_terms || !judgement.analysis) return false;
     return std::any_of(judgement.analysis->statements.begin(),
                        judgement.analysis->statements.end(),
@@ -433,6 +445,10 @@ void Session::unit_step() {
     }
     switch (unit.step) {
         case Step::start:
+            // A BEGIN or COMMIT of the extended protocol before it may not have been followed by a
+            // Sync: it was answered, so it did what it says.
+            transaction_status_ = predicted_status_;
+            return next_piece();
         case Step::opened: return next_piece();
         case Step::resynced:
             if (std::exchange(unit.opening, false)) unit.ours = transaction_status_ != 'I';
@@ -456,6 +472,7 @@ void Session::unit_step() {
                 return fail_unit_by_server();
             }
             unit.ours = false;
+            unit.read_total = false;
             return run_control();
         case Step::controlled: {
             if (unit.failed) return end_failed_unit();
@@ -540,7 +557,7 @@ void Session::next_piece() {
 // Fires what is deferred and reads what that did.
 void Session::read_gate() {
     Supervision& s = *supervision_;
-    const CountedPtr terms = s.transaction_terms;
+    const CountedPtr terms = s.unit.ours ? s.unit.read_terms : s.transaction_terms;
     s.unit.gate_terms = terms;
     const std::string_view sql = reading_sql(*terms);
     s.effects.reset();
@@ -643,6 +660,7 @@ void Session::read_behind() {
     }
     inject_query(unit.read_lite ? written_sql : reading_sql(*terms), Role::reading, terms);
     unit.read_total = true;
+    unit.read_terms = terms;
     s.transaction_terms = terms;
     s.fresh = !unit.read_lite;
     s.unjudged = false;
@@ -785,6 +803,7 @@ bool Session::wait_at_gate(bool reads, bool commits) {
     }
     s.gate = Supervision::Gate::waiting;
     s.gate_reads = reads;
+    s.gate_has_read = false;
     s.gate_commits = commits;
     waiting_ = Waiting::gate;
     if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
@@ -800,11 +819,13 @@ bool Session::group_end_reads() const {
 void Session::gate_step() {
     Supervision& s = *supervision_;
     if (!ledger_.copy_in_open()) {
-        const bool failed = ledger_.skipping() || s.group.refused || s.group.failed;
+        const bool failed = ledger_.skipping() || s.group.refused || s.group.failed ||
+                            predicted_status_ == 'E';
         if (!ledger_.idle() && !ledger_.skipping()) return;
         const CountedPtr terms = s.group.last ? s.group.last : s.transaction_terms;
         if (!failed && s.gate_reads && terms) {
             s.gate_reads = false;
+            s.gate_has_read = true;
             s.effects.reset();
             const std::string_view sql = reading_sql(*terms);
             if (!s.fresh && !s.unjudged && !s.transaction_sticky) {
@@ -817,6 +838,10 @@ void Session::gate_step() {
     }
     s.gate = Supervision::Gate::passed;
     waiting_ = Waiting::nothing;
+    if (s.gate_query_bytes > 0 && s.gate_has_read && (ledger_.skipping() || s.group.refused)) {
+        return fail_query_at_gate();
+    }
+    s.gate_query_bytes = 0;
     if (std::exchange(s.gate_commits, false) && (ledger_.skipping() || s.group.refused)) {
         // A COMMIT that fails ends the block.
         s.group.supervised = true;
@@ -829,6 +854,22 @@ void Session::gate_step() {
         }
         carry_out();
     }
+}
+
+// The transaction that the Query at the gate would have ended can't be ended well: that is the
+// Query's error, and with its ReadyForQuery all is over.
+void Session::fail_query_at_gate() {
+    Supervision& s = *supervision_;
+    s.gate = Supervision::Gate::none;
+    if (!ledger_.skipping()) make_group_fail();
+    s.group = {};
+    send_to_server(protocol::encoded(protocol::Sync{}));
+    ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
+    s.unit = {};
+    s.unit.message_bytes = std::exchange(s.gate_query_bytes, 0);
+    s.unit.step = Step::undone;
+    s.unit.ours = true;
+    waiting_ = Waiting::unit;
 }
 
 // Fires what is deferred, and reads.
@@ -849,19 +890,22 @@ void Session::refuse_group(policy::Refusal refusal) {
     own_tables_.failed();
 }
 
+// The server is told of the error that the client was told of.
+void Session::make_group_fail() {
+    for (const std::string& name : supervision_->group.to_close) {
+        names_.set_statement(name, nullptr);
+        send_to_server(protocol::encoded(protocol::Close{'S', name}));
+        ledger_.sent(Owed::close, Disposition::swallow, nullptr, Role::ours);
+    }
+    send_to_server(protocol::encoded(protocol::Parse{injected_name, substitute_sql({}), {}}));
+    ledger_.sent(Owed::parse, Disposition::swallow, nullptr, Role::substitute);
+}
+
 // Sync of a supervised group, when it has been judged.
 void Session::finish_group(std::size_t total) {
     Supervision& s = *supervision_;
     const bool failed = ledger_.skipping() || s.group.refused || s.group.failed;
-    if (s.group.refused && !ledger_.skipping()) {
-        for (const std::string& name : s.group.to_close) {
-            names_.set_statement(name, nullptr);
-            send_to_server(protocol::encoded(protocol::Close{'S', name}));
-            ledger_.sent(Owed::close, Disposition::swallow, nullptr, Role::ours);
-        }
-        send_to_server(protocol::encoded(protocol::Parse{injected_name, substitute_sql({}), {}}));
-        ledger_.sent(Owed::parse, Disposition::swallow, nullptr, Role::substitute);
-    }
+    if (s.group.refused && !ledger_.skipping()) make_group_fail();
     const bool ours = s.group.our_block;
     if (ours && !failed) inject_extended(commit_sql, Role::settle, nullptr);
     s.group = {};

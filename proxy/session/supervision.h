@@ -85,6 +85,7 @@ struct Supervision {
         std::string withheld;      // the piece's completion, whole messages
         std::string tag;           // of it
         std::string reports;       // ParameterStatus messages that wait for its end
+        CountedPtr read_terms;  // of the last piece whose effects were read
         CountedPtr gate_terms;
         unsigned attempts = 0;  // at undoing
     };
@@ -110,6 +111,8 @@ struct Supervision {
     Gate gate = Gate::none;
     bool execute_waits = false;  // it is an Execute that has been judged
     bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
+    bool gate_has_read = false;  // and that was asked of the server
+    std::size_t gate_query_bytes = 0;  // it is a Query or FunctionCall of this length
     bool gate_commits = false;  // it is a COMMIT of the client's own block
     policy::AnalysisPtr unit_analysis;
 

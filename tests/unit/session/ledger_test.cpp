@@ -118,6 +118,22 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("a Sync sent after such an error is answered once or together with the one before") {
+    for (const std::string_view answers : {"Z", "ZZ"}) {
+        Ledger ledger;
+        send(ledger, {Owed::execute, Owed::sync});
+        receive(ledger, "G");
+        ledger.sent(Owed::copy_end);
+        CHECK(receive(ledger, "E") == "d");
+        ledger.sent(Owed::sync);
+        CHECK(receive(ledger, answers) == std::string(answers.size(), 'd'));
+        CHECK(ledger.idle());
+        ledger.sent(Owed::query);
+        CHECK(receive(ledger, "TCZ") == "ppd");
+        CHECK(ledger.empty());
+    }
+}
+
 TEST_CASE("a Query sent into a COPY is swallowed by the server's protocol violation") {
     Ledger ledger;
     send(ledger, {Owed::query});
