@@ -20,7 +20,12 @@ std::string_view tag_of(Verb verb) {
         case Verb::select_constant:
         case Verb::purge:
         case Verb::make_function:
-        case Verb::wipe: return "SELECT ";
+        case Verb::wipe:
+        case Verb::with_remove: return "SELECT ";
+        case Verb::explain_remove: return "EXPLAIN";
+        case Verb::call_sweep: return "CALL";
+        case Verb::prepare: return "PREPARE";
+        case Verb::deallocate: return "DEALLOCATE";
         case Verb::insert: return "INSERT 0 ";
         case Verb::update: return "UPDATE ";
         case Verb::remove: return "DELETE ";
@@ -41,6 +46,8 @@ std::string_view tag_of(Verb verb) {
         case Verb::close_cursor: return "CLOSE CURSOR";
         case Verb::vacuum: return "VACUUM";
         // BEGIN or START TRANSACTION; COMMIT or ROLLBACK; PREPARE TRANSACTION or ROLLBACK
+        // What EXECUTE runs tells.
+        case Verb::execute:
         case Verb::begin:
         case Verb::commit:
         case Verb::prepare_transaction:

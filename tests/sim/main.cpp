@@ -199,6 +199,7 @@ struct Tally {
     std::uint64_t refusals = 0;
     std::uint64_t commits = 0;
     std::uint64_t cancels = 0;
+    std::uint64_t cancels_of_guard = 0;
     std::map<std::uint64_t, std::string> failures;
 };
 
@@ -221,6 +222,7 @@ void work(const Options& options, unsigned job, std::atomic<std::uint64_t>& next
         tally.refusals += result.refusals;
         tally.commits += result.commits;
         tally.cancels += result.cancels_hit;
+        tally.cancels_of_guard += result.cancels_hit_guard;
         if (!result.violation.empty()) {
             tally.failures[seed] = result.violation;
             if (options.quiet) {
@@ -247,12 +249,13 @@ int run_many(const Options& options) {
     alarm(0);
     std::printf(
         "%llu seeds: %llu the same as without a guard, %llu refusals, %llu commits, "
-        "%llu cancels that hit, %zu failures\n",
+        "%llu cancels that hit (%llu the guard's own statements), %zu failures\n",
         static_cast<unsigned long long>(tally.runs),
         static_cast<unsigned long long>(tally.compared),
         static_cast<unsigned long long>(tally.refusals),
         static_cast<unsigned long long>(tally.commits),
-        static_cast<unsigned long long>(tally.cancels), tally.failures.size());
+        static_cast<unsigned long long>(tally.cancels),
+        static_cast<unsigned long long>(tally.cancels_of_guard), tally.failures.size());
     std::fflush(stdout);
     if (tally.failures.empty()) return 0;
     for (const auto& [seed, what] : tally.failures) {

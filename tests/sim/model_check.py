@@ -21,6 +21,12 @@ BEGIN
     DELETE FROM t1 WHERE id = ANY (gone);
     RETURN coalesce(cardinality(gone), 0);
 END $$;
+CREATE PROCEDURE sweep(n integer) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM purge(n);
+    COMMIT;
+    PERFORM purge(n);
+END $$;
 CREATE SEQUENCE made;
 CREATE FUNCTION make_function() RETURNS integer LANGUAGE plpgsql AS $$
 BEGIN

@@ -223,12 +223,23 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
             remove_rows(s.table, s.bounded ? s.high.of(p) : all, all, s.cascade, outcome.rows);
             outcome.tag = "DELETE " + std::to_string(outcome.rows.size());
             break;
+        case Verb::with_remove:
+        case Verb::explain_remove: {
+            std::vector<int> removed;
+            remove_rows(s.table, s.bounded ? s.high.of(p) : all, all, s.cascade, removed);
+            outcome = s.verb == Verb::with_remove ? Outcome{"SELECT 1", {1}}
+                                                  : Outcome{"EXPLAIN", {}};
+            break;
+        }
         case Verb::purge:
-        case Verb::do_purge: {
+        case Verb::do_purge:
+        case Verb::call_sweep: {
             std::vector<int> removed;
             remove_rows(t2, all, s.high.of(p), true, removed);
             outcome.rows = {static_cast<int>(removed.size())};
-            outcome.tag = s.verb == Verb::purge ? "SELECT 1" : "DO";
+            outcome.tag = s.verb == Verb::purge      ? "SELECT 1"
+                          : s.verb == Verb::do_purge ? "DO"
+                                                     : "CALL";
             break;
         }
         case Verb::make_function:

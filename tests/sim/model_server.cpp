@@ -368,6 +368,10 @@ std::optional<Failure> ModelServer::fetch(const Statement& s, Outcome& outcome) 
     const auto found = portals_.find(s.name);
     if (found == portals_.end()) return Failure{"34000", "cursor does not exist"};
     Portal& cursor = found->second;
+    if (!cursor.started) {
+        cursor.started = true;
+        if (auto failure = transaction_.run(cursor.statement, {}, cursor.outcome)) return failure;
+    }
     const std::size_t left = cursor.outcome.rows.size() - cursor.position;
     const std::size_t count = std::min(left, static_cast<std::size_t>(s.high.value));
     const auto begin = cursor.outcome.rows.begin() + static_cast<std::ptrdiff_t>(cursor.position);
@@ -377,27 +381,62 @@ std::optional<Failure> ModelServer::fetch(const Statement& s, Outcome& outcome) 
     return std::nullopt;
 }
 
+std::optional<Failure> ModelServer::declare(const Statement& s, Outcome& outcome) {
+    if (block_ != Block::block && block_ != Block::implicit) {
+        return Failure{"25P01", "DECLARE CURSOR can only be used in transaction blocks"};
+    }
+    if (portals_.contains(s.name)) return Failure{"42P03", "cursor already exists"};
+    Portal cursor;
+    cursor.statement = s;
+    cursor.statement.verb = s.inner;
+    outcome.tag = "DECLARE CURSOR";
+    if (s.inner == Verb::select_rows) {
+        // Its snapshot is taken now.
+        cursor.started = true;
+        if (auto failure = transaction_.run(cursor.statement, {}, cursor.outcome)) return failure;
+    }
+    portals_[s.name] = std::move(cursor);
+    return std::nullopt;
+}
+
+// A procedure that commits in between, which it may only outside of a block.
+std::optional<Failure> ModelServer::sweep(const Statement& s, Outcome& outcome) {
+    if (auto failure = transaction_.run(s, {}, outcome)) return failure;
+    if (block_ != Block::started) return Failure{"2D000", "invalid transaction termination"};
+    if (auto failure = end_transaction(true)) return failure;
+    start_command();
+    outcome = {};
+    return transaction_.run(s, {}, outcome);
+}
+
+// PREPARE and what goes with it share their names with the protocol's prepared statements.
+std::optional<Failure> ModelServer::prepared(const Statement& s, Outcome& outcome) {
+    const auto found = prepared_.find(s.name);
+    if (s.verb == Verb::prepare) {
+        if (found != prepared_.end()) return Failure{"42P05", "prepared statement exists"};
+        Statement inner = s;
+        inner.verb = s.inner;
+        prepared_[s.name] = std::move(inner);
+        outcome.tag = "PREPARE";
+        return std::nullopt;
+    }
+    if (found == prepared_.end()) return Failure{"26000", "prepared statement does not exist"};
+    if (s.verb == Verb::execute) return transaction_.run(found->second, {}, outcome);
+    prepared_.erase(found);
+    outcome.tag = "DEALLOCATE";
+    return std::nullopt;
+}
+
 std::optional<Failure> ModelServer::run(const Statement& s, const std::vector<int>& parameters,
                                         Outcome& outcome) {
     if (s.controls_transaction()) return control(s, outcome);
     switch (s.verb) {
         case Verb::fetch: return fetch(s, outcome);
-        case Verb::declare_cursor: {
-            if (block_ != Block::block && block_ != Block::implicit) {
-                return Failure{"25P01", "DECLARE CURSOR can only be used in transaction blocks"};
-            }
-            if (portals_.contains(s.name)) return Failure{"42P03", "cursor already exists"};
-            Portal cursor;
-            cursor.statement = s;
-            cursor.statement.verb = Verb::select_rows;
-            cursor.started = true;
-            outcome.tag = "DECLARE CURSOR";
-            if (auto failure = transaction_.run(cursor.statement, parameters, cursor.outcome)) {
-                return failure;
-            }
-            portals_[s.name] = std::move(cursor);
-            return std::nullopt;
-        }
+        case Verb::declare_cursor: return declare(s, outcome);
+        case Verb::call_sweep: return sweep(s, outcome);
+        case Verb::prepare:
+        case Verb::execute:
+        case Verb::deallocate: return prepared(s, outcome);
         case Verb::close_cursor:
             if (portals_.erase(s.name) == 0) return Failure{"34000", "cursor does not exist"};
             outcome.tag = "CLOSE CURSOR";

@@ -109,6 +109,9 @@ private:
     std::optional<Failure> run(const Statement& statement, const std::vector<int>& parameters,
                                Outcome& outcome);
     std::optional<Failure> control(const Statement& statement, Outcome& outcome);
+    std::optional<Failure> declare(const Statement& statement, Outcome& outcome);
+    std::optional<Failure> sweep(const Statement& statement, Outcome& outcome);
+    std::optional<Failure> prepared(const Statement& statement, Outcome& outcome);
     std::optional<Failure> fetch(const Statement& statement, Outcome& outcome);
     std::optional<Failure> guard_reading(const Statement& statement, Outcome& outcome);
     std::optional<Failure> before_running(const Statement& statement);

@@ -212,6 +212,31 @@ bool read_transaction(Reader& in, Statement& s) {
     return false;
 }
 
+bool read_remove(Reader& in, Statement& s, Verb verb) {
+    s.verb = verb;
+    return in.table(s.table) && read_bound(in, s);
+}
+
+bool read_declare(Reader& in, Statement& s) {
+    if (!in.name(s.name) || !in.take("cursor for select") || !read_select(in, s)) return false;
+    s.inner = s.verb;
+    s.verb = Verb::declare_cursor;
+    return s.inner == Verb::select_rows || s.inner == Verb::purge;
+}
+
+bool read_prepare(Reader& in, Statement& s) {
+    if (!in.name(s.name) || !in.take("as")) return false;
+    if (in.take("update")) {
+        s.inner = Verb::update;
+        if (!in.table(s.table) || !in.take("set a =") || !in.number(s.value)) return false;
+    } else {
+        s.inner = Verb::remove;
+        if (!in.take("delete from") || !in.table(s.table)) return false;
+    }
+    s.verb = Verb::prepare;
+    return read_bound(in, s);
+}
+
 bool read_statement(Reader& in, Statement& s) {
     if (in.take("select")) return read_select(in, s);
     if (in.take("insert into")) {
@@ -243,18 +268,25 @@ bool read_statement(Reader& in, Statement& s) {
         s.immediate = in.take("immediate");
         return s.immediate || in.take("deferred");
     }
-    if (in.take("declare")) {
-        if (!in.name(s.name) || !in.take("cursor for select") || !read_rows(in, s)) return false;
-        s.verb = Verb::declare_cursor;
-        return true;
+    if (in.take("with d as ( delete from")) {
+        return read_remove(in, s, Verb::with_remove) && in.take("returning id ) select 1");
     }
+    if (in.take("explain analyze delete from")) return read_remove(in, s, Verb::explain_remove);
+    if (in.take("call sweep (")) {
+        s.verb = Verb::call_sweep;
+        return in.number(s.high) && in.take(")");
+    }
+    if (in.take("execute")) return s.verb = Verb::execute, in.name(s.name);
+    if (in.take("deallocate")) return s.verb = Verb::deallocate, in.name(s.name);
+    if (in.take("declare")) return read_declare(in, s);
     if (in.take("fetch")) {
         s.verb = Verb::fetch;
         return in.number(s.high) && in.take("from") && in.name(s.name);
     }
     if (in.take("close")) return s.verb = Verb::close_cursor, in.name(s.name);
     if (in.take("vacuum")) return s.verb = Verb::vacuum, in.table(s.table);
-    return read_transaction(in, s);
+    if (read_transaction(in, s)) return true;
+    return in.take("prepare") && read_prepare(in, s);
 }
 
 void read_comment(const std::string& comment, Statement& s) {
@@ -281,6 +313,8 @@ bool Statement::returns_rows() const {
         case Verb::purge:
         case Verb::make_function:
         case Verb::wipe:
+        case Verb::with_remove:
+        case Verb::explain_remove:
         case Verb::fetch:
         case Verb::guard: return true;
         default: return returning;
@@ -296,10 +330,7 @@ bool Statement::ends_failed_block() const {
            verb == Verb::prepare_transaction;
 }
 
-bool Statement::opaque() const {
-    return verb == Verb::purge || verb == Verb::do_purge || verb == Verb::make_function ||
-           verb == Verb::wipe;
-}
+bool Statement::opaque() const { return verb >= Verb::purge && verb <= Verb::call_sweep; }
 
 std::vector<Statement> parse_sql(std::string_view sql) {
     std::vector<Statement> statements;

@@ -28,6 +28,9 @@ enum class Verb {
     do_purge,         // DO $$ begin perform purge(n); end $$
     make_function,    // SELECT make_function(): DDL inside a function
     wipe,             // SELECT wipe(): TRUNCATE t3 inside a function
+    with_remove,      // WITH d AS (DELETE FROM t1 WHERE id <= n RETURNING id) SELECT 1
+    explain_remove,   // EXPLAIN ANALYZE DELETE FROM t1 WHERE id <= n
+    call_sweep,       // CALL sweep(n): twice the work of purge(n), with a COMMIT in between
     truncate,         // TRUNCATE t1
     copy_in,          // COPY t1 (id) FROM STDIN
     copy_out,         // COPY t1 (id) TO STDOUT
@@ -42,7 +45,10 @@ enum class Verb {
     rollback_prepared,
     set_application_name,
     set_constraints,  // SET CONSTRAINTS ALL IMMEDIATE | DEFERRED
-    declare_cursor,   // DECLARE c CURSOR FOR SELECT ...
+    prepare,          // PREPARE q AS UPDATE ... | DELETE ...
+    execute,          // EXECUTE q
+    deallocate,       // DEALLOCATE q
+    declare_cursor,   // DECLARE c CURSOR FOR SELECT id ... | SELECT purge(n)
     fetch,            // FETCH n FROM c
     close_cursor,     // CLOSE c
     vacuum,           // VACUUM t1: not inside a transaction block
@@ -58,6 +64,7 @@ struct Number {
 
 struct Statement {
     Verb verb = Verb::empty;
+    Verb inner = Verb::empty;  // prepare, declare_cursor: what will run; its fields are these here
     std::string text;
     int table = 0;  // 0: t1, 1: t2, 2: t3
     Number low;     // insert: first id
@@ -68,7 +75,8 @@ struct Statement {
     int limit = -1;      // LIMIT; -1: none
     bool chain = false;  // AND CHAIN
     bool immediate = false;
-    std::string name;  // savepoint, cursor, global transaction, application_name
+    std::string
+        name;  // savepoint, cursor, prepared statement, global transaction, application_name
     std::string fails;
     bool notice = false;
     bool breaks = false;
@@ -81,7 +89,7 @@ struct Statement {
     bool controls_transaction() const;
     // COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION: what a failed block still accepts.
     bool ends_failed_block() const;
-    // The text alone does not show what it changes.
+    // Its command tag does not tell what it changes.
     bool opaque() const;
 };
 

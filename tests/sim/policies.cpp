@@ -168,8 +168,10 @@ bool PolicyCase::surely_within(const CountsByTable& counts, std::uint64_t before
 bool PolicyCase::blocks(const Statement& statement) const {
     if (statement.verb == Verb::syntax_error) return !observed;
     if (!blocks_text) return false;
-    const bool changes = statement.verb == Verb::update || statement.verb == Verb::remove;
-    return statement.verb == Verb::truncate || (changes && !statement.bounded);
+    const Verb verb = statement.verb == Verb::prepare ? statement.inner : statement.verb;
+    const bool changes = verb == Verb::update || verb == Verb::remove ||
+                         verb == Verb::with_remove || verb == Verb::explain_remove;
+    return verb == Verb::truncate || (changes && !statement.bounded);
 }
 
 }  // namespace pgchaperone::sim

@@ -138,14 +138,21 @@ private:
                " limit " + number(1 + random_.below(9));
     }
     std::string opaque_sql() {
-        switch (random_.below(taste_.wild ? 6 : 4)) {
+        switch (random_.below(taste_.wild ? 10 : 7)) {
+            case 4:
+                return "with d as (delete from " + comments() + table() + bound() +
+                       " returning id) select 1";
+            case 5:
+                if (taste_.plain) return "select purge(1)";
+                return "explain analyze delete from " + comments() + table() + bound();
+            case 6: return "call " + comments() + "sweep(" + number(rows()) + ")";
             case 0:
             case 1: return "select " + comments() + "purge(" + number(rows()) + ")";
             case 2:
             case 3:
                 return "do " + comments() + "$$ begin perform purge(" + number(rows()) +
                        "); end $$";
-            case 4: return "select make_function()";
+            case 7: return "select make_function()";
             default: return "select wipe()";
         }
     }
@@ -170,10 +177,11 @@ private:
     void scene() {
         if (random_.one_in(300)) return flood();
         begin_unit();
-        switch (random_.below(15)) {
+        switch (random_.below(16)) {
             case 0:
             case 1:
             case 2: query(any_sql()); break;
+            case 15: prepared(); break;
             case 3: several(); break;
             case 4:
             case 5: batch(); break;
@@ -196,6 +204,24 @@ private:
         for (int i = 0; i < 60; ++i) {
             query("update /* " + padding + " */ t3 set a = 1 where id <= 1");
         }
+    }
+
+    // SQL's own PREPARE and EXECUTE.
+    void prepared() {
+        const std::string name = "q" + number(++names_);
+        const std::string what = random_.one_in(2) ? "delete from " + comments() + table() + bound()
+                                                   : "update t1 set a = 3" + bound();
+        query("prepare " + name + " as " + what);
+        const std::size_t count = 1 + random_.below(3);
+        for (std::size_t i = 0; i < count; ++i) {
+            if (random_.one_in(3)) {
+                group("execute " + name);
+                sync();
+            } else {
+                query("execute " + name);
+            }
+        }
+        if (random_.one_in(3)) query("deallocate " + name);
     }
 
     // Several statements in one string, some of which may control transactions.
@@ -280,7 +306,10 @@ private:
                 case 1: in_block(extended, "rollback to savepoint a"); break;
                 case 2: in_block(extended, "release a"); break;
                 case 3:
-                    in_block(extended, "declare c cursor for select id from t1 limit 9");
+                    in_block(extended,
+                             taste_.opaque && random_.one_in(2)
+                                 ? "declare c cursor for select purge(" + number(rows()) + ")"
+                                 : "declare c cursor for select id from t1 limit 9");
                     in_block(extended, "fetch 3 from c");
                     if (random_.one_in(2)) in_block(extended, "close c");
                     break;
@@ -411,11 +440,12 @@ private:
         put(std::move(step));
     }
 
-    // Several groups before one Sync, a simple Query among them now and then.
+    // Several groups before one Sync, a simple Query among them now and then. (Where a deferred
+    // constraint fails with such a Query, the guard tells it before the Query's rows, and may.)
     void pipeline() {
         const std::size_t count = 2 + random_.below(4);
         for (std::size_t i = 0; i < count; ++i) {
-            if (random_.one_in(10)) {
+            if (!taste_.failures && random_.one_in(10)) {
                 query(any_sql());
             } else {
                 group(any_sql(), random_.one_in(5) ? 2 : 0);

@@ -333,6 +333,7 @@ ModelServer::Hooks World::hooks() {
     };
     hooks.cancelled = [this](std::string_view sql) {
         ++result_.cancels_hit;
+        if (is_injected(sql)) ++result_.cancels_hit_guard;
         trace_.line("                     cancelled: " + std::string(sql.substr(0, 70)));
     };
     hooks.cancel_request = [this](std::int32_t id, std::string_view key) {
@@ -738,6 +739,10 @@ Bare run_bare(const Plan& plan) {
     for (const std::string& text : texts_of(plan.script)) {
         for (const Statement& statement : parse_sql(text)) {
             if (policy.blocks(statement)) bare.surely_allowed = false;
+            // What commits by itself can't be supervised.
+            if (policy.supervised && statement.verb == Verb::call_sweep) {
+                bare.surely_allowed = false;
+            }
         }
     }
     ModelServer server(database, plan.seed, std::move(hooks));

@@ -64,9 +64,10 @@ struct Result {
     std::uint64_t digest = 0;
     std::uint64_t steps = 0;
     std::size_t refusals = 0;
-    std::size_t commits = 0;      // of transactions that changed something
-    std::size_t cancels_hit = 0;  // cancels that made something fail
-    bool compared = false;        // with the run without a guard, to the end
+    std::size_t commits = 0;            // of transactions that changed something
+    std::size_t cancels_hit = 0;        // cancels that made something fail
+    std::size_t cancels_hit_guard = 0;  // and of these, something of the guard's own
+    bool compared = false;              // with the run without a guard, to the end
     std::vector<std::string> trace;
 };
 
