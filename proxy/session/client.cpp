@@ -236,10 +236,7 @@ bool Session::client_close(std::size_t total) {
 
 bool Session::client_statement(StatementKind kind, std::size_t total) {
     if (kind == StatementKind::query && group_supervised() && !ledger_.copy_in_open()) {
-        if (wait_at_gate(group_end_reads())) {
-            supervision_->gate_query_bytes = total;
-            return true;
-        }
+        if (wait_at_gate(false)) return true;
         fold_group_into_query();
     }
     Judge question;
@@ -299,10 +296,7 @@ bool Session::client_execute(std::size_t total) {
 
 bool Session::client_function_call(std::size_t total) {
     if (group_supervised() && !ledger_.copy_in_open()) {
-        if (wait_at_gate(group_end_reads())) {
-            supervision_->gate_query_bytes = total;
-            return true;
-        }
+        if (wait_at_gate(false)) return true;
         fold_group_into_query();
     }
     const auto bytes = from_client_.peek(std::min(total, protocol::head_size + 4));

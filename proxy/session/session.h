@@ -168,6 +168,7 @@ private:
     void inject_extended(std::string_view sql, Role role, CountedPtr terms);
     void inject(std::string_view sql, Role role, CountedPtr terms);
     void limit_lock_waits(const Counted& terms);
+    bool needs_first_reading() const;
     void reading_done(const CountedPtr& terms);
     std::optional<policy::Refusal> verdict(const Effects& effects, const CountedPtr& terms,
                                            const policy::StatementFacts* facts);
@@ -201,7 +202,6 @@ private:
     bool wait_at_gate(bool reads, bool commits = false);
     bool group_end_reads() const;
     void gate_step();
-    void fail_query_at_gate();
     void make_group_fail();
     void settle_and_read(const CountedPtr& terms);
     void refuse_group(policy::Refusal refusal);

@@ -235,6 +235,13 @@ void Session::limit_lock_waits(const Counted& terms) {
 
 // --- Readings
 
+// Whether what happened since the last reading is nobody's to answer for, so that a new one comes
+// first.
+bool Session::needs_first_reading() const {
+    const Supervision& s = *supervision_;
+    return !s.fresh && !s.unjudged && !s.transaction_sticky;
+}
+
 // A reading has come to its end. `terms`: of the statement that it is behind; null: a first one.
 void Session::reading_done(const CountedPtr& terms) {
     Supervision& s = *supervision_;
@@ -355,6 +362,7 @@ void Session::effects_may_follow() {
 // Whether the Query that waits has to be run as a unit.
 bool Session::needs_unit() const {
     const policy::Judgement& judgement = pending_.judgement;
+    if (supervision_ && supervision_->folded && judgement.analysis) return true;
     for (std::size_t i = 0; i < judgement.decisions.size(); ++i) {
         if (counted(judgement, i)) return true;
     }
@@ -372,6 +380,8 @@ void Session::start_unit() {
     s.unit = {};
     s.gate = Supervision::Gate::none;
     s.unit.message_bytes = pending_.total;
+    s.unit.read_terms = std::exchange(s.folded, nullptr);
+    s.unit.read_total = s.unit.read_terms != nullptr;
     s.injected_error.clear();
     s.effects.reset();
     s.unusable = false;
@@ -403,6 +413,7 @@ void Session::start_unit() {
         }
         s.unit.pieces.push_back(std::move(piece));
     }
+    if (s.unit.pieces.empty()) s.unit.pieces.emplace_back();  // an empty Query is answered too
     names_.set_statement({}, nullptr);
     names_.set_portal({}, nullptr, 0);
     if (!whole) {
@@ -416,7 +427,7 @@ void Session::start_unit() {
 
 // Goes on with whatever waits for replies, if they have all come.
 void Session::supervise() {
-    if (phase_ != Phase::relay || client_pass_bytes_ > 0) return;
+    if (phase_ != Phase::relay || client_pass_bytes_ > 0 || server_said_fatal_) return;
     // What we say ourselves must not come in the middle of a message of the server's.
     if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) return;
     if (waiting_ == Waiting::gate) return gate_step();
@@ -473,6 +484,7 @@ void Session::unit_step() {
             }
             unit.ours = false;
             unit.read_total = false;
+            unit.read_terms.reset();
             return run_control();
         case Step::controlled: {
             if (unit.failed) return end_failed_unit();
@@ -545,8 +557,9 @@ void Session::next_piece() {
         refusal.message = what + " can only be used in transaction blocks";
         return fail_unit(std::move(refusal));
     }
-    const bool read = unit.ours ? unit.read_total && !unit.settled
-                                : s.transaction_terms != nullptr && transaction_status_ == 'T';
+    const bool read = unit.ours || unit.read_terms != nullptr
+                          ? unit.read_total && !unit.settled
+                          : s.transaction_terms != nullptr && transaction_status_ == 'T';
     if (piece.commits() && read) {
         unit.step = Step::gate;
         return read_gate();
@@ -557,11 +570,11 @@ void Session::next_piece() {
 // Fires what is deferred and reads what that did.
 void Session::read_gate() {
     Supervision& s = *supervision_;
-    const CountedPtr terms = s.unit.ours ? s.unit.read_terms : s.transaction_terms;
+    const CountedPtr terms = s.unit.read_terms ? s.unit.read_terms : s.transaction_terms;
     s.unit.gate_terms = terms;
     const std::string_view sql = reading_sql(*terms);
     s.effects.reset();
-    if (!s.fresh && !s.unjudged && !s.transaction_sticky) inject_query(sql, Role::reading, nullptr);
+    if (needs_first_reading()) inject_query(sql, Role::reading, nullptr);
     inject_query(constraints_sql, Role::settle, nullptr);
     inject_query(sql, Role::reading, terms);
     s.fresh = true;
@@ -619,7 +632,7 @@ void Session::run_piece() {
         return;
     }
     const bool open = transaction_status_ == 'I' && !unit.ours &&
-                      (terms != nullptr || unit.pieces.size() > 1);
+                      (terms != nullptr || unit.pieces.size() > 1 || unit.read_terms != nullptr);
     if (open) {
         if (facts_.replication && unit.step != Step::opened) {
             unit.step = Step::opened;
@@ -636,15 +649,16 @@ void Session::run_piece() {
     if (terms != nullptr) {
         limit_lock_waits(*terms);
         unit.read_lite = terms->total && terms->reads_only && ours && !s.before;
-        if (terms->total && !unit.read_lite && !s.fresh && !s.unjudged) {
+        if (terms->total && !unit.read_lite && needs_first_reading()) {
             inject(reading_sql(*terms), Role::reading, nullptr);
         }
-        s.transaction_sticky = s.transaction_sticky ||
-                               (piece.command == "DECLARE CURSOR" && opaque(*terms->facts));
     }
     send_piece();
     s.fresh = false;
-    if (terms != nullptr && terms->total && !piece.stands_alone()) read_behind();
+    if (terms == nullptr) return;
+    s.transaction_sticky = s.transaction_sticky ||
+                           (piece.command == "DECLARE CURSOR" && opaque(*terms->facts));
+    if (terms->total && !piece.stands_alone()) read_behind();
 }
 
 void Session::read_behind() {
@@ -828,7 +842,7 @@ void Session::gate_step() {
             s.gate_has_read = true;
             s.effects.reset();
             const std::string_view sql = reading_sql(*terms);
-            if (!s.fresh && !s.unjudged && !s.transaction_sticky) {
+            if (needs_first_reading()) {
                 inject_extended(sql, Role::reading, nullptr);
             }
             settle_and_read(terms);
@@ -838,11 +852,7 @@ void Session::gate_step() {
     }
     s.gate = Supervision::Gate::passed;
     waiting_ = Waiting::nothing;
-    if (s.gate_query_bytes > 0 && s.gate_has_read && (ledger_.skipping() || s.group.refused)) {
-        return fail_query_at_gate();
-    }
-    s.gate_query_bytes = 0;
-    if (std::exchange(s.gate_commits, false) && (ledger_.skipping() || s.group.refused)) {
+    if (std::exchange(s.gate_commits, false) && s.gate_has_read && (ledger_.skipping() || s.group.refused)) {
         // A COMMIT that fails ends the block.
         s.group.supervised = true;
         s.group.our_block = true;
@@ -854,22 +864,6 @@ void Session::gate_step() {
         }
         carry_out();
     }
-}
-
-// The transaction that the Query at the gate would have ended can't be ended well: that is the
-// Query's error, and with its ReadyForQuery all is over.
-void Session::fail_query_at_gate() {
-    Supervision& s = *supervision_;
-    s.gate = Supervision::Gate::none;
-    if (!ledger_.skipping()) make_group_fail();
-    s.group = {};
-    send_to_server(protocol::encoded(protocol::Sync{}));
-    ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
-    s.unit = {};
-    s.unit.message_bytes = std::exchange(s.gate_query_bytes, 0);
-    s.unit.step = Step::undone;
-    s.unit.ours = true;
-    waiting_ = Waiting::unit;
 }
 
 // Fires what is deferred, and reads.
@@ -923,9 +917,11 @@ void Session::finish_group(std::size_t total) {
     }
 }
 
-// A Query comes in the middle of a group that was judged: it is its end.
+// A Query comes in the middle of a group that was judged: it ends the group's transaction, and what
+// that has deferred is read with it.
 void Session::fold_group_into_query() {
     Supervision& s = *supervision_;
+    if (s.group.total && predicted_status_ == 'I' && !s.group.our_block) s.folded = s.group.last;
     if (s.group.our_block) inject_extended(commit_sql, Role::settle, nullptr);
     s.group = {};
     s.fresh = false;
@@ -953,7 +949,7 @@ void Session::execute_counted() {
         s.group.our_block = true;
     }
     limit_lock_waits(*terms);
-    if (terms->total && !s.fresh && !s.unjudged) {
+    if (terms->total && needs_first_reading()) {
         inject_extended(reading_sql(*terms), Role::reading, nullptr);
     }
     s.transaction_sticky = s.transaction_sticky ||
@@ -1025,7 +1021,7 @@ void Session::planning_may_run(const policy::Judgement& judgement) {
     if (!terms || !terms->total || !opaque(*terms->facts) || facts_.replication) return;
     if (predicted_status_ == 'E') return;
     Supervision& s = supervision();
-    if (!s.fresh && !s.unjudged) inject_extended(reading_sql(*terms), Role::reading, nullptr);
+    if (needs_first_reading()) inject_extended(reading_sql(*terms), Role::reading, nullptr);
     s.unjudged = true;
     s.fresh = false;
     s.group.supervised = true;

@@ -112,9 +112,9 @@ struct Supervision {
     bool execute_waits = false;  // it is an Execute that has been judged
     bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
     bool gate_has_read = false;  // and that was asked of the server
-    std::size_t gate_query_bytes = 0;  // it is a Query or FunctionCall of this length
     bool gate_commits = false;  // it is a COMMIT of the client's own block
     policy::AnalysisPtr unit_analysis;
+    CountedPtr folded;  // a judged group whose transaction the Query at the front will end
 
     // Readings. `before` is of the transaction under way, null at its beginning.
     Reading incoming;
