@@ -31,7 +31,7 @@ public:
             add(random_.one_in(2) ? Step::Kind::half_close : Step::Kind::vanish);
         }
         if (taste_.cancels) {
-            const std::size_t cancels = 1 + random_.below(3);
+            const std::size_t cancels = 1 + random_.below(12);
             for (std::size_t i = 0; i < cancels; ++i) {
                 const auto at = static_cast<std::ptrdiff_t>(random_.below(script_.size()));
                 Step step;
