@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -22,6 +23,8 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -247,14 +250,30 @@ log_disconnections = 0
 
 class Pgchaperone(Target):
     name = "pgchaperone"
-    note = "built-in policy, audit on"
+    # The built-in policy would measure supervision, which no other proxy does.
+    policy = "application"
+    note = "the preset `application` (every statement is judged by its text), audit on"
 
     def command(self):
         # Each process wants a log of its own.
-        audit = os.path.join(self.options.work, f"audit-{self.port}.jsonl")
+        audit = os.path.join(self.audit_folder(), f"audit-{self.port}.jsonl")
+        options = self.options.pgchaperone_options
+        own = any(one.split("=")[0] in ("-c", "--config", "--policy") for one in options)
         return [self.options.pgchaperone, "serve", "--listen", f"127.0.0.1:{self.port}",
                 "--upstream", f"127.0.0.1:{self.options.server_port}", "--audit", audit,
-                *self.options.pgchaperone_options]
+                *([] if own else ["--policy", self.policy_name()]), *options]
+
+    def audit_folder(self):
+        return self.options.work
+
+    def policy_name(self):
+        """A preset, or the file that the policy's text is written to."""
+        if "\n" not in self.policy:
+            return self.policy
+        path = os.path.join(self.options.work, self.name + ".yaml")
+        with open(path, "w") as file:
+            file.write(self.policy)
+        return path
 
     def missing(self):
         return None if os.path.exists(self.options.pgchaperone or "") else "it is not built"
@@ -264,6 +283,113 @@ class Pgchaperone(Target):
 
 
 TARGETS = [Direct, Forwarder, HAProxy, PgBouncer, Pgchaperone]
+
+
+# The same guard by several policies, for what supervision costs
+
+
+class Application(Pgchaperone):
+    name = "application"
+    note = "pgchaperone, the preset `application`: nothing is supervised"
+
+    def audit_folder(self):
+        return self.options.memory
+
+
+class Recorded(Pgchaperone):
+    name = "recorded"
+    policy = """policy:
+  rules:
+    - name: note-writes
+      match: { class: WRITE }
+      action: allow
+      audit: true
+"""
+    note = "pgchaperone, writes are allowed and leave a record, on this machine's disk"
+
+
+COUNTING = """policy:
+  rules:
+    - name: count-writes
+      match: {{ class: WRITE }}
+      action: {{ supervise: {{ max_rows: 1000, effects: {} }} }}
+"""
+
+
+class Tag(Application):
+    name = "tag"
+    policy = COUNTING.format("tag")
+    note = "pgchaperone, writes are supervised with `max_rows: 1000, effects: tag`"
+
+
+class Total(Application):
+    name = "total"
+    policy = COUNTING.format("total")
+    note = "pgchaperone, writes are supervised with `max_rows: 1000, effects: total`"
+
+
+class BuiltIn(Application):
+    name = "built-in"
+    policy = "interactive"
+    note = "pgchaperone, the built-in policy: reads and writes are supervised, with all limits"
+
+
+SUPERVISION_TARGETS = [Direct, Application, Recorded, Tag, Total, BuiltIn]
+
+
+class Counter:
+    """A relay that counts round trips: how often a client speaks after the server has spoken.
+
+    What the server says is held back for a moment, so that what is sent without waiting for it counts as one.
+    """
+
+    HOLD_SECONDS = 0.002
+
+    def __init__(self, server_port):
+        self.server_port = server_port
+        self.trips = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
+
+    def relay(self, client):
+        server = socket.create_connection(("127.0.0.1", self.server_port))
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server_spoke = True
+        with client, server:
+            try:
+                while True:
+                    ready, _, _ = select.select([client, server], [], [])
+                    if client not in ready:
+                        time.sleep(self.HOLD_SECONDS)
+                        ready, _, _ = select.select([client, server], [], [])
+                    if client in ready:
+                        data = client.recv(65536)
+                        if not data:
+                            return
+                        self.trips += server_spoke
+                        server_spoke = False
+                        server.sendall(data)
+                    else:
+                        data = server.recv(65536)
+                        if not data:
+                            return
+                        server_spoke = True
+                        client.sendall(data)
+            except OSError:
+                return
 
 
 # A client that speaks as little of the protocol as bulk needs
@@ -347,12 +473,18 @@ class Pgbench:
     def prepare(self):
         pass
 
+    def measured_at(self, target):
+        return True
+
+    def script(self):
+        return ["-S"]
+
     def run(self, target):
         work = os.path.join(self.options.work, "pgbench")
         shutil.rmtree(work, ignore_errors=True)
         os.mkdir(work)
         # Every transaction's time is logged at few clients; a sample is enough where there are many.
-        command = [os.path.join(self.options.bindir, "pgbench"), "-n", "-S", "-M", self.mode, "-h", "127.0.0.1",
+        command = [os.path.join(self.options.bindir, "pgbench"), "-n", *self.script(), "-M", self.mode, "-h", "127.0.0.1",
                    "-p", str(target.port), "-U", USER, "-c", str(self.clients), "-j", str(min(self.clients, 2)),
                    "-T", str(self.options.seconds), "-l", "--log-prefix", "times"]
         if self.clients > 1 and not self.reconnect:
@@ -376,6 +508,52 @@ class Pgbench:
         transactions = int(count.group(1))
         return Result(rate=float(tps.group(1)), p50_us=percentile(times, 0.5), p99_us=percentile(times, 0.99),
                       cpu_us=cpu / transactions * 1e6)
+
+
+class Statement(Pgbench):
+    """One statement again and again, by one client."""
+
+    SCRIPTS = {
+        "select": "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;",
+        "update": "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;",
+    }
+    TRIPS_OF = 100  # transactions
+
+    def __init__(self, options, kind, mode):
+        super().__init__(options, mode, 1)
+        self.statement = kind
+        self.name = f"{kind}-{mode}"
+
+    def measured_at(self, target):
+        # These have nothing to say about reads.
+        return self.statement != "select" or target.name not in ("recorded", "tag", "total")
+
+    def script(self):
+        path = os.path.join(self.options.work, self.statement + ".sql")
+        with open(path, "w") as file:
+            file.write(f"\\set aid random(1, 100000 * :scale)\n{self.SCRIPTS[self.statement]}\n")
+        return ["-f", path, "-D", f"scale={self.options.scale}"]
+
+    def trips(self, target):
+        """Round trips to the server for each statement, at a guard of its own."""
+        counter = Counter(self.options.server_port)
+        other = type(target)(argparse.Namespace(**{**vars(self.options), "server_port": counter.port}))
+        counts = []
+        try:
+            other.start()
+            for transactions in (1, 1 + self.TRIPS_OF):
+                before = counter.trips
+                done = subprocess.run([os.path.join(self.options.bindir, "pgbench"), "-n", *self.script(), "-M",
+                                       self.mode, "-h", "127.0.0.1", "-p", str(other.port), "-U", USER, "-t",
+                                       str(transactions), DATABASE], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      preexec_fn=die_with_parent, timeout=60)
+                if done.returncode != 0:
+                    raise RuntimeError(f"pgbench failed at {target.name}: {done.stderr.decode()[-1000:]}")
+                counts.append(counter.trips - before)
+        finally:
+            other.stop()
+            counter.close()
+        return (counts[1] - counts[0]) / self.TRIPS_OF
 
 
 class Bulk:
@@ -509,11 +687,18 @@ class Idle:
 
 
 def workloads(options):
+    if options.what == "supervision":
+        return [Statement(options, kind, mode)
+                for kind in Statement.SCRIPTS for mode in ("simple", "extended", "prepared")]
     every = [Pgbench(options, mode, clients)
              for mode in ("simple", "extended", "prepared") for clients in (1, 8, 64)]
     every.append(Pgbench(options, "simple", CONNECT_CLIENTS, reconnect=True))
     every += [CopyOut(options), CopyIn(options), Rows(options), Idle(options)]
     return every
+
+
+def targets_of(what):
+    return SUPERVISION_TARGETS if what == "supervision" else TARGETS
 
 
 def selected(every, patterns):
@@ -555,6 +740,7 @@ class Report:
         self.jobs = jobs
         self.results = {(job.name, target.name): [] for job in jobs for target in targets}
         self.peaks = {target.name: {} for target in targets}
+        self.trips = {}
 
     def get(self, job, name, field):
         results = self.results.get((job.name, name), [])
@@ -569,6 +755,44 @@ class Report:
                 number(self.get(job, name, field), digits) if name == base
                 else with_ratio(self.get(job, name, field), reference, digits) for name in names])
         return table(title, [""] + names, rows)
+
+    def supervision_lines(self):
+        names = [target.name for target in self.targets]
+        base = "application" if "application" in names else names[0]
+        out = self.heading()
+        out += [f"- medians of {self.options.rounds} interleaved round{'s' * (self.options.rounds > 1)} of "
+                f"{self.options.seconds} s, one client, one row of pgbench_accounts by its key for each statement",
+                "- but for `recorded`, the audit log is in memory, where flushing costs nothing: a supervised write leaves a "
+                "record that is flushed before it runs, so add the difference between `recorded` and `application`"]
+        out += self.sources()
+        out += self.value_table(f"Median latency of one statement, µs (ratio to {base})", self.jobs, "p50_us", base, 0)
+        rows = []
+        for job in self.jobs:
+            reference = self.get(job, base, "p50_us")
+            rows.append([job.name] + [number(self.get(job, name, "p50_us") - reference) for name in names
+                                      if name not in ("direct", base)])
+        out += table(f"What is added to it, µs (against {base})", [""] + [name for name in names if name not in ("direct", base)],
+                     rows)
+        out += table("Round trips to the server for each statement", [""] + names,
+                     [[job.name] + [number(self.trips.get((job.name, name)), 1) for name in names]
+                      for job in self.jobs])
+        out += self.value_table(f"CPU of the guard for each statement, µs (ratio to {base})", self.jobs, "cpu_us", base,
+                                1, [name for name in names if name != "direct"])
+        out += self.value_table(f"Statements per second (ratio to {base})", self.jobs, "rate", base)
+        return out
+
+    def heading(self):
+        return [f"## pgchaperone's benchmarks, {datetime.date.today().isoformat()}", "",
+                f"- {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}; clients, proxy and "
+                "server share them"]
+
+    def sources(self):
+        out = [f"- {first_line([os.path.join(self.options.bindir, 'postgres'), '--version'])}"]
+        for target in self.targets:
+            if target.name != "direct":
+                words = " ".join(word for word in (target.name, target.version()) if word)
+                out += [f"- {words}: {target.note}"]
+        return out
 
     def latency_table(self, jobs):
         names = [target.name for target in self.targets]
@@ -589,21 +813,17 @@ class Report:
                 f"without -C; the aim is {aims[base]:.2f} or less)." for base, ratio in ratios.items()]
 
     def lines(self):
+        if self.options.what == "supervision":
+            return self.supervision_lines()
         names = [target.name for target in self.targets]
         proxies = [name for name in names if name != "direct"]
         base = "direct" if "direct" in names else names[0]
         transactions = [job for job in self.jobs if job.kind == "transactions"]
         bulk = [job for job in self.jobs if job.kind == "bulk"]
-        out = [f"## pgchaperone's benchmarks, {datetime.date.today().isoformat()}", ""]
-        out += [f"- {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}; clients, proxy and "
-                "server share them"]
+        out = self.heading()
         out += [f"- medians of {self.options.rounds} interleaved round{'s' * (self.options.rounds > 1)}, {self.options.seconds} s for each pgbench run; "
                 f"COPY of {self.options.size} MB, SELECT of {self.options.rows:,} rows"]
-        out += [f"- {first_line([os.path.join(self.options.bindir, 'postgres'), '--version'])}"]
-        for target in self.targets:
-            if target.name != "direct":
-                words = " ".join(word for word in (target.name, target.version()) if word)
-                out += [f"- {words}: {target.note}"]
+        out += self.sources()
         if transactions:
             out += self.value_table("Transactions per second (ratio to direct)", transactions, "rate", base)
             out += self.latency_table(transactions)
@@ -646,6 +866,8 @@ def measure(options, targets, jobs):
             # The order turns from round to round, so that nobody always runs on the warmer machine.
             turn = number_of_round % len(targets)
             for target in targets[turn:] + targets[:turn]:
+                if hasattr(job, "measured_at") and not job.measured_at(target):
+                    continue
                 target.forget_peak()
                 try:
                     result = job.run(target)
@@ -664,20 +886,33 @@ def measure(options, targets, jobs):
                 cpu = ""
                 if target.process is not None and job.kind != "idle":
                     cpu = f"{result.cpu_us:10.1f} µs" if job.kind == "transactions" else f"{result.cpu_ms:10.0f} ms/GB"
-                say(f"round {number_of_round + 1} of {options.rounds}: {job.name:12} {target.name:12}{shown}{cpu}")
+                say(f"round {number_of_round + 1} of {options.rounds}: {job.name:15} {target.name:12}{shown}{cpu}")
+    for job in jobs:
+        for target in targets:
+            if isinstance(job, Statement) and job.measured_at(target):
+                report.trips[job.name, target.name] = job.trips(target)
     return report
 
 
 def parse_options():
     parser = argparse.ArgumentParser(prog="bench/run", formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description="Measures pgchaperone side by side with a direct connection, a bare "
-                                     "forwarder, HAProxy and PgBouncer,\nand prints tables in Markdown.",
-                                     epilog="workloads: simple-1 simple-8 simple-64 extended-... prepared-... "
+                                     "forwarder, HAProxy and PgBouncer,\nor what supervision costs, and prints tables "
+                                     "in Markdown.",
+                                     epilog="proxies:\n"
+                                     "  workloads: simple-1 simple-8 simple-64 extended-... prepared-... "
                                      "connect-8 copy-out copy-in rows idle\n"
-                                     "targets: " + " ".join(target.name for target in TARGETS))
+                                     "  targets: " + " ".join(target.name for target in TARGETS) + "\n"
+                                     "supervision:\n"
+                                     "  workloads: select-simple select-extended select-prepared update-...\n"
+                                     "  targets: " + " ".join(target.name for target in SUPERVISION_TARGETS))
+    parser.add_argument("what", nargs="?", choices=("proxies", "supervision"), default="proxies",
+                        help="what is measured: pgchaperone beside other proxies (the default), or what it costs to "
+                        "count a statement's effects before it commits")
     parser.add_argument("--quick", action="store_true", help="one short round with small bulk: does it work?")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3)")
-    parser.add_argument("--seconds", type=int, metavar="S", help="length of each pgbench run (default: 5)")
+    parser.add_argument("--seconds", type=int, metavar="S", help="length of each pgbench run (default: 5; "
+                        "supervision: 2)")
     parser.add_argument("--size", type=int, metavar="MB", help="size of the COPYs (default: 500)")
     parser.add_argument("--rows", type=int, metavar="N", help="rows of the SELECT (default: 1,000,000)")
     parser.add_argument("--sessions", type=int, metavar="N", help="idle sessions (default: 1,000)")
@@ -691,7 +926,8 @@ def parse_options():
     parser.add_argument("--server-port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--check-only", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    defaults = {"rounds": (3, 1), "seconds": (5, 1), "size": (500, 50), "rows": (1_000_000, 100_000),
+    supervision = options.what == "supervision"
+    defaults = {"rounds": (3, 1), "seconds": (2 if supervision else 5, 1), "size": (500, 50), "rows": (100_000 if supervision else 1_000_000, 100_000),
                 "sessions": (1000, 100)}
     for name, (normal, quick) in defaults.items():
         if getattr(options, name) is None:
@@ -705,7 +941,8 @@ def parse_options():
     options.pgchaperone_options = options.pgchaperone_options.split()
     options.only = options.only.split(",") if options.only else []
     options.targets = options.targets.split(",") if options.targets else []
-    names = [target.name for target in TARGETS]
+    options.scale = max(1, math.ceil(options.rows / 100_000))
+    names = [target.name for target in targets_of(options.what)]
     for name in options.targets:
         if name not in names:
             parser.error(f"there is no target {name!r}; there are {', '.join(names)}")
@@ -715,6 +952,7 @@ def parse_options():
     if options.save and not re.fullmatch(r"[A-Za-z0-9._-]+", options.save):
         parser.error("--save takes a plain name")
     options.failed = False
+    options.memory = options.work
     return options
 
 
@@ -727,8 +965,7 @@ def prepare_server(options):
             raise RuntimeError(f"{program} failed: {done.stdout.decode()[-1000:]}")
 
     client("createdb", DATABASE)
-    scale = max(1, math.ceil(options.rows / 100_000))
-    client("pgbench", "-i", "-q", "-I", "dtGvp", "-s", str(scale), DATABASE)
+    client("pgbench", "-i", "-q", "-I", "dtGvp", "-s", str(options.scale), DATABASE)
 
 
 def main():
@@ -743,8 +980,10 @@ def main():
 
     jobs = selected(workloads(options), options.only)
     targets = []
+    if options.what == "supervision" and os.access("/dev/shm", os.W_OK):
+        options.memory = tempfile.mkdtemp(prefix="pgchaperone-bench.", dir="/dev/shm")
     try:
-        for kind in TARGETS:
+        for kind in targets_of(options.what):
             if options.targets and kind.name not in options.targets:
                 continue
             target = kind(options)
@@ -766,6 +1005,8 @@ def main():
     finally:
         for target in targets:
             target.stop()
+        if options.memory != options.work:
+            shutil.rmtree(options.memory, ignore_errors=True)
     text = "\n".join(report.lines()) + "\n"
     print(text, end="", flush=True)
     if options.save:
