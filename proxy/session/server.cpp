@@ -156,6 +156,7 @@ bool Session::server_error(std::size_t total) {
     if (supervised && !from_server_.peek(total)) return false;
     Reply reply = ledger_.received('E', code == "08P01");
     own_tables_.failed();
+    effects_may_follow();  // a reading that was skipped has told nothing
     if (reply.kind == Reply::Kind::impossible) {
         server_gone_wrong("an ErrorResponse out of place");
         return false;
