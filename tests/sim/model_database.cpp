@@ -252,8 +252,7 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
             tables_[which].clear();
             wrote_ = true;
             touched_ = true;
-            exclusive_[which] = true;
-            effects_.back().truncated = true;
+            effects_.back().truncated = !std::exchange(exclusive_[which], true);
             // As PostgreSQL does: what this transaction counted before is forgotten.
             counters_[which] = {};
             outcome = s.verb == Verb::wipe ? Outcome{"SELECT 1", {1}}

@@ -41,7 +41,7 @@ struct Effect {
     bool deferred = false;   // a deferred trigger's, not a statement's
     CountsByTable counts;    // all of it: cascades and triggers included
     Counts tagged;           // as CommandComplete tells them
-    bool truncated = false;  // took an ACCESS EXCLUSIVE lock
+    bool truncated = false;  // took an ACCESS EXCLUSIVE lock that was not held before
     std::uint64_t rows() const;
     std::uint64_t inserted() const;
     bool changes() const;

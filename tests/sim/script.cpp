@@ -13,6 +13,14 @@ namespace {
 
 using test::Random;
 
+void note_flush(char tag, bool& unflushed) {
+    if (tag == 'Q' || tag == 'S' || tag == 'H' || tag == 'F') {
+        unflushed = false;
+    } else if (tag == 'P' || tag == 'B' || tag == 'D' || tag == 'E' || tag == 'C') {
+        unflushed = true;
+    }
+}
+
 class Author {
 public:
     Author(Random& random, const Taste& taste) : random_(random), taste_(taste) {}
@@ -59,12 +67,7 @@ private:
               bool only_while_copying = false) {
         Step step;
         step.bytes = protocol::encoded(message);
-        constexpr auto tag = static_cast<char>(Message::tag);
-        if (tag == 'Q' || tag == 'S' || tag == 'H' || tag == 'F') {
-            unflushed_ = false;
-        } else if (tag == 'P' || tag == 'B' || tag == 'D' || tag == 'E' || tag == 'C') {
-            unflushed_ = true;
-        }
+        note_flush(step.tag(), unflushed_);
         step.statements = std::move(statements);
         step.only_while_copying = only_while_copying;
         put(std::move(step));
@@ -466,6 +469,15 @@ private:
 }  // namespace
 
 Script make_script(Random& random, const Taste& taste) { return Author(random, taste).write(); }
+
+bool flushes_before_waiting(const Script& script) {
+    bool unflushed = false;
+    for (const Step& step : script) {
+        note_flush(step.tag(), unflushed);
+        if (step.kind == Step::Kind::wait && unflushed) return false;
+    }
+    return true;
+}
 
 std::string to_text(const Script& script) {
     std::string out;

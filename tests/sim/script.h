@@ -46,6 +46,9 @@ struct Taste {
 
 Script make_script(test::Random& random, const Taste& taste);
 
+// Whether no step waits for replies that the server may keep until a Sync or Flush.
+bool flushes_before_waiting(const Script& script);
+
 // One line per step.
 std::string to_text(const Script& script);
 

@@ -864,7 +864,8 @@ Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& vio
     const std::string violation = violation_of(plan).substr(0, 20);
     if (violation.empty()) return plan;
     const auto still_fails = [&](const Plan& candidate) {
-        return violation_of(candidate).starts_with(violation);
+        return flushes_before_waiting(candidate.script) &&
+               violation_of(candidate).starts_with(violation);
     };
     const auto without = [&](bool Weather::*flag) {
         if (!(smallest.weather.*flag)) return;
