@@ -14,14 +14,15 @@ const std::vector<PolicyCase>& policy_cases() {
         list.push_back({.name = "block by text",
                         .yaml = R"(rules:
   - { name: no-truncate, match: { command: TRUNCATE }, action: block }
-  - { name: bounded, match: { command: [UPDATE, DELETE], unbounded: true }, action: block })",
+  - { name: bounded, match: { command: [UPDATE, DELETE], unbounded: true },
+      action: block })",
                         .blocks_text = true});
         list.push_back({.name = "supervise, total effects",
                         .yaml = R"(rules:
   - name: counted
     match: { any: [ { class: WRITE }, { opaque: true } ] }
-    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10, effects: total,
-                           catalog_changes: refuse, exclusive_locks: refuse } })",
+    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10,
+                           effects: total, catalog_changes: refuse, exclusive_locks: refuse } })",
                         .supervised = true,
                         .total = true,
                         .max_rows = 10,
@@ -33,7 +34,8 @@ const std::vector<PolicyCase>& policy_cases() {
                         .yaml = R"(rules:
   - name: counted
     match: { any: [ { class: WRITE }, { opaque: true } ] }
-    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10, effects: tag } })",
+    action: { supervise: { max_rows: 10, max_rows_per_transaction: 20, max_inserted: 10,
+                           effects: tag } })",
                         .supervised = true,
                         .max_rows = 10,
                         .max_inserted = 10,
