@@ -170,6 +170,7 @@ private:
     void limit_lock_waits(const Counted& terms);
     bool needs_first_reading() const;
     void reading_done(const CountedPtr& terms);
+    void lite_reading_done(const CountedPtr& terms, bool wrote);
     std::optional<policy::Refusal> verdict(const Effects& effects, const CountedPtr& terms,
                                            const policy::StatementFacts* facts);
     void record_effects(const Effects& effects, const Counted& terms,
@@ -208,7 +209,7 @@ private:
     void finish_group(std::size_t total);
     void fold_group_into_query();
     void execute_counted();
-    bool sync_follows();
+    bool sync_follows(std::size_t bytes_before);
     void read_execute(const CountedPtr& terms);
     void execute_ran(const CountedPtr& terms, std::string_view message);
     void planning_may_run(const policy::Judgement& judgement);

@@ -250,11 +250,7 @@ void Session::reading_done(const CountedPtr& terms) {
         s.unusable = true;
         s.counters_off = !reading.counters_on();
     }
-    if (s.unit.read_lite) {
-        s.effects = Effects{};
-        s.unit.read_lite = reading.wrote();  // then it has to be read what
-        return;
-    }
+    if (terms && terms->lite) return lite_reading_done(terms, reading.wrote());
     if (terms) {
         const Effects news = difference(s.before ? &*s.before : nullptr, reading);
         if (s.effects) {
@@ -272,6 +268,28 @@ void Session::reading_done(const CountedPtr& terms) {
             send_to_client(std::exchange(s.group.withheld, {}));
         }
     }
+}
+
+// A statement that only reads, by its text: did the transaction write anything?
+void Session::lite_reading_done(const CountedPtr& terms, bool wrote) {
+    Supervision& s = *supervision_;
+    if (waiting_ == Waiting::unit && !group_supervised()) {
+        s.effects = Effects{};
+        s.unit.read_lite = wrote;  // then it has to be read what
+        return;
+    }
+    if (s.group.refused) return;
+    if (!wrote && !s.unusable) {
+        send_to_client(std::exchange(s.group.withheld, {}));
+        return;
+    }
+    auto all = std::make_shared<Counted>(*terms);
+    all->lite = false;
+    s.group.total = true;
+    s.group.last = all;
+    s.transaction_terms = all;
+    read_execute(all);
+    send_to_server(protocol::encoded(protocol::Flush{}));
 }
 
 // Judges what was counted and keeps count.
@@ -401,6 +419,7 @@ void Session::start_unit() {
         piece.counted = counted(pending_.judgement, i);
         piece.command = facts.command;
         piece.copies_in = facts.copies_in;
+        piece.changes_settings = facts.may_change_lexical_settings;
         piece.function_call = pending_.kind == StatementKind::function_call;
         if (facts.commands.size() <= 1) {
             piece.control = facts.transaction_control;
@@ -614,7 +633,13 @@ void Session::send_piece() {
     } else {
         send_to_server(protocol::encoded(protocol::Query{piece.text}));
     }
-    ran(s.unit_analysis.get(), sequence);
+    if (s.unit.pieces.size() <= 1) {
+        ran(s.unit_analysis.get(), sequence);
+        return;
+    }
+    s.fresh = false;
+    if (s.unit.at == 0) own_tables_.sent(*s.unit_analysis, sequence);
+    if (piece.changes_settings) settings_.may_change(sequence);
 }
 
 void Session::run_piece() {
@@ -667,16 +692,22 @@ void Session::read_behind() {
     const CountedPtr terms = unit.pieces[unit.at].counted;
     unit.read_behind = true;
     s.effects.reset();
+    if (unit.read_lite) {
+        auto lite = std::make_shared<Counted>(*terms);
+        lite->lite = true;
+        inject_query(written_sql, Role::reading, std::move(lite));
+        return;
+    }
     const bool last = unit.at + 1 == unit.pieces.size();
     if (last && (unit.ours || unit.opening)) {
         inject_query(constraints_sql, Role::settle, nullptr);
         unit.settled = true;
     }
-    inject_query(unit.read_lite ? written_sql : reading_sql(*terms), Role::reading, terms);
+    inject_query(reading_sql(*terms), Role::reading, terms);
     unit.read_total = true;
     unit.read_terms = terms;
     s.transaction_terms = terms;
-    s.fresh = !unit.read_lite;
+    s.fresh = true;
     s.unjudged = false;
 }
 
@@ -697,9 +728,7 @@ void Session::piece_ran() {
         if (terms.total && unit.read_lite) {
             // A mere SELECT has written something.
             unit.read_lite = false;
-            s.effects.reset();
-            inject_query(reading_sql(terms), Role::reading, piece.counted);
-            s.fresh = true;
+            read_behind();
             return;
         }
         const Effects effects = terms.total
@@ -930,7 +959,7 @@ void Session::fold_group_into_query() {
 // An Execute that is to be supervised is at the front, whole.
 void Session::execute_counted() {
     Supervision& s = supervision();
-    const CountedPtr terms = [&] {
+    CountedPtr terms = [&] {
         CountedPtr given = counted(pending_.judgement, 0);
         if (given && !given->total && pending_.row_limit > 0) {
             // Its tag may never come, though all of it was done.
@@ -949,11 +978,18 @@ void Session::execute_counted() {
         s.group.our_block = true;
     }
     limit_lock_waits(*terms);
-    if (terms->total && needs_first_reading()) {
+    const bool lite = terms->reads_only && terms->total && predicted_status_ == 'I' && !s.before &&
+                      !s.unjudged && !s.group.our_block && sync_follows(pending_.total);
+    if (terms->total && !lite && needs_first_reading()) {
         inject_extended(reading_sql(*terms), Role::reading, nullptr);
     }
     s.transaction_sticky = s.transaction_sticky ||
                            (facts.command == "DECLARE CURSOR" && opaque(facts));
+    if (lite) {
+        auto one = std::make_shared<Counted>(*terms);
+        one->lite = true;
+        terms = std::move(one);
+    }
     auto extra = std::make_unique<Extra>();
     extra->counted = terms;
     const std::uint64_t sequence = ledger_.sent(Owed::execute, Disposition::forward,
@@ -962,16 +998,20 @@ void Session::execute_counted() {
     ran(terms->analysis.get(), sequence);
     from_client_.forward(pending_.total);
     s.group.supervised = true;
-    s.group.total = s.group.total || terms->total;
-    s.group.last = terms;
     s.group.settled = false;
     s.fresh = false;
+    if (lite) {
+        inject_extended(written_sql, Role::reading, terms);
+        return;
+    }
+    s.group.total = s.group.total || terms->total;
+    s.group.last = terms;
     if (!terms->total) return;
     s.transaction_terms = terms;
     s.since = sequence;
     if (facts.copies_in) {
         s.group.copy_due = true;
-    } else if (predicted_status_ == 'I' && sync_follows()) {
+    } else if (predicted_status_ == 'I' && sync_follows(0)) {
         // It is the last: one reading does for it and for what it has deferred.
         settle_and_read(terms);
         s.group.settled = true;
@@ -980,10 +1020,10 @@ void Session::execute_counted() {
     }
 }
 
-// Whether the client's next message has come and is a Sync.
-bool Session::sync_follows() {
-    const auto bytes = from_client_.peek(protocol::head_size);
-    return bytes && bytes->front() == static_cast<char>(protocol::FrontendTag::Sync);
+// Whether the client's message behind the next `bytes_before` bytes has come and is a Sync.
+bool Session::sync_follows(std::size_t bytes_before) {
+    const auto bytes = from_client_.peek(bytes_before + protocol::head_size);
+    return bytes && (*bytes)[bytes_before] == static_cast<char>(protocol::FrontendTag::Sync);
 }
 
 void Session::read_execute(const CountedPtr& terms) {

@@ -30,6 +30,7 @@ struct Counted {
     bool total = false;       // its effects are read from the server's counters
     bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id will
                               // nearly always do
+    bool lite = false;        // of a reading: it is only that look
 };
 using CountedPtr = std::shared_ptr<const Counted>;
 
@@ -44,6 +45,7 @@ struct Supervision {
         bool chains = false;
         bool copies_in = false;
         bool function_call = false;
+        bool changes_settings = false;
 
         bool commits() const {
             return control == policy::TransactionControl::commit ||
