@@ -77,6 +77,10 @@ class FirstGuard(EndToEnd):
     def new_records(self):
         return self.guard.audit_records()[self.audited:]
 
+    def refusals(self, records):
+        """Those of the records that tell of something refused: what is counted leaves records as well."""
+        return [r for r in records if r["event"] == "decision" and r["decision"] == "block"]
+
     def assert_refusal(self, frames, reason=None, count=1):
         """The frames hold so many refusals as a person should get them; returns the fields of the first."""
         errors = [f.fields() for f in frames if f.tag == "E"]
@@ -213,7 +217,9 @@ class FirstGuard(EndToEnd):
             frames = connection.until_ready(300)
         self.assert_refusal(frames, count=100)
         self.assertEqual([b"%d" % i for i in range(300) if i % 3], [f.columns()[0] for f in frames if f.tag == "D"])
-        self.assertEqual(100, len(self.new_records()))
+        records = self.new_records()
+        self.assertEqual(100, len(self.refusals(records)))
+        self.assertEqual({"block", "supervise"}, {r["decision"] for r in records if r["event"] == "decision"})
         self.assert_nothing_changed()
 
     def test_simple_queries_sent_ahead(self):
@@ -270,7 +276,9 @@ class FirstGuard(EndToEnd):
         self.assertEqual(0, done.returncode, done.stderr)
         done = self.guarded.program("pgbench", "-n", "-M", "prepared", "-c", "2", "-t", "50")
         self.assertIn("actually processed: 100/100", done.stdout, done.stderr)
-        self.assertEqual([], self.new_records())
+        records = self.new_records()
+        self.assertEqual([], self.refusals(records))
+        self.assertEqual({"within limits"}, {r["outcome"] for r in records if r["event"] == "effects"})
 
     # --- what can't be read ------------------------------------------------------------------------------
 
@@ -355,7 +363,7 @@ class FirstGuard(EndToEnd):
             connection.until_ready()
             fields = self.assert_refusal(connection.ask("SELECT 1; DROP TABLE orders"))
             connection.ask("SELEC")
-        records = self.new_records()
+        records = self.refusals(self.new_records())
         self.assertEqual(4, len(records), records)
         text = [str(r) for r in records]
         for record, statement in zip(text, ("DELETE FROM orders -- caf\u00e9", "UPDATE items SET quantity = 0",
