@@ -359,6 +359,9 @@ std::optional<Failure> ModelServer::before_running(const Statement& s) {
         return cancelled_by_user;
     }
     if (block_ == Block::failed && !s.ends_failed_block()) return failed_block;
+    if (hooks_.fails) {
+        if (auto failure = hooks_.fails(s.text)) return failure;
+    }
     if (hooks_.runs) hooks_.runs(s);
     if (!s.fails.empty()) return Failure{s.fails, "as the script has it"};
     return std::nullopt;

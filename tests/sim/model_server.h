@@ -29,6 +29,7 @@ public:
         std::function<void(std::string_view sql)> arrived;     // a Query or Parse
         std::function<void(const Statement& statement)> runs;  // it begins to take effect
         std::function<void(std::string_view sql)> cancelled;   // 57014 hit this
+        std::function<std::optional<Failure>(std::string_view sql)> fails;  // by the server's whim
         std::function<void(std::int32_t id, std::string_view key)> cancel_request;
         std::function<void(std::string_view bytes)> impossible;  // what no client may send
     };

@@ -207,6 +207,22 @@ TEST_CASE("what only the effects show is counted, whichever way it is sent") {
     }
 }
 
+TEST_CASE("a block that fails while its next group is on its way says so once") {
+    play({query("begin"), query("release a"), group("delete from /* later 1 */ t1 where id <= 2"),
+          sync_, wait_, query("rollback")});
+    play({group("begin"), sync_, group("release a"), sync_,
+          group("insert into t1 select generate_series(1009, 1012)"), sync_, query("select 1"),
+          wait_});
+}
+
+TEST_CASE("a string stops at its first error, whatever went before it") {
+    play({group("copy t3 (id) from stdin"), sync_, wait_copy_, copy_rows(0, 1),
+          if_it_began(copy_done_), sync_,
+          query("commit and chain; insert into t1 select generate_series(1001, 1002)"), wait_});
+    play({group("select 1 / 0"), sync_,
+          query("savepoint a; insert into t1 select generate_series(1001, 1002)"), wait_});
+}
+
 TEST_CASE("small steps add up") {
     for (const char* const end : {"commit", "rollback", "prepare transaction 'g'"}) {
         play({query("begin"), query("update t1 set a = 1 where id <= 7"),

@@ -4,6 +4,7 @@
 #include "protocol/dumper.h"
 #include "protocol/head.h"
 #include "proxy/session/session.h"
+#include "proxy/session/supervise_sql.h"
 #include "sim/dialogue.h"
 #include "sim/injected.h"
 #include "sim/model_client.h"
@@ -238,7 +239,8 @@ private:
     std::vector<std::unique_ptr<Link>> cancels_;
     std::set<std::string, std::less<>> allowed_texts_;
     std::uint64_t rows_committed_ = 0;
-    bool chaos_ = false;  // the server died, a deadline ended the session, ...
+    bool chaos_ = false;         // the server died, a deadline ended the session, ...
+    bool guard_failed_ = false;  // something of the guard's own
     bool sabotaged_ = false;
     std::string passed_to_client_;  // the part of a message that sabotage looks at
     Tap client_tap_;
@@ -334,6 +336,16 @@ ModelServer::Hooks World::hooks() {
         ++result_.cancels_hit;
         if (is_injected(sql)) ++result_.cancels_hit_guard;
         trace_.line("                     cancelled: " + std::string(sql.substr(0, 70)));
+    };
+    hooks.fails = [this](std::string_view sql) -> std::optional<Failure> {
+        // A ROLLBACK never fails.
+        const bool may = plan_.weather.guard_fails && is_injected(sql) && !is_substitute(sql) &&
+                         sql != session::rollback_sql;
+        if (!may || !random_.one_in(6)) return std::nullopt;
+        guard_failed_ = true;
+        trace_.line("                     fails: " + std::string(sql.substr(0, 70)));
+        if (random_.one_in(2)) return Failure{"55P03", "canceling statement due to lock timeout"};
+        return Failure{"57014", "canceling statement due to statement timeout"};
     };
     hooks.cancel_request = [this](std::int32_t id, std::string_view key) {
         if (id != ModelServer::process_id || key != ModelServer::secret_key) {
@@ -770,7 +782,7 @@ Bare run_bare(const Plan& plan) {
             break;
         }
     }
-    if (bare.violation.empty() && client.dialogue.owed() > 0) {
+    if (bare.violation.empty() && client.dialogue.ready_owed() > 0 && !client.dialogue.fatal()) {
         bare.violation = "without a guard, replies are owed at the end";
     }
     bare.messages = std::move(client.messages);
@@ -782,7 +794,7 @@ Bare run_bare(const Plan& plan) {
 void World::compare() {
     const bool by_script_alone = !chaos_ && cancels_.empty() && !client_.broken &&
                                  !plan_.weather.audit_fails && !plan_.weather.counters_off &&
-                                 !client_.dialogue.fatal();
+                                 !guard_failed_ && !client_.dialogue.fatal();
     const bool terminated = !plan_.script.empty() &&
                             plan_.script.back().kind == Step::Kind::terminate;
     if (!by_script_alone || !terminated) return;
@@ -836,6 +848,7 @@ Plan make_plan(std::uint64_t seed) {
     weather.early_deadlines = random.one_in(15);
     weather.connect_fails = random.one_in(40);
     weather.counters_off = random.one_in(30);
+    weather.guard_fails = random.one_in(8);
     plan.script = make_script(random, taste);
     std::size_t bytes = 0;
     for (const Step& step : plan.script) bytes += step.bytes.size();
@@ -855,6 +868,7 @@ std::string to_text(const Plan& plan) {
     if (weather.early_deadlines) out += ", early deadlines";
     if (weather.connect_fails) out += ", connect fails";
     if (weather.counters_off) out += ", counters off";
+    if (weather.guard_fails) out += ", the guard's own statements fail";
     return out + "\nscript:\n" + to_text(plan.script);
 }
 
@@ -876,7 +890,7 @@ Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& vio
     for (bool Weather::*const flag :
          {&Weather::late_verdicts, &Weather::late_audit, &Weather::audit_fails,
           &Weather::server_dies, &Weather::server_talks, &Weather::early_deadlines,
-          &Weather::connect_fails, &Weather::counters_off}) {
+          &Weather::connect_fails, &Weather::counters_off, &Weather::guard_fails}) {
         without(flag);
     }
     Plan whole_chunks = smallest;

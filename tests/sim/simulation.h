@@ -28,6 +28,7 @@ struct Weather {
     bool early_deadlines = false;  // deadlines fire although something else could still happen
     bool connect_fails = false;
     bool counters_off = false;  // the server's track_counts
+    bool guard_fails = false;   // what the guard sends of its own fails now and then
 };
 
 // Deliberate faults of the host or the server, to show that the checks can fail.
