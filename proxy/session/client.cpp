@@ -462,6 +462,7 @@ void Session::let_through() {
 // A text that runs was sent.
 void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
     effects_may_follow();
+    deferred_may_fire(analysis);
     predict(analysis, sequence);
     if (may_change_settings(analysis)) settings_.may_change(sequence);
     if (analysis != nullptr) {
@@ -483,8 +484,12 @@ void Session::predict(const policy::Analysis* analysis, std::uint64_t sequence) 
         case TransactionControl::commit:
         case TransactionControl::rollback:
             predicted_status_ = facts.chains ? 'T' : 'I';
+            forget_transaction();
             return;
-        case TransactionControl::prepare: predicted_status_ = 'I'; return;
+        case TransactionControl::prepare:
+            predicted_status_ = 'I';
+            forget_transaction();
+            return;
         case TransactionControl::none:
         case TransactionControl::savepoint:
         case TransactionControl::finish_prepared: return;

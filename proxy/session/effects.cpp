@@ -167,14 +167,14 @@ std::string detail(const Effects& effects) {
         line("the system catalog pg_catalog." + catalog + " was changed");
     }
     for (std::size_t i = 0; i < effects.exclusive_locks.size() && i < listed_max; ++i) {
-        const LockedRelation& lock = effects.exclusive_locks[i];
+        const NamedRelation& lock = effects.exclusive_locks[i];
         line(lock.name.empty() ? "a relation that is gone now (oid " + std::to_string(lock.oid) + ")"
                                : lock.schema + "." + lock.name + " was locked exclusively");
     }
     return out;
 }
 
-bool same_relation(const LockedRelation& lock, const policy::RelationName& named) {
+bool same_relation(const NamedRelation& lock, const policy::RelationName& named) {
     return lock.name == named.name && (named.schema.empty() || named.schema == lock.schema);
 }
 
@@ -182,7 +182,7 @@ bool same_relation(const LockedRelation& lock, const policy::RelationName& named
 // names.
 struct Hidden {
     std::vector<std::string> catalog_changes;
-    std::vector<LockedRelation> exclusive_locks;
+    std::vector<NamedRelation> exclusive_locks;
 };
 
 Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
@@ -200,7 +200,7 @@ Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
     if (!defines) return out;
     // CREATE TABLE AS, CREATE INDEX: new rows of the catalog alone; the others say what they alter.
     if (!facts->command.starts_with("CREATE")) out.catalog_changes.clear();
-    std::erase_if(out.exclusive_locks, [&](const LockedRelation& lock) {
+    std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
         return std::any_of(
             facts->written.begin(), facts->written.end(),
             [&](const policy::RelationName& named) { return same_relation(lock, named); });
@@ -257,7 +257,11 @@ bool Reading::add_row(std::string_view body) {
         return true;
     }
     if (kind == "temporary") {
-        temporary.push_back(*oid);
+        temporary.push_back({*oid, {}, std::string(text(3))});
+        return true;
+    }
+    if (kind == "foreign") {
+        has_foreign_tables = true;
         return true;
     }
     if (kind != "table" && kind != "catalog") return false;
@@ -308,17 +312,18 @@ Effects difference(const Reading* before, const Reading& after) {
     sort_by_rows(effects.tables);
     effects.catalog_changes =
         catalog_changes(grown(before ? &before->catalogs : nullptr, after.catalogs));
-    for (const LockedRelation& lock : after.locks) {
+    for (const NamedRelation& lock : after.locks) {
         if (before != nullptr) {
             // Object ids are handed out upwards. After they have wrapped around, a new relation
             // counts as an old one: on the safe side.
             if (lock.oid > before->highest_oid) continue;
             const bool held = std::any_of(
                 before->locks.begin(), before->locks.end(),
-                [&](const LockedRelation& old) { return old.oid == lock.oid; });
+                [&](const NamedRelation& old) { return old.oid == lock.oid; });
             if (held) continue;
-            const bool temporary = std::find(before->temporary.begin(), before->temporary.end(),
-                                             lock.oid) != before->temporary.end();
+            const bool temporary = std::any_of(
+                before->temporary.begin(), before->temporary.end(),
+                [&](const NamedRelation& own) { return own.oid == lock.oid; });
             if (temporary) continue;
         }
         if (lock.schema.starts_with("pg_toast")) continue;  // its table is there as well
@@ -332,6 +337,16 @@ std::optional<std::uint64_t> rows_of_tag(std::string_view tag) {
     const std::size_t space = tag.rfind(' ');
     if (space == std::string_view::npos) return std::nullopt;
     return number<std::uint64_t>(tag.substr(space + 1));
+}
+
+Effects at_least(Effects read, Effects told, const Reading* reading) {
+    if (reading == nullptr || !reading->has_foreign_tables || told.tables.empty()) return read;
+    const bool temporary = std::any_of(
+        reading->temporary.begin(), reading->temporary.end(),
+        [&](const NamedRelation& own) { return own.name == told.tables.front().table; });
+    if (temporary) return read;
+    if (told.changed() > read.changed() || told.inserted() > read.inserted()) read.add(told);
+    return read;
 }
 
 bool only_reads(const policy::StatementFacts& facts) {
@@ -349,7 +364,7 @@ bool tag_tells(const policy::StatementFacts& facts) {
 
 Effects effects_of_tag(std::string_view tag, const policy::StatementFacts& facts) {
     Effects effects;
-    const auto rows = rows_of_tag(tag);
+    const auto rows = tag_tells(facts) ? rows_of_tag(tag) : std::nullopt;
     if (!rows || *rows == 0 || facts.written.empty()) return effects;
     TableEffect one;
     one.schema = facts.written.front().schema;
@@ -430,21 +445,21 @@ std::optional<policy::Refusal> exceeded(const Effects& effects,
                     "Many small steps add up. Wait, or ask whoever runs pgchaperone.");
     }
     const Hidden secret = hidden(effects, facts);
-    if (limits.catalog_changes == policy::Permission::refuse && !secret.catalog_changes.empty()) {
-        return over("changed the system catalog pg_catalog." + secret.catalog_changes.front() +
-                        ", which its text does not say",
-                    "catalog_changes: refuse",
-                    "Write the change itself, so that it can be judged, not the function that does "
-                    "it.");
-    }
     if (limits.exclusive_locks == policy::Permission::refuse && !secret.exclusive_locks.empty()) {
-        const LockedRelation& lock = secret.exclusive_locks.front();
+        const NamedRelation& lock = secret.exclusive_locks.front();
         const std::string what = lock.name.empty() ? "dropped a relation"
                                                    : "emptied, altered or locked all of " +
                                                          lock.schema + "." + lock.name;
         return over(what + ", which its text does not say", "exclusive_locks: refuse",
                     "Write the TRUNCATE, DROP or ALTER itself, so that it can be judged, not the "
                     "function that does it.");
+    }
+    if (limits.catalog_changes == policy::Permission::refuse && !secret.catalog_changes.empty()) {
+        return over("changed the system catalog pg_catalog." + secret.catalog_changes.front() +
+                        ", which its text does not say",
+                    "catalog_changes: refuse",
+                    "Write the change itself, so that it can be judged, not the function that does "
+                    "it.");
     }
     return std::nullopt;
 }

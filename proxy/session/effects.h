@@ -29,7 +29,7 @@ struct TableEffect {
     std::string name() const { return schema.empty() ? table : schema + "." + table; }
 };
 
-struct LockedRelation {
+struct NamedRelation {
     std::uint32_t oid = 0;
     std::string schema;
     std::string name;  // empty: it is gone
@@ -47,8 +47,9 @@ public:
 
     std::vector<TableEffect> tables;
     std::vector<TableEffect> catalogs;
-    std::vector<LockedRelation> locks;
-    std::vector<std::uint32_t> temporary;
+    std::vector<NamedRelation> locks;
+    std::vector<NamedRelation> temporary;  // not locked, just there
+    bool has_foreign_tables = false;
     std::uint32_t highest_oid = 0;
 
 private:
@@ -62,7 +63,7 @@ private:
 struct Effects {
     std::vector<TableEffect> tables;  // partitions of one root together; most rows first
     std::vector<std::string> catalog_changes;  // "pg_proc", "privileges or properties of relations"
-    std::vector<LockedRelation> exclusive_locks;  // on relations that were there before
+    std::vector<NamedRelation> exclusive_locks;  // on relations that were there before
 
     std::uint64_t changed() const;
     std::uint64_t inserted() const;
@@ -78,6 +79,10 @@ Effects difference(const Reading* before, const Reading& after);
 // where the tag has no count.
 std::optional<std::uint64_t> rows_of_tag(std::string_view tag);
 Effects effects_of_tag(std::string_view tag, const policy::StatementFacts& facts);
+
+// What was read, or what the tag told where that is more and may be true: rows of foreign tables have
+// no counters here.
+Effects at_least(Effects read, Effects told, const Reading* reading);
 
 // Whether it writes nothing by its text. (Views, and what else the text does not show, can.)
 bool only_reads(const policy::StatementFacts& facts);

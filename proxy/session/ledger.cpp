@@ -171,8 +171,9 @@ std::vector<std::string> Ledger::hide_rest() {
 }
 
 bool Ledger::owes_ready() const {
-    return std::any_of(entries_.begin(), entries_.end(),
-                       [](const Entry& entry) { return ends_with_ready_for_query(entry.owed); });
+    return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
+        return ends_with_ready_for_query(entry.owed) && !(entry.unsure && entry.owed == Owed::sync);
+    });
 }
 
 void Ledger::pop_markers() {

@@ -176,7 +176,9 @@ private:
     void record_effects(const Effects& effects, const Counted& terms,
                         const policy::Refusal* refusal);
     void transaction_over(std::uint64_t sequence);
+    void forget_transaction();
     void effects_may_follow();
+    void deferred_may_fire(const policy::Analysis* analysis);
     void supervise();
     bool needs_unit() const;
     static bool counts(const policy::Judgement& judgement);

@@ -68,6 +68,12 @@ std::size_t characters(std::string_view text, bool utf8) {
     }));
 }
 
+// The command tag of a CommandComplete; empty where the message is another one.
+std::string_view tag_in(std::string_view message) {
+    if (!message.starts_with(static_cast<char>(protocol::BackendTag::CommandComplete))) return {};
+    return message.substr(protocol::head_size);
+}
+
 // The same ErrorResponse with its position counted from the beginning of the client's whole text.
 std::string moved_position(std::string_view message, std::size_t offset) {
     auto response =
@@ -126,7 +132,8 @@ CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
     out->total = limits.effects == policy::SuperviseLimits::Effects::total ||
                  limits.max_fraction.has_value() ||
                  limits.catalog_changes == policy::Permission::refuse ||
-                 limits.exclusive_locks == policy::Permission::refuse || !tag_tells(*out->facts);
+                 limits.exclusive_locks == policy::Permission::refuse ||
+                 (!tag_tells(*out->facts) && !only_reads(*out->facts));
     out->reads_only = only_reads(*out->facts);
     return out;
 }
@@ -261,7 +268,10 @@ void Session::reading_done(const CountedPtr& terms) {
     }
     s.before = std::move(reading);
     if (terms && waiting_ != Waiting::unit && !s.group.refused) {
-        const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+        const Effects effects = at_least(
+            std::exchange(s.effects, std::nullopt).value_or(Effects{}),
+            effects_of_tag(tag_in(s.group.withheld), *terms->facts),
+            s.before ? &*s.before : nullptr);
         if (auto refusal = verdict(effects, terms, terms->facts)) {
             refuse_group(std::move(*refusal));
         } else if (!s.group.withheld.empty()) {
@@ -361,6 +371,12 @@ void Session::record_effects(const Effects& effects, const Counted& terms,
 // The client's transaction, or ours, ended with the reply to this message.
 void Session::transaction_over(std::uint64_t sequence) {
     if (!supervision_ || supervision_->since > sequence) return;
+    forget_transaction();
+}
+
+// What comes next belongs to another transaction, and no reading of this one says anything of it.
+void Session::forget_transaction() {
+    if (!supervision_) return;
     Supervision& s = *supervision_;
     s.transaction_rows = 0;
     s.transaction_terms.reset();
@@ -373,6 +389,15 @@ void Session::transaction_over(std::uint64_t sequence) {
 // Something of the client's is sent to the server that is not read behind.
 void Session::effects_may_follow() {
     if (supervision_) supervision_->fresh = false;
+}
+
+// The client has what was deferred fired itself: that is still to be judged.
+void Session::deferred_may_fire(const policy::Analysis* analysis) {
+    if (!supervision_ || !supervision_->before || analysis == nullptr) return;
+    const bool fires = std::any_of(
+        analysis->statements.begin(), analysis->statements.end(),
+        [](const policy::StatementFacts& facts) { return facts.command == "SET CONSTRAINTS"; });
+    supervision_->unjudged = supervision_->unjudged || fires;
 }
 
 // --- Units: the simple protocol
@@ -648,6 +673,7 @@ void Session::run_piece() {
     const Supervision::Piece& piece = unit.pieces[unit.at];
     const Counted* const terms = piece.counted.get();
     unit.read_behind = false;
+    unit.read_lite = false;
     unit.settled = false;
     if (transaction_status_ == 'E') {
         // The server refuses it, and nothing can happen.
@@ -673,13 +699,14 @@ void Session::run_piece() {
     const bool ours = unit.ours || unit.opening;
     if (terms != nullptr) {
         limit_lock_waits(*terms);
-        unit.read_lite = terms->total && terms->reads_only && ours && !s.before;
+        unit.read_lite = terms->total && terms->reads_only && ours && !s.before && unit.nothing_else;
         if (terms->total && !unit.read_lite && needs_first_reading()) {
             inject(reading_sql(*terms), Role::reading, nullptr);
         }
     }
     send_piece();
     s.fresh = false;
+    unit.nothing_else = unit.nothing_else && unit.read_lite;
     if (terms == nullptr) return;
     s.transaction_sticky = s.transaction_sticky ||
                            (piece.command == "DECLARE CURSOR" && opaque(*terms->facts));
@@ -731,9 +758,11 @@ void Session::piece_ran() {
             read_behind();
             return;
         }
-        const Effects effects = terms.total
-                                    ? std::exchange(s.effects, std::nullopt).value_or(Effects{})
-                                    : effects_of_tag(unit.tag, *terms.facts);
+        Effects effects = effects_of_tag(unit.tag, *terms.facts);
+        if (terms.total) {
+            effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
+                               std::move(effects), s.before ? &*s.before : nullptr);
+        }
         if (auto refusal = verdict(effects, piece.counted, terms.facts)) {
             return fail_unit(std::move(*refusal));
         }
@@ -931,6 +960,7 @@ void Session::finish_group(std::size_t total) {
     if (s.group.refused && !ledger_.skipping()) make_group_fail();
     const bool ours = s.group.our_block;
     if (ours && !failed) inject_extended(commit_sql, Role::settle, nullptr);
+    if (ours || predicted_status_ == 'I') forget_transaction();
     s.group = {};
     if (ours) {
         // Its ReadyForQuery may still be of our block.
@@ -1044,23 +1074,21 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
         send_to_server(protocol::encoded(protocol::Flush{}));
         return;
     }
-    std::string_view tag;
-    if (message.front() == static_cast<char>(protocol::BackendTag::CommandComplete)) {
-        tag = message.substr(protocol::head_size);
-    }
-    if (auto refusal = verdict(effects_of_tag(tag, *terms->facts), terms, terms->facts)) {
+    if (auto refusal = verdict(effects_of_tag(tag_in(message), *terms->facts), terms, terms->facts)) {
         refuse_group(std::move(*refusal));
     } else {
         send_to_client(std::exchange(s.group.withheld, {}));
     }
 }
 
-// A Parse or Bind of something opaque: planning it may run it.
+// A Parse or Bind: planning what is opaque may run it.
 void Session::planning_may_run(const policy::Judgement& judgement) {
     const CountedPtr terms = counted(judgement, 0);
-    if (!terms || !terms->total || !opaque(*terms->facts) || facts_.replication) return;
-    if (predicted_status_ == 'E') return;
+    if (!terms || facts_.replication || predicted_status_ == 'E') return;
     Supervision& s = supervision();
+    // It waits for locks, too.
+    if (!std::exchange(s.group.lock_limited, true)) limit_lock_waits(*terms);
+    if (!terms->total || !opaque(*terms->facts)) return;
     if (needs_first_reading()) inject_extended(reading_sql(*terms), Role::reading, nullptr);
     s.unjudged = true;
     s.fresh = false;
@@ -1103,8 +1131,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
                 decision.rule = piece.counted->rule;
                 policy::Refusal refusal = not_supervisable(
                     decision, piece.command,
-                    "ends transactions by itself, so its effects can't be counted before they are "
-                    "final");
+                    "ends transactions by itself, before its effects can be counted");
                 refusal.sqlstate = "2D000";
                 send_to_client(
                     error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
@@ -1120,8 +1147,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
                 decision.rule = reply.extra->counted->rule;
                 policy::Refusal refusal = not_supervisable(
                     decision, reply.extra->counted->facts->command,
-                    "ends transactions by itself, so its effects can't be counted before they are "
-                    "final");
+                    "ends transactions by itself, before its effects can be counted");
                 refusal.sqlstate = "2D000";
                 send_to_client(
                     error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));

@@ -15,6 +15,7 @@
 //   lock             an ACCESS EXCLUSIVE lock that the session holds on a relation that is not
 //                    temporary; without a name where the relation is gone
 //   temporary        a temporary relation of the session's own
+//   foreign          a foreign table: its rows are counted on another server
 //
 // A cancel request that meets one of these makes it fail, and the client is told that its statement
 // was cancelled, as if the request had come a moment earlier: docs/adr/0004.
@@ -68,7 +69,13 @@ inline constexpr std::string_view written_sql =
     " THEN pg_catalog.pg_partition_root(t.oid)::pg_catalog.oid ELSE t.oid END"                    \
     " WHERE t.ins OPERATOR(pg_catalog.>) 0::pg_catalog.int8"                                      \
     " OR t.upd OPERATOR(pg_catalog.>) 0::pg_catalog.int8"                                         \
-    " OR t.del OPERATOR(pg_catalog.>) 0::pg_catalog.int8"
+    " OR t.del OPERATOR(pg_catalog.>) 0::pg_catalog.int8"                                         \
+    " UNION ALL "                                                                                 \
+    "SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" THEN 'foreign'"    \
+    " ELSE 'temporary' END, c.oid, NULL, c.relname::pg_catalog.text,"                              \
+    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"           \
+    " FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\"" \
+    " OR c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
 inline constexpr std::string_view effects_sql = PGCHAPERONE_EFFECTS_SQL;
 
 // And which relations nobody else can use until this transaction ends: TRUNCATE, DROP and most of
@@ -84,12 +91,7 @@ inline constexpr std::string_view effects_and_locks_sql = PGCHAPERONE_EFFECTS_SQ
     " AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text"
     " AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'::pg_catalog.text AND l.granted"
     " AND (c.relpersistence IS NULL OR c.relpersistence OPERATOR(pg_catalog.<>)"
-    " 't'::pg_catalog.\"char\")"
-    " UNION ALL "
-    "SELECT 'temporary', c.oid, NULL, c.relname::pg_catalog.text,"
-    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"
-    " FROM pg_catalog.pg_class c"
-    " WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()";
+    " 't'::pg_catalog.\"char\")";
 #undef PGCHAPERONE_EFFECTS_SQL
 
 }  // namespace pgchaperone::session

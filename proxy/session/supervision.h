@@ -80,6 +80,7 @@ struct Supervision {
         bool ours = false;      // the open transaction block is ours: to the client there is none
         bool read_total = false;  // some piece in our block had its effects read
         bool read_lite = false;   // the reading under way only asks whether anything was written
+        bool nothing_else = true;  // all that ran in our block so far was found to write nothing
         bool read_behind = false;  // the piece's reading has been sent
         bool settled = false;      // deferred constraints and triggers have been fired for it
         bool failed = false;       // the client has been told of an error
@@ -97,6 +98,7 @@ struct Supervision {
         bool supervised = false;  // its Sync, and what else would commit it, waits
         bool total = false;
         bool refused = false;    // the client was told of an error that the server knows nothing of
+        bool lock_limited = false;
         bool failed = false;     // a supervised Execute of it failed
         bool our_block = false;  // we have begun a transaction block in it
         bool settled = false;    // what is deferred has been fired and read
