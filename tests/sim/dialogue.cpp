@@ -13,6 +13,13 @@ namespace {
 
 bool is_simple(char tag) { return tag == 'Q' || tag == 'F'; }
 
+bool ends_transaction(const std::vector<Statement>& statements) {
+    return std::any_of(statements.begin(), statements.end(), [](const Statement& statement) {
+        return statement.verb == Verb::commit || statement.verb == Verb::rollback ||
+               statement.verb == Verb::prepare_transaction;
+    });
+}
+
 // How a statement's CommandComplete begins.
 std::string_view tag_of(Verb verb) {
     switch (verb) {
@@ -98,6 +105,12 @@ bool Dialogue::copy_awaited() const {
                            owed.statements.end(),
                            [](const Statement& s) { return s.verb == Verb::copy_in; });
     });
+}
+
+bool Dialogue::copy_failed() const {
+    if (owed_.empty() || !owed_.front().errored) return false;
+    const Statement* const statement = current();
+    return statement != nullptr && statement->verb == Verb::copy_in;
 }
 
 const Statement* Dialogue::current() const {
@@ -258,7 +271,13 @@ std::optional<std::string> Dialogue::error(std::string_view body) {
         front.errored = true;
         return std::nullopt;
     }
-    while (!owed_.empty() && owed_.front().tag != 'S') owed_.pop_front();
+    // The guard refuses by what it reads behind a statement, and the end of the transaction that
+    // follows in the same group may have run by then.
+    const bool refused = response->find('M').value_or("").starts_with("pgchaperone");
+    while (!owed_.empty() && owed_.front().tag != 'S') {
+        if (refused && ends_transaction(owed_.front().statements)) unsure_ = true;
+        owed_.pop_front();
+    }
     skipping_ = owed_.empty();
     return std::nullopt;
 }

@@ -28,6 +28,8 @@ public:
     std::size_t owed() const { return owed_.size(); }
     std::size_t ready_owed() const;
     bool copying() const { return !owed_.empty() && owed_.front().copying; }
+    // What is answered now is a COPY FROM STDIN that has failed.
+    bool copy_failed() const;
     // A COPY was asked for and it is not known yet whether it began.
     bool copy_awaited() const;
     bool logged_in() const { return logged_in_; }

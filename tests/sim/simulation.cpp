@@ -713,9 +713,10 @@ void World::check_at_the_end() {
     if (!excused && !client_.ended) {
         return violate("the client was cut off: " + link.close_reason);
     }
-    // A COPY whose data end with the connection is not answered, and what is owed without a Sync
-    // may be kept by the server.
-    if (!excused && client_.dialogue.ready_owed() > 0 && !client_.dialogue.copying()) {
+    // A COPY whose data end with the connection is not answered, nor is, in a transaction of the
+    // guard's, one that was cancelled just then. What is owed without a Sync the server may keep.
+    const bool copy_cut_off = client_.dialogue.copying() || client_.dialogue.copy_failed();
+    if (!excused && client_.dialogue.ready_owed() > 0 && !copy_cut_off) {
         return violate(std::to_string(client_.dialogue.ready_owed()) + " ReadyForQuery never came");
     }
     if (!excused && client_.in_the_middle()) return violate("the client got half a message");
@@ -798,7 +799,7 @@ void World::compare() {
     const bool terminated = !plan_.script.empty() &&
                             plan_.script.back().kind == Step::Kind::terminate;
     if (!by_script_alone || !terminated) return;
-    const Bare bare = run_bare(plan_);
+    Bare bare = run_bare(plan_);
     if (!bare.violation.empty()) return violate(bare.violation);
     const std::vector<std::string>& seen = client_.messages;
     for (std::size_t i = 0; i < std::max(seen.size(), bare.messages.size()); ++i) {
@@ -809,6 +810,14 @@ void World::compare() {
             return;
         }
         if (i < seen.size() && i < bare.messages.size() && seen[i] == bare.messages[i]) continue;
+        // A COMMIT without a block is warned about, and the guard finds the violated constraint
+        // before it gets there.
+        if (i < seen.size() && i + 1 < bare.messages.size() && seen[i][0] == 'E' &&
+            seen[i] == bare.messages[i + 1] && bare.messages[i][0] == 'N' &&
+            field_of(bare.messages[i], 'C') == "25P01") {
+            bare.messages.erase(bare.messages.begin() + static_cast<std::ptrdiff_t>(i));
+            continue;
+        }
         const auto show = [&](const std::vector<std::string>& list) {
             return i < list.size() ? protocol::dump(protocol::Side::backend, list[i]) : "nothing";
         };
