@@ -178,6 +178,8 @@ TEST_CASE("docs/policy.md shows every term of supervise and hold") {
         for (const auto& term : terms) {
             INFO(action << ": " << term.key());
             CHECK_THAT(example, ContainsSubstring("  " + std::string(term.key()) + ":"));
+            if (action == std::string_view("supervise"))
+                CHECK_THAT(page(), ContainsSubstring("\n| `" + std::string(term.key()) + "` | "));
         }
     }
 }
