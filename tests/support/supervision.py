@@ -128,6 +128,8 @@ class Supervised(EndToEnd):
     def fill(self):
         """The tables as they are at the beginning."""
         if not self.clean:
+            for (name,) in self.sql("SELECT gid FROM pg_prepared_xacts"):
+                self.sql(f"ROLLBACK PREPARED '{name}'")
             self.sql(FILL)
             self.before = self.state()
             self.clean = True
@@ -192,7 +194,15 @@ class Supervised(EndToEnd):
                     connection.send(step, chunk)
                 else:
                     frames += step(connection) or []
-            return wire.masked(frames)
+            return [self.without_place(f) for f in wire.masked(frames)]
+
+    @staticmethod
+    def without_place(frame):
+        """The error of a savepoint outside of a block is the guard's own where its own block is open: it can't know the
+        place in the server's source."""
+        if frame.tag != "E" or b"\0C25P01\0" not in frame.body:
+            return frame
+        return wire.Frame("E", b"\0".join(p for p in frame.body.split(b"\0") if p[:1] not in (b"F", b"L", b"R")))
 
     def same_and_kept(self, *steps, what: str = "", target=None):
         """Direct and guarded give the same frames and leave the same rows. Returns the frames."""
