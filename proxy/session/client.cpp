@@ -169,7 +169,10 @@ void Session::client_gone_wrong(std::size_t bytes_seen, std::string why) {
 
 bool Session::client_sync(std::size_t total) {
     if ((group_supervised() || group_refused()) && !ledger_.copy_in_open()) {
-        if (wait_at_gate(group_end_reads())) return true;
+        if (wait_at_gate(false)) {
+            supervision_->gate_ends_group = true;
+            return true;
+        }
         pipeline_open_ = false;
         finish_group(total);
         return true;
@@ -195,7 +198,11 @@ bool Session::client_bind(std::size_t total) {
         return false;
     }
     const StatementHandle handle = names ? names_.statement(names->statement) : nullptr;
-    if (handle && !handle->judgement.plainly_allowed()) planning_may_run(handle->judgement);
+    if (!handle) {
+        planning_unknown();
+    } else if (!handle->judgement.plainly_allowed()) {
+        planning_may_run(handle->judgement);
+    }
     std::unique_ptr<Extra> extra;
     if (names && !names->portal.empty()) {
         extra = std::make_unique<Extra>();
@@ -274,14 +281,17 @@ bool Session::client_execute(std::size_t total) {
         predicted_status_ != 'E' &&
         (supervision_->group.supervised || supervision_->transaction_terms)) {
         const bool reads = supervision_->group.total || supervision_->transaction_terms;
-        if (wait_at_gate(reads, predicted_status_ == 'T')) return true;
+        if (wait_at_gate(reads, predicted_status_ == 'T')) {
+            supervision_->gate_chains = handle->judgement.analysis->statements.front().chains;
+            return true;
+        }
     }
     if (handle && !handle->judge_again && handle->judgement.plainly_allowed() &&
         handle->judgement.policy_version == policy_version_) {
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
         pipeline_open_ = true;
         ran(handle->judgement.analysis.get(), sequence);
-        pass(total, Fate::forward);
+        pass_execute(total);
         return true;
     }
     Judge question;
@@ -356,7 +366,10 @@ void Session::judged(policy::Judgement judgement) {
             pending_.refusal = decision.refusal;
             pending_.rule = decision.rule;
         }
-        if (needs_record(decision, pending_.judgement.facts(i))) {
+        // What is counted leaves its record when it runs.
+        const bool later = pending_.kind == StatementKind::parse &&
+                           decision.action == policy::Action::supervise && !decision.observed;
+        if (!later && needs_record(decision, pending_.judgement.facts(i))) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
                                                 pending_text(i), pending_.judgement, i));
         }
@@ -456,7 +469,11 @@ void Session::let_through() {
         case StatementKind::function_call: sequence = ledger_.sent(Owed::function_call); break;
     }
     if (runs) ran(analysis, sequence);
-    pass(pending_.total, Fate::forward);
+    if (pending_.kind == StatementKind::execute) {
+        pass_execute(pending_.total);
+    } else {
+        pass(pending_.total, Fate::forward);
+    }
 }
 
 // A text that runs was sent.
@@ -552,8 +569,9 @@ std::string Session::pending_text() {
 void Session::undo(Entry& entry) {
     switch (entry.owed) {
         case Owed::bind:
-            names_.set_portal(
-                entry.extra ? std::string_view(entry.extra->name) : std::string_view(), nullptr, 0);
+            names_.undo_portal(
+                entry.extra ? std::string_view(entry.extra->name) : std::string_view(),
+                entry.sequence);
             break;
         case Owed::parse:
             if (!entry.extra) {

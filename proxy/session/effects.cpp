@@ -64,6 +64,12 @@ std::vector<TableEffect> grown(const std::vector<TableEffect>* before,
     return out;
 }
 
+// Of a table that came into being in this transaction, or while it ran: rows that others may have put
+// there.
+std::uint64_t changed_of_others(const TableEffect* table) {
+    return table == nullptr ? 0 : grown(table->inserted, table->changed());
+}
+
 void sort_by_rows(std::vector<TableEffect>& tables) {
     std::stable_sort(tables.begin(), tables.end(), [](const TableEffect& a, const TableEffect& b) {
         return std::pair(a.changed(), a.inserted) > std::pair(b.changed(), b.inserted);
@@ -193,18 +199,42 @@ Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
                                          return one == policy::StatementClass::ddl ||
                                                 one == policy::StatementClass::role;
                                      });
-    const bool tells_all = !facts->opaque.set && !facts->unparsable.set;
     const bool locks_by_its_word = facts->command == "LOCK TABLE" ||
                                    facts->command == "TRUNCATE TABLE";
-    if ((defines || locks_by_its_word) && tells_all) return {};
-    if (!defines) return out;
-    // CREATE TABLE AS, CREATE INDEX: new rows of the catalog alone; the others say what they alter.
-    if (!facts->command.starts_with("CREATE")) out.catalog_changes.clear();
-    std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
-        return std::any_of(
-            facts->written.begin(), facts->written.end(),
-            [&](const policy::RelationName& named) { return same_relation(lock, named); });
-    });
+    if (!defines && !locks_by_its_word) return out;
+    const auto named = [&](const NamedRelation& lock) {
+        return std::any_of(facts->written.begin(), facts->written.end(),
+                           [&](const policy::RelationName& one) {
+                               return same_relation(lock, one);
+                           });
+    };
+    // These run a query, which may read a view, which may do anything.
+    static constexpr std::array<std::string_view, 4> run_queries{
+        "CREATE MATERIALIZED VIEW", "CREATE TABLE AS", "REFRESH MATERIALIZED VIEW", "SELECT INTO"};
+    const bool runs_query = std::find(run_queries.begin(), run_queries.end(), facts->command) !=
+                            run_queries.end();
+    const bool tells_all = !facts->opaque.set && !facts->unparsable.set;
+    if (tells_all && !runs_query) {
+        // Defaults, checks and casts of a table that is written anew may run functions all the same.
+        out.catalog_changes.clear();
+        std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
+            return lock.name.empty() || named(lock);
+        });
+        return out;
+    }
+    // What these make is new rows of the catalog alone; the others say what they alter.
+    const bool makes = facts->command.starts_with("CREATE") || facts->command == "SELECT INTO";
+    if (!makes) out.catalog_changes.clear();
+    std::erase_if(out.exclusive_locks, named);
+    if (facts->command == "REFRESH MATERIALIZED VIEW") {
+        // Its indexes are made anew.
+        std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
+            return std::any_of(facts->written.begin(), facts->written.end(),
+                               [&](const policy::RelationName& one) {
+                                   return lock.name.starts_with(one.name);
+                               });
+        });
+    }
     return out;
 }
 
@@ -250,6 +280,7 @@ bool Reading::add_row(std::string_view body) {
         highest_oid = *oid;
         counters_on_ = text(2) == "on";
         wrote_ = row->columns[3].has_value();
+        read_only = text(4) == "1";
         return true;
     }
     if (kind == "lock") {
@@ -258,6 +289,10 @@ bool Reading::add_row(std::string_view body) {
     }
     if (kind == "temporary") {
         temporary.push_back({*oid, {}, std::string(text(3))});
+        return true;
+    }
+    if (kind == "foreign write") {
+        foreign_writes.push_back({*oid, std::string(text(2)), std::string(text(3))});
         return true;
     }
     if (kind == "foreign") {
@@ -300,13 +335,23 @@ void Effects::add(const Effects& more) {
                            more.catalog_changes.end());
     exclusive_locks.insert(exclusive_locks.end(), more.exclusive_locks.begin(),
                            more.exclusive_locks.end());
+    foreign_writes.insert(foreign_writes.end(), more.foreign_writes.begin(),
+                          more.foreign_writes.end());
 }
 
-Effects difference(const Reading* before, const Reading& after) {
+Effects difference(const Reading* before, const Reading& after, std::uint32_t first_oid) {
     Effects effects;
-    for (const TableEffect& one : grown(before ? &before->tables : nullptr, after.tables)) {
-        // What is put into a table that the statement itself made changes nobody's rows.
-        if (before != nullptr && one.oid > before->highest_oid) continue;
+    const std::vector<TableEffect>* const then = before ? &before->tables : nullptr;
+    for (TableEffect& one : grown(then, after.tables)) {
+        if (first_oid != 0 && one.oid > first_oid) {
+            const std::uint64_t foreign = grown(
+                changed_of_others(then ? find(*then, one.oid) : nullptr),
+                changed_of_others(find(after.tables, one.oid)));
+            one.inserted = 0;
+            one.deleted = std::min(one.deleted, foreign);
+            one.updated = std::min(one.updated, foreign - one.deleted);
+            if (one.changed() == 0) continue;
+        }
         merge(effects.tables, one);
     }
     sort_by_rows(effects.tables);
@@ -329,6 +374,15 @@ Effects difference(const Reading* before, const Reading& after) {
         if (lock.schema.starts_with("pg_toast")) continue;  // its table is there as well
         effects.exclusive_locks.push_back(lock);
     }
+    for (const NamedRelation& written : after.foreign_writes) {
+        const bool before_it = before != nullptr &&
+                               std::any_of(before->foreign_writes.begin(),
+                                           before->foreign_writes.end(),
+                                           [&](const NamedRelation& old) {
+                                               return old.oid == written.oid;
+                                           });
+        if (!before_it) effects.foreign_writes.push_back(written);
+    }
     return effects;
 }
 
@@ -350,6 +404,16 @@ Effects at_least(Effects read, Effects told, const Reading* reading) {
 }
 
 bool only_reads(const policy::StatementFacts& facts) {
+    // These give the transaction an id, as if it had written: so does SELECT ... FOR UPDATE.
+    static constexpr std::array<std::string_view, 4> take_an_id{"nextval", "pg_current_xact_id",
+                                                                "setval", "txid_current"};
+    const bool takes_an_id = std::any_of(
+        facts.functions.begin(), facts.functions.end(), [](const policy::FunctionName& one) {
+            return std::find(take_an_id.begin(), take_an_id.end(), one.name) != take_an_id.end();
+        });
+    const bool locks_rows = std::find(facts.classes.begin(), facts.classes.end(),
+                                      policy::StatementClass::write) != facts.classes.end();
+    if (takes_an_id || locks_rows) return false;
     return facts.written.empty() && !facts.opaque.set && !facts.unparsable.set &&
            facts.command == "SELECT" && facts.commands.size() == 1;
 }
@@ -443,6 +507,17 @@ std::optional<policy::Refusal> exceeded(const Effects& effects,
                     "limit " + with_separators(limits.max_rows_per_session->rows) + " in " +
                         std::to_string(minutes.count()) + " s",
                     "Many small steps add up. Wait, or ask whoever runs pgchaperone.");
+    }
+    for (const NamedRelation& written : effects.foreign_writes) {
+        const bool told = facts != nullptr && tag_tells(*facts) &&
+                          std::any_of(facts->written.begin(), facts->written.end(),
+                                      [&](const policy::RelationName& one) {
+                                          return same_relation(written, one);
+                                      });
+        if (told) continue;
+        return over("changed the foreign table " + written.schema + "." + written.name +
+                        ", whose rows are not counted here",
+                    "no limit can be held", "Write to it by its own name.");
     }
     const Hidden secret = hidden(effects, facts);
     if (limits.exclusive_locks == policy::Permission::refuse && !secret.exclusive_locks.empty()) {

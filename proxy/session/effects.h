@@ -49,7 +49,9 @@ public:
     std::vector<TableEffect> catalogs;
     std::vector<NamedRelation> locks;
     std::vector<NamedRelation> temporary;  // not locked, just there
+    std::vector<NamedRelation> foreign_writes;
     bool has_foreign_tables = false;
+    bool read_only = false;  // the transaction was declared so
     std::uint32_t highest_oid = 0;
 
 private:
@@ -64,6 +66,7 @@ struct Effects {
     std::vector<TableEffect> tables;  // partitions of one root together; most rows first
     std::vector<std::string> catalog_changes;  // "pg_proc", "privileges or properties of relations"
     std::vector<NamedRelation> exclusive_locks;  // on relations that were there before
+    std::vector<NamedRelation> foreign_writes;   // tables whose rows are counted elsewhere
 
     std::uint64_t changed() const;
     std::uint64_t inserted() const;
@@ -73,7 +76,9 @@ struct Effects {
 // What happened between two readings of the same transaction. `before` may be one of an earlier
 // moment of the session's without harm to correctness only within the same transaction; null:
 // everything that `after` shows counts.
-Effects difference(const Reading* before, const Reading& after);
+// `first_oid`: the highest oid at the transaction's first reading, 0 where that is not known. Tables
+// beyond it are new: of those, as many changed rows are the transaction's own as it has put there.
+Effects difference(const Reading* before, const Reading& after, std::uint32_t first_oid);
 
 // The rows of a plain statement as its command tag tells them ("UPDATE 5", "INSERT 0 5"); nothing
 // where the tag has no count.

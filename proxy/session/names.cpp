@@ -49,6 +49,15 @@ void Names::set_portal(std::string_view name, StatementHandle handle, std::uint6
     portals_.insert_or_assign(std::string(significant(name)), Portal{std::move(handle), sequence});
 }
 
+void Names::undo_portal(std::string_view name, std::uint64_t sequence) {
+    if (name.empty()) {
+        if (unnamed_portal_.sequence == sequence) unnamed_portal_.handle.reset();
+        return;
+    }
+    const auto found = portals_.find(significant(name));
+    if (found != portals_.end() && found->second.sequence == sequence) portals_.erase(found);
+}
+
 void Names::transaction_ended(std::uint64_t sequence) {
     if (unnamed_portal_.sequence < sequence) unnamed_portal_.handle.reset();
     if (portals_.empty()) return;

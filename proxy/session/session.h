@@ -211,9 +211,14 @@ private:
     void finish_group(std::size_t total);
     void fold_group_into_query();
     void execute_counted();
+    void pass_execute(std::size_t total);
+    void read_planning();
+    std::string changes_as_it_commits() const;
     bool sync_follows(std::size_t bytes_before);
     void read_execute(const CountedPtr& terms);
     void execute_ran(const CountedPtr& terms, std::string_view message);
+    void planning_unknown();
+    void plan(const CountedPtr& terms);
     void planning_may_run(const policy::Judgement& judgement);
     void supervised_error(const Reply& reply, std::string_view message, std::string_view sqlstate);
     bool supervised_reply(char tag, const Reply& reply, const CountedPtr& terms,

@@ -40,6 +40,8 @@ namespace {
 using policy::TransactionControl;
 using Step = Supervision::Step;
 
+constexpr std::string_view read_only_violation = "25006";  // read_only_sql_transaction
+
 // A cancel request may meet our ROLLBACK; it is sent again then.
 constexpr unsigned undo_attempts_max = 100;
 
@@ -105,10 +107,10 @@ policy::Refusal not_supervisable(const policy::Decision& decision, std::string_v
 }
 
 // What can change no row, nor fire anything: SET TRANSACTION also has to come before any query, and
-// so before any reading.
+// so before any reading, and LOCK TABLE before the snapshot of a REPEATABLE READ.
 bool changes_nothing(const policy::StatementFacts& facts) {
-    static constexpr std::array<std::string_view, 9> commands{
-        "CLOSE CURSOR", "DEALLOCATE", "DEALLOCATE ALL", "LISTEN", "NOTIFY",
+    static constexpr std::array<std::string_view, 10> commands{
+        "CLOSE CURSOR", "DEALLOCATE", "DEALLOCATE ALL", "LISTEN", "LOCK TABLE", "NOTIFY",
         "RESET",        "SET",        "SHOW",           "UNLISTEN"};
     return facts.commands.size() == 1 && !opaque(facts) &&
            std::binary_search(commands.begin(), commands.end(), facts.command);
@@ -259,14 +261,15 @@ void Session::reading_done(const CountedPtr& terms) {
     }
     if (terms && terms->lite) return lite_reading_done(terms, reading.wrote());
     if (terms) {
-        const Effects news = difference(s.before ? &*s.before : nullptr, reading);
+        const Effects news = difference(s.before ? &*s.before : nullptr, reading, s.first_oid);
         if (s.effects) {
             s.effects->add(news);
         } else {
             s.effects = news;
         }
     }
-    s.before = std::move(reading);
+    if (s.first_oid == 0 && !terms) s.first_oid = reading.highest_oid;
+    s.previous = std::exchange(s.before, std::move(reading));
     if (terms && waiting_ != Waiting::unit && !s.group.refused) {
         const Effects effects = at_least(
             std::exchange(s.effects, std::nullopt).value_or(Effects{}),
@@ -289,6 +292,18 @@ void Session::lite_reading_done(const CountedPtr& terms, bool wrote) {
         return;
     }
     if (s.group.refused) return;
+    if (terms->planning) {
+        if (!wrote) return;
+        policy::Refusal refusal;
+        refusal.message =
+            "pgchaperone: planning this " + terms->facts->command + " changed something; rolled back";
+        refusal.detail =
+            "A function that is called IMMUTABLE, or a domain's CHECK, ran before the statement did.";
+        refusal.hint = "Ask whoever runs the database what it does.";
+        record_effects({}, *terms, &refusal);
+        refuse_group(std::move(refusal));
+        return;
+    }
     if (!wrote && !s.unusable) {
         send_to_client(std::exchange(s.group.withheld, {}));
         return;
@@ -327,6 +342,8 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
         refusal = exceeded(effects, limits, tally, facts, terms->rule);
     }
     const std::uint64_t rows = effects.changed();
+    // What a cursor did before a savepoint is not undone with what was refused behind it.
+    if (refusal && s.transaction_sticky) s.before = s.previous;
     if (!refusal) {
         s.transaction_rows += rows;
         if (limits.max_rows_per_session && rows > 0) {
@@ -382,6 +399,8 @@ void Session::forget_transaction() {
     s.transaction_terms.reset();
     s.transaction_sticky = false;
     s.before.reset();
+    s.previous.reset();
+    s.first_oid = 0;
     s.fresh = false;
     s.unjudged = false;
 }
@@ -425,6 +444,7 @@ void Session::start_unit() {
     s.unit.message_bytes = pending_.total;
     s.unit.read_terms = std::exchange(s.folded, nullptr);
     s.unit.read_total = s.unit.read_terms != nullptr;
+    s.fresh = false;  // others may have made tables since
     s.injected_error.clear();
     s.effects.reset();
     s.unusable = false;
@@ -433,13 +453,21 @@ void Session::start_unit() {
     const bool whole = statements.size() <= 1 || pending_.kind == StatementKind::function_call;
     const std::string text = whole ? std::string() : pending_text();
     const bool utf8 = settings_.client_encoding_is_utf8();
+    std::size_t counted_bytes = 0;
+    std::size_t counted_characters = 0;
     for (std::size_t i = 0; i < statements.size(); ++i) {
         const policy::StatementFacts& facts = statements[i];
         Supervision::Piece piece;
         if (!whole) {
+            const std::size_t start = std::min<std::size_t>(facts.location, text.size());
+            if (start > counted_bytes) {
+                counted_characters += characters(
+                    std::string_view(text).substr(counted_bytes, start - counted_bytes), utf8);
+                counted_bytes = start;
+            }
             piece.text = text.substr(std::min<std::size_t>(facts.location, text.size()),
                                      facts.length);
-            piece.offset = characters(std::string_view(text).substr(0, facts.location), utf8);
+            piece.offset = counted_characters;
         }
         piece.counted = counted(pending_.judgement, i);
         piece.command = facts.command;
@@ -451,6 +479,7 @@ void Session::start_unit() {
             piece.chains = facts.chains;
         }
         if (piece.control != TransactionControl::none) piece.counted.reset();
+        if (piece.counted) s.latest = piece.counted;
         if (piece.counted && statements.size() == 1 && needs_clients_block(facts) &&
             transaction_status_ == 'I' && ledger_.idle()) {
             piece.counted.reset();  // the server refuses it, in its own words
@@ -502,9 +531,19 @@ void Session::unit_step() {
         case Step::start:
             // A BEGIN or COMMIT of the extended protocol before it may not have been followed by a
             // Sync: it was answered, so it did what it says.
+            if (!ledger_.empty()) {
+                // Only Syncs that the server may have taken for a COPY's: the next answer tells.
+                inject_query({}, Role::ours, nullptr);
+                return;
+            }
             transaction_status_ = predicted_status_;
             return next_piece();
-        case Step::opened: return next_piece();
+        case Step::opened:
+            if (!facts_.replication) {
+                unit.ours = std::exchange(unit.opening, false);
+                transaction_status_ = 'T';
+            }
+            return next_piece();
         case Step::resynced:
             if (std::exchange(unit.opening, false)) unit.ours = transaction_status_ != 'I';
             return fail_unit_by_server();
@@ -520,6 +559,7 @@ void Session::unit_step() {
                 unit.ours = true;
                 return fail_unit(std::move(*refusal));
             }
+            unit.chained = unit.pieces[unit.at].chains && !(s.before && s.before->read_only);
             return run_control();
         }
         case Step::ended:
@@ -532,6 +572,10 @@ void Session::unit_step() {
             return run_control();
         case Step::controlled: {
             if (unit.failed) return end_failed_unit();
+            if (std::exchange(unit.chained, false)) {
+                inject_query(read_write_sql, Role::ours, nullptr);
+                return;
+            }
             const Supervision::Piece& piece = unit.pieces[unit.at];
             if (piece.control != TransactionControl::savepoint) {
                 unit.ours = false;
@@ -592,6 +636,15 @@ void Session::next_piece() {
         piece.control == TransactionControl::finish_prepared) {
         return run_piece();
     }
+    if (unit.read_terms && !unit.ours && transaction_status_ == 'I') {
+        // It ends an implicit transaction of the extended protocol, which our own Queries would end
+        // as well: they need a block.
+        unit.step = Step::opened;
+        unit.opening = true;
+        inject_extended(begin_sql, Role::ours, nullptr);
+        send_to_server(protocol::encoded(protocol::Flush{}));
+        return;
+    }
     if (unit.ours && (piece.control == TransactionControl::savepoint || piece.chains ||
                       piece.control == TransactionControl::prepare)) {
         // To the client there is no block. The server's own words for that.
@@ -621,6 +674,10 @@ void Session::read_gate() {
     if (needs_first_reading()) inject_query(sql, Role::reading, nullptr);
     inject_query(constraints_sql, Role::settle, nullptr);
     inject_query(sql, Role::reading, terms);
+    // Our own COMMIT brings it along.
+    if (s.unit.step == Step::gate && !s.unit.ours) {
+        inject_query(read_only_sql, Role::settle, nullptr);
+    }
     s.fresh = true;
     s.unjudged = false;
 }
@@ -634,6 +691,7 @@ void Session::run_control() {
         // COMMIT as without us, that there is no transaction.
         unit.step = Step::ended;
         const bool commits = piece.control == TransactionControl::commit;
+        if (commits && unit.read_total) inject_query(read_only_sql, Role::settle, nullptr);
         inject_query(commits ? commit_sql : rollback_sql, Role::settle, nullptr);
         return;
     }
@@ -719,6 +777,7 @@ void Session::read_behind() {
     const CountedPtr terms = unit.pieces[unit.at].counted;
     unit.read_behind = true;
     s.effects.reset();
+    unit.read_at_all = true;
     if (unit.read_lite) {
         auto lite = std::make_shared<Counted>(*terms);
         lite->lite = true;
@@ -780,7 +839,9 @@ void Session::release_completion() {
 }
 
 void Session::commit_unit() {
-    supervision_->unit.step = Step::committed;
+    Supervision::Unit& unit = supervision_->unit;
+    unit.step = Step::committed;
+    if (unit.read_total || unit.read_at_all) inject_query(read_only_sql, Role::settle, nullptr);
     inject_query(commit_sql, Role::settle, nullptr);
 }
 
@@ -875,6 +936,7 @@ bool Session::wait_at_gate(bool reads, bool commits) {
     }
     s.gate = Supervision::Gate::waiting;
     s.gate_reads = reads;
+    s.gate_ends_group = false;
     s.gate_has_read = false;
     s.gate_commits = commits;
     waiting_ = Waiting::gate;
@@ -894,9 +956,17 @@ void Session::gate_step() {
         const bool failed = ledger_.skipping() || s.group.refused || s.group.failed ||
                             predicted_status_ == 'E';
         if (!ledger_.idle() && !ledger_.skipping()) return;
+        if (!failed && s.group.planned) {
+            read_planning();
+            if (s.gate_ends_group) inject_extended(read_only_sql, Role::settle, nullptr);
+            send_to_server(protocol::encoded(protocol::Flush{}));
+            return;
+        }
         const CountedPtr terms = s.group.last ? s.group.last : s.transaction_terms;
-        if (!failed && s.gate_reads && terms) {
+        const bool reads = s.gate_reads || (s.gate_ends_group && group_end_reads());
+        if (!failed && reads && terms) {
             s.gate_reads = false;
+            s.group.settled = true;
             s.gate_has_read = true;
             s.effects.reset();
             const std::string_view sql = reading_sql(*terms);
@@ -910,6 +980,8 @@ void Session::gate_step() {
     }
     s.gate = Supervision::Gate::passed;
     waiting_ = Waiting::nothing;
+    s.undo_read_only = std::exchange(s.gate_chains, false) && s.gate_has_read &&
+                       !(s.before && s.before->read_only);
     if (std::exchange(s.gate_commits, false) && s.gate_has_read && (ledger_.skipping() || s.group.refused)) {
         // A COMMIT that fails ends the block.
         s.group.supervised = true;
@@ -924,10 +996,21 @@ void Session::gate_step() {
     }
 }
 
+// An Execute goes its way, whole. Behind a COMMIT AND CHAIN that was made read only, what follows is
+// not to be.
+void Session::pass_execute(std::size_t total) {
+    if (supervision_) supervision_->gate = Supervision::Gate::none;
+    from_client_.forward(total);
+    if (supervision_ && std::exchange(supervision_->undo_read_only, false)) {
+        inject_extended(read_write_sql, Role::ours, nullptr);
+    }
+}
+
 // Fires what is deferred, and reads.
 void Session::settle_and_read(const CountedPtr& terms) {
     inject_extended(constraints_sql, Role::settle, nullptr);
     inject_extended(reading_sql(*terms), Role::reading, terms);
+    inject_extended(read_only_sql, Role::settle, nullptr);
     supervision_->fresh = true;
     supervision_->unjudged = false;
 }
@@ -961,6 +1044,7 @@ void Session::finish_group(std::size_t total) {
     const bool ours = s.group.our_block;
     if (ours && !failed) inject_extended(commit_sql, Role::settle, nullptr);
     if (ours || predicted_status_ == 'I') forget_transaction();
+    s.fresh = false;  // others may make tables until the next
     s.group = {};
     if (ours) {
         // Its ReadyForQuery may still be of our block.
@@ -1002,6 +1086,7 @@ void Session::execute_counted() {
     s.injected_error.clear();
     s.unit = {};
     s.gate = Supervision::Gate::none;
+    s.latest = terms;
     const policy::StatementFacts& facts = *terms->facts;
     if (may_commit(facts) && predicted_status_ == 'I' && !s.group.our_block) {
         inject_extended(begin_sql, Role::ours, nullptr);
@@ -1010,6 +1095,7 @@ void Session::execute_counted() {
     limit_lock_waits(*terms);
     const bool lite = terms->reads_only && terms->total && predicted_status_ == 'I' && !s.before &&
                       !s.unjudged && !s.group.our_block && sync_follows(pending_.total);
+    if (!lite) read_planning();
     if (terms->total && !lite && needs_first_reading()) {
         inject_extended(reading_sql(*terms), Role::reading, nullptr);
     }
@@ -1032,6 +1118,8 @@ void Session::execute_counted() {
     s.fresh = false;
     if (lite) {
         inject_extended(written_sql, Role::reading, terms);
+        inject_extended(read_only_sql, Role::settle, nullptr);
+        s.group.planned = false;
         return;
     }
     s.group.total = s.group.total || terms->total;
@@ -1048,6 +1136,16 @@ void Session::execute_counted() {
     } else {
         read_execute(terms);
     }
+}
+
+// What was planned in this group, and only reads by its text, must have written nothing.
+void Session::read_planning() {
+    Supervision& s = *supervision_;
+    if (!std::exchange(s.group.planned, false)) return;
+    auto planned = std::make_shared<Counted>(*s.group.planned_by);
+    planned->lite = true;
+    planned->planning = true;
+    inject_extended(written_sql, Role::reading, std::move(planned));
 }
 
 // Whether the client's message behind the next `bytes_before` bytes has come and is a Sync.
@@ -1081,18 +1179,33 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
     }
 }
 
-// A Parse or Bind: planning what is opaque may run it.
+// A Parse or Bind: planning runs functions that are called immutable, and a domain's checks run as
+// its values are read.
 void Session::planning_may_run(const policy::Judgement& judgement) {
-    const CountedPtr terms = counted(judgement, 0);
+    plan(counted(judgement, 0));
+}
+
+// A Bind of a statement that nobody saw being made: by the terms of what was counted last.
+void Session::planning_unknown() {
+    if (supervision_) plan(supervision_->latest);
+}
+
+void Session::plan(const CountedPtr& terms) {
     if (!terms || facts_.replication || predicted_status_ == 'E') return;
     Supervision& s = supervision();
+    s.latest = terms;
     // It waits for locks, too.
     if (!std::exchange(s.group.lock_limited, true)) limit_lock_waits(*terms);
-    if (!terms->total || !opaque(*terms->facts)) return;
+    if (!terms->total) return;
+    s.group.supervised = true;
+    if (terms->reads_only && predicted_status_ == 'I' && !s.before && !s.fresh && !s.unjudged) {
+        s.group.planned = true;
+        s.group.planned_by = terms;
+        return;
+    }
     if (needs_first_reading()) inject_extended(reading_sql(*terms), Role::reading, nullptr);
     s.unjudged = true;
     s.fresh = false;
-    s.group.supervised = true;
     s.group.total = true;
     s.group.last = terms;
     s.group.settled = false;
@@ -1102,6 +1215,18 @@ void Session::planning_may_run(const policy::Judgement& judgement) {
 
 // --- What the server says to it
 
+// For a COMMIT that would have gone on changing rows.
+std::string Session::changes_as_it_commits() const {
+    policy::Refusal refusal;
+    refusal.message =
+        "pgchaperone: this transaction would have changed rows as it commits, after they were "
+        "counted; rolled back";
+    refusal.detail =
+        "A cursor WITH HOLD runs its query at COMMIT, or a deferred trigger put off what it does.";
+    refusal.hint = "Fetch all rows of the cursor before COMMIT, or do without WITH HOLD.";
+    return error_response(refusal, "ERROR", settings_.client_encoding_is_utf8());
+}
+
 // An ErrorResponse for an entry that is not the client's own. `message`: whole.
 void Session::supervised_error(const Reply& reply, std::string_view message,
                                std::string_view sqlstate) {
@@ -1110,10 +1235,12 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::substitute: return;
         case Role::ours:
         case Role::reading:
-        case Role::settle:
+        case Role::settle: {
             s.incoming = {};
-            if (waiting_ == Waiting::unit) {
-                if (s.injected_error.empty()) s.injected_error = message;
+            if (waiting_ == Waiting::unit && s.unit.step != Step::start) {
+                if (!s.injected_error.empty()) return;
+                s.injected_error = sqlstate == read_only_violation ? changes_as_it_commits()
+                                                                   : std::string(message);
                 return;
             }
             if (s.group.refused) return;
@@ -1121,7 +1248,14 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             s.group.withheld.clear();
             send_to_client(std::string(message));
             return;
+        }
         case Role::piece: {
+            if (sqlstate == read_only_violation && s.unit.step == Step::controlled &&
+                s.unit.pieces[s.unit.at].commits() && !(s.before && s.before->read_only)) {
+                s.unit.failed = true;
+                send_to_client(changes_as_it_commits());
+                return;
+            }
             s.unit.copy_open = false;
             s.unit.withheld.clear();
             if (std::exchange(s.unit.failed, true)) return;

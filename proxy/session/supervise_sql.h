@@ -7,13 +7,15 @@
 //   kind text, object oid, schema text, name text, inserted int8, updated int8, deleted int8,
 //   estimate float8
 // and one row of the kind `session` (object: the highest oid of pg_class, schema: the setting
-// track_counts, name: the transaction's id or null while it has none), then, the longer ones,
+// track_counts, name: the transaction's id or null while it has none, inserted: 1 where the
+// transaction is READ ONLY), then, the longer ones,
 // rows of the kinds
 //   table, catalog   rows changed by this transaction and, where the server has not flushed its
 //                    counters yet, by earlier ones of the session; a partition has the name and
 //                    estimate of its root; temporary tables are left out
-//   lock             an ACCESS EXCLUSIVE lock that the session holds on a relation that is not
-//                    temporary; without a name where the relation is gone
+//   lock             an ACCESS EXCLUSIVE lock that the session holds on a relation that is neither
+//                    temporary nor an index; without a name where the relation is gone
+//   foreign write    a foreign table that the transaction has written to
 //   temporary        a temporary relation of the session's own
 //   foreign          a foreign table: its rows are counted on another server
 //
@@ -30,6 +32,12 @@ inline constexpr std::string_view rollback_sql = "ROLLBACK";
 // Fires what is deferred, so that its effects can be read before COMMIT.
 inline constexpr std::string_view constraints_sql = "SET CONSTRAINTS ALL IMMEDIATE";
 
+// What is counted is all that may happen: a cursor WITH HOLD runs its query at COMMIT, and a deferred
+// trigger may have put off more. Whatever of that writes makes the COMMIT fail (SQLSTATE 25006).
+inline constexpr std::string_view read_only_sql = "SET TRANSACTION READ ONLY";
+// Behind COMMIT AND CHAIN, which hands that on.
+inline constexpr std::string_view read_write_sql = "SET TRANSACTION READ WRITE";
+
 // Statement and portal name of what is injected where the client's unnamed ones are alive.
 inline constexpr std::string_view injected_name = "pgchaperone_injected";
 
@@ -38,14 +46,16 @@ inline constexpr std::string_view written_sql =
     "SELECT 'session'::pg_catalog.text, pg_catalog.max(c.oid),"
     " pg_catalog.current_setting('track_counts'),"
     " pg_catalog.txid_current_if_assigned()::pg_catalog.text,"
-    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"
+    " pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool::pg_catalog.int4,"
+    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"
     " FROM pg_catalog.pg_class c";
 
 // And what.
 #define PGCHAPERONE_EFFECTS_SQL                                                                   \
     "SELECT 'session'::pg_catalog.text, c.o, pg_catalog.current_setting('track_counts'),"         \
     " pg_catalog.txid_current_if_assigned()::pg_catalog.text,"                                    \
-    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"           \
+    " pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool::pg_catalog.int4,"     \
+    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"                               \
     " FROM (SELECT pg_catalog.max(oid) AS o FROM pg_catalog.pg_class) c"                          \
     " UNION ALL "                                                                                 \
     "SELECT CASE WHEN t.relnamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid"                   \
@@ -83,15 +93,28 @@ inline constexpr std::string_view effects_sql = PGCHAPERONE_EFFECTS_SQL;
 inline constexpr std::string_view effects_and_locks_sql = PGCHAPERONE_EFFECTS_SQL
     " UNION ALL "
     "SELECT 'lock', l.relation, (SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n"
-    " WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), c.relname::pg_catalog.text,"
+    " WHERE n.oid OPERATOR(pg_catalog.=) r.relnamespace), r.relname::pg_catalog.text,"
     " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"
     " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c"
     " ON c.oid OPERATOR(pg_catalog.=) l.relation"
+    " LEFT JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) CASE WHEN c.relispartition"
+    " THEN pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid ELSE c.oid END"
     " WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
     " AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text"
     " AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'::pg_catalog.text AND l.granted"
-    " AND (c.relpersistence IS NULL OR c.relpersistence OPERATOR(pg_catalog.<>)"
-    " 't'::pg_catalog.\"char\")";
+    " AND (c.oid IS NULL OR (c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\""
+    " AND c.relkind OPERATOR(pg_catalog.<>) ALL ('{i,I,t}'::pg_catalog.\"char\"[])))"
+    " UNION ALL "
+    "SELECT 'foreign write', l.relation, (SELECT n.nspname::pg_catalog.text"
+    " FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace),"
+    " c.relname::pg_catalog.text,"
+    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"
+    " FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c"
+    " ON c.oid OPERATOR(pg_catalog.=) l.relation"
+    " WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+    " AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text"
+    " AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'::pg_catalog.text AND l.granted"
+    " AND c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\"";
 #undef PGCHAPERONE_EFFECTS_SQL
 
 }  // namespace pgchaperone::session

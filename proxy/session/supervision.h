@@ -31,6 +31,7 @@ struct Counted {
     bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id will
                               // nearly always do
     bool lite = false;        // of a reading: it is only that look
+    bool planning = false;    // and at what its Parse and Bind did
 };
 using CountedPtr = std::shared_ptr<const Counted>;
 
@@ -79,6 +80,8 @@ struct Supervision {
         bool opening = false;   // our BEGIN is under way
         bool ours = false;      // the open transaction block is ours: to the client there is none
         bool read_total = false;  // some piece in our block had its effects read
+        bool read_at_all = false;  // likewise, or it was asked whether anything was written
+        bool chained = false;      // COMMIT AND CHAIN is under way: our READ ONLY is to be undone
         bool read_lite = false;   // the reading under way only asks whether anything was written
         bool nothing_else = true;  // all that ran in our block so far was found to write nothing
         bool read_behind = false;  // the piece's reading has been sent
@@ -99,6 +102,8 @@ struct Supervision {
         bool total = false;
         bool refused = false;    // the client was told of an error that the server knows nothing of
         bool lock_limited = false;
+        bool planned = false;  // something that only reads was, and what that did was not looked at
+        CountedPtr planned_by;
         bool failed = false;     // a supervised Execute of it failed
         bool our_block = false;  // we have begun a transaction block in it
         bool settled = false;    // what is deferred has been fired and read
@@ -115,6 +120,9 @@ struct Supervision {
     Gate gate = Gate::none;
     bool execute_waits = false;  // it is an Execute that has been judged
     bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
+    bool gate_ends_group = false;  // it is a Sync
+    bool gate_chains = false;     // it is a COMMIT AND CHAIN
+    bool undo_read_only = false;  // our READ ONLY would go on behind it
     bool gate_has_read = false;  // and that was asked of the server
     bool gate_commits = false;  // it is a COMMIT of the client's own block
     policy::AnalysisPtr unit_analysis;
@@ -123,6 +131,8 @@ struct Supervision {
     // Readings. `before` is of the transaction under way, null at its beginning.
     Reading incoming;
     std::optional<Reading> before;
+    std::optional<Reading> previous;  // and the one before that
+    std::uint32_t first_oid = 0;      // the highest oid at the first of all; 0: there was none
     bool fresh = false;     // nothing that could change anything was sent since the last reading
     bool unjudged = false;  // something opaque was: what it did is still to be read
     std::optional<Effects> effects;  // of the last finished reading that was not a first one
@@ -134,6 +144,7 @@ struct Supervision {
     // The client's transaction. `since`: the last message of it that was supervised, of a group.
     std::uint64_t since = 0;
     std::uint64_t transaction_rows = 0;
+    CountedPtr latest;  // of the last statement that was counted at all
     CountedPtr transaction_terms;   // of the last statement in it that was read; null: none was
     bool transaction_sticky = false;  // it has a cursor on something opaque: whatever runs may run
                                       // that
