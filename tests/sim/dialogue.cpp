@@ -46,7 +46,8 @@ std::string_view tag_of(Verb verb) {
         case Verb::rollback_to: return "ROLLBACK";
         case Verb::commit_prepared: return "COMMIT PREPARED";
         case Verb::rollback_prepared: return "ROLLBACK PREPARED";
-        case Verb::set_application_name: return "SET";
+        case Verb::set_application_name:
+        case Verb::set_transaction: return "SET";
         case Verb::set_constraints: return "SET CONSTRAINTS";
         case Verb::declare_cursor: return "DECLARE CURSOR";
         case Verb::fetch: return "FETCH ";

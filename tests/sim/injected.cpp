@@ -21,8 +21,9 @@ bool is_guard_reading(std::string_view sql) {
 }
 
 bool is_injected(std::string_view sql) {
-    static constexpr std::array others{session::begin_sql, session::commit_sql,
-                                       session::rollback_sql, session::constraints_sql};
+    static constexpr std::array others{session::begin_sql,     session::commit_sql,
+                                       session::rollback_sql,  session::constraints_sql,
+                                       session::read_only_sql, session::read_write_sql};
     return is_substitute(sql) || is_guard_reading(sql) ||
            std::find(others.begin(), others.end(), sql) != others.end();
 }

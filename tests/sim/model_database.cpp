@@ -30,6 +30,8 @@ std::uint64_t Effect::rows() const {
     return rows;
 }
 
+Failure read_only_failure() { return {"25006", "cannot execute this in a read-only transaction"}; }
+
 std::uint64_t Effect::inserted() const {
     std::uint64_t rows = 0;
     for (int table = 0; table < tables_count; ++table) {
@@ -48,9 +50,10 @@ ModelDatabase::ModelDatabase() {
     for (int id = 1; id <= 60; ++id) committed[t2][id] = 0;
 }
 
-void ModelTransaction::begin() {
+void ModelTransaction::begin(bool read_only) {
     forget();
     open_ = true;
+    read_only_ = read_only;
     tables_ = database_.committed;
 }
 
@@ -61,6 +64,8 @@ void ModelTransaction::forget() {
     touched_ = {};
     wrote_ = false;
     immediate_ = false;
+    read_only_ = false;
+    queried_ = false;
     effects_.clear();
     savepoints_.clear();
     exclusive_ = {};
@@ -85,7 +90,8 @@ Outcome ModelTransaction::reading(bool effects, bool locks) const {
     if (database_.counters_lie) effects = locks = false;
     outcome.reading.push_back(row("session", database_.highest_oid,
                                   database_.counters_on ? "on" : "off",
-                                  wrote_ ? std::optional<std::string>("777") : std::nullopt));
+                                  wrote_ ? std::optional<std::string>("777") : std::nullopt,
+                                  {read_only_ ? std::uint64_t{1} : 0, 0, 0}));
     for (int table = 0; effects && table <= catalog_table; ++table) {
         const Counts& counts = counters_[static_cast<std::size_t>(table)];
         if (!counts.any() || !database_.counters_on) continue;
@@ -140,7 +146,8 @@ void ModelTransaction::idle() {
 }
 
 void ModelTransaction::savepoint(const std::string& name) {
-    savepoints_.push_back({name, tables_, effects_.size(), broken_, later_, exclusive_});
+    savepoints_.push_back(
+        {name, tables_, effects_.size(), broken_, read_only_, later_, exclusive_});
 }
 
 bool ModelTransaction::has_savepoint(const std::string& name) const {
@@ -162,6 +169,7 @@ std::optional<Failure> ModelTransaction::roll_back_to(const std::string& name) {
     tables_ = savepoint.tables;
     effects_.resize(savepoint.effects);
     broken_ = savepoint.broken;
+    read_only_ = savepoint.read_only;
     later_ = savepoint.later;
     exclusive_ = savepoint.exclusive;
     return std::nullopt;
@@ -274,6 +282,7 @@ std::optional<Failure> ModelTransaction::change(const Statement& s, const std::v
 
 std::optional<Failure> ModelTransaction::run(const Statement& s, const std::vector<int>& parameters,
                                              Outcome& outcome) {
+    queried_ = true;
     switch (s.verb) {
         case Verb::select_constant: outcome = {"SELECT 1", {1}}; return std::nullopt;
         case Verb::select_rows:
@@ -285,6 +294,7 @@ std::optional<Failure> ModelTransaction::run(const Statement& s, const std::vect
             return std::nullopt;
         default: break;
     }
+    if (read_only_) return read_only_failure();
     Effect effect;
     effect.text = s.text;
     effect.opaque = s.opaque();
@@ -303,6 +313,7 @@ std::optional<Failure> ModelTransaction::fire_deferred() {
     for (const int rows : std::exchange(later_, {})) {
         std::uint64_t taken = 0;
         Rows& hit = tables_[static_cast<std::size_t>(t2)];
+        if (read_only_) return read_only_failure();
         while (taken < static_cast<std::uint64_t>(rows) && !hit.empty()) {
             hit.erase(hit.begin());
             ++taken;
@@ -317,6 +328,14 @@ std::optional<Failure> ModelTransaction::fire_deferred() {
     return std::nullopt;
 }
 
+std::optional<Failure> ModelTransaction::set_read_only(bool read_only) {
+    if (!read_only && read_only_ && (queried_ || !savepoints_.empty())) {
+        return Failure{"25001", "transaction read-write mode must be set before any query"};
+    }
+    read_only_ = read_only;
+    return std::nullopt;
+}
+
 std::optional<Failure> ModelTransaction::constraints_immediate() {
     if (auto failure = fire_deferred()) return failure;
     immediate_ = true;
@@ -324,6 +343,7 @@ std::optional<Failure> ModelTransaction::constraints_immediate() {
 }
 
 void ModelTransaction::copy_begin(const Statement& statement) {
+    queried_ = true;
     Effect effect;
     effect.text = statement.text;
     effects_.push_back(std::move(effect));

@@ -52,6 +52,8 @@ struct Failure {
     std::string message;
 };
 
+Failure read_only_failure();
+
 struct Outcome {
     std::string tag = {};
     std::vector<int> rows = {};  // one column, for what returns rows
@@ -81,7 +83,8 @@ public:
         : database_(database), random_(seed) {}
 
     bool open() const { return open_; }
-    void begin();
+    // `read_only`: as AND CHAIN hands it on.
+    void begin(bool read_only = false);
     // Fails where deferred constraints do; the transaction is rolled back then.
     std::optional<Failure> commit();
     std::optional<Failure> prepare(const std::string& name);
@@ -95,6 +98,10 @@ public:
     std::optional<Failure> run(const Statement& statement, const std::vector<int>& parameters,
                                Outcome& outcome);
     std::optional<Failure> constraints_immediate();
+    std::optional<Failure> set_read_only(bool read_only);
+    bool read_only() const { return read_only_; }
+    // An error came: settings are again what they were before the transaction, or the savepoint.
+    void fail() { read_only_ = !savepoints_.empty() && savepoints_.back().read_only; }
     void constraints_deferred() { immediate_ = false; }
     void copy_begin(const Statement& statement);
     std::optional<Failure> copy_row(const Statement& statement, int id);
@@ -112,6 +119,7 @@ private:
         Tables tables;
         std::size_t effects = 0;
         int broken = 0;
+        bool read_only = false;
         std::vector<int> later;
         std::array<bool, tables_count> exclusive{};
     };
@@ -126,6 +134,8 @@ private:
     bool open_ = false;
     bool wrote_ = false;
     bool immediate_ = false;
+    bool read_only_ = false;
+    bool queried_ = false;  // it has a snapshot
     Tables tables_;
     std::vector<Effect> effects_;
     std::vector<Savepoint> savepoints_;

@@ -253,7 +253,10 @@ void ModelServer::fail(const Failure& failure, bool extended) {
     send(error);
     flush();
     cancel_pending_ = false;
-    if (block_ == Block::block) block_ = Block::failed;
+    if (block_ == Block::block) {
+        block_ = Block::failed;
+        transaction_.fail();
+    }
     if (block_ == Block::started || block_ == Block::implicit) end_transaction(false);
     skipping_ = extended;
     run_.reset();
@@ -293,9 +296,11 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
             if (outside) notice("WARNING", "25P01", "there is no transaction in progress");
             const bool commit = s.verb == Verb::commit && block_ != Block::failed;
             outcome.tag = commit ? "COMMIT" : "ROLLBACK";
+            const bool read_only = transaction_.read_only();
             if (auto failure = end_transaction(commit)) return failure;
             if (s.chain) {
                 start_command();
+                transaction_.begin(read_only);
                 block_ = Block::block;
             }
             return std::nullopt;
@@ -448,6 +453,13 @@ std::optional<Failure> ModelServer::run(const Statement& s, const std::vector<in
             name_ = s.name;
             outcome.tag = "SET";
             return std::nullopt;
+        case Verb::set_transaction:
+            outcome.tag = "SET";
+            if (block_ == Block::started) {
+                notice("WARNING", "25P01",
+                       "SET TRANSACTION can only be used in transaction blocks");
+            }
+            return transaction_.set_read_only(s.immediate);
         case Verb::set_constraints:
             outcome.tag = "SET CONSTRAINTS";
             if (s.immediate) return transaction_.constraints_immediate();
@@ -560,6 +572,9 @@ void ModelServer::finish_statement() {
     if (run.statements.size() > 1 && block_ == Block::started) block_ = Block::implicit;
     std::optional<Failure> failure = before_running(statement);
     Outcome outcome;
+    if (!failure && statement.verb == Verb::copy_in && transaction_.read_only()) {
+        failure = read_only_failure();
+    }
     if (!failure && statement.verb == Verb::copy_in) {
         run.copying = true;
         transaction_.copy_begin(statement);
@@ -568,7 +583,13 @@ void ModelServer::finish_statement() {
         send(response);
         return flush();
     }
-    if (!failure) failure = this->run(statement, run.parameters, outcome);
+    if (!failure) {
+        failure = this->run(statement, run.parameters, outcome);
+        // What fails inside a function fails after its result has been described.
+        const bool function = statement.verb == Verb::purge || statement.verb == Verb::wipe ||
+                              statement.verb == Verb::make_function;
+        if (failure && function) send_description(statement);
+    }
     if (failure) {
         fail(*failure, false);
         return ready_for_query();
@@ -775,6 +796,9 @@ void ModelServer::finish_execute(const Statement& statement) {
         return fail({"55000", "portal cannot be run"}, true);
     }
     std::optional<Failure> failure = before_running(statement);
+    if (!failure && statement.verb == Verb::copy_in && transaction_.read_only()) {
+        failure = read_only_failure();
+    }
     if (!failure && statement.verb == Verb::copy_in) {
         portal.started = true;
         run.copying = true;

@@ -263,6 +263,11 @@ bool read_statement(Reader& in, Statement& s) {
     if (in.take("set application_name =")) {
         return s.verb = Verb::set_application_name, in.quoted(s.name);
     }
+    if (in.take("set transaction read")) {
+        s.verb = Verb::set_transaction;
+        s.immediate = in.take("only");
+        return s.immediate || in.take("write");
+    }
     if (in.take("set constraints all")) {
         s.verb = Verb::set_constraints;
         s.immediate = in.take("immediate");

@@ -45,6 +45,7 @@ enum class Verb {
     rollback_prepared,
     set_application_name,
     set_constraints,  // SET CONSTRAINTS ALL IMMEDIATE | DEFERRED
+    set_transaction,  // SET TRANSACTION READ ONLY | READ WRITE
     prepare,          // PREPARE q AS UPDATE ... | DELETE ...
     execute,          // EXECUTE q
     deallocate,       // DEALLOCATE q
@@ -72,9 +73,9 @@ struct Statement {
     Number value;   // update
     bool bounded = false;
     bool returning = false;
-    int limit = -1;      // LIMIT; -1: none
-    bool chain = false;  // AND CHAIN
-    bool immediate = false;
+    int limit = -1;          // LIMIT; -1: none
+    bool chain = false;      // AND CHAIN
+    bool immediate = false;  // set_constraints; set_transaction: READ ONLY
     std::string
         name;  // savepoint, cursor, prepared statement, global transaction, application_name
     std::string fails;

@@ -317,6 +317,11 @@ private:
                     if (random_.one_in(2)) in_block(extended, "close c");
                     break;
                 case 4:
+                    if (random_.one_in(4)) {
+                        in_block(extended, random_.one_in(3) ? "set transaction read write"
+                                                             : "set transaction read only");
+                        break;
+                    }
                     in_block(extended, random_.one_in(2) ? "set constraints all immediate"
                                                          : "set constraints all deferred");
                     break;
