@@ -148,7 +148,8 @@ class Supervision(Supervised):
                     "CREATE FUNCTION fresh() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT SELECT ON log TO app",
                     "TRUNCATE log", "CREATE INDEX ON log (id)", "CREATE VIEW v AS SELECT * FROM log", "ANALYZE log",
                     "CREATE TABLE child (i int REFERENCES shops)", "COMMENT ON TABLE log IS 'x'",
-                    "CREATE TEMP TABLE t AS SELECT 1", "SELECT * INTO TEMP t FROM log", "REFRESH MATERIALIZED VIEW mv"):
+                    "CREATE TEMP TABLE t AS SELECT 1", "SELECT * INTO TEMP t FROM log",
+                    "CREATE TABLE copied AS SELECT * FROM log", "REFRESH MATERIALIZED VIEW mv"):
             for shape in ("simple", "extended", "simple in a block", "in a pipeline"):
                 with self.subTest(sql, shape=shape):
                     results = []
@@ -176,9 +177,11 @@ class Supervision(Supervised):
         small = [f"UPDATE counters SET n = n + 1 WHERE id = {i % 50 + 1}" for i in range(100)]
         message = (r"changed 1 row of own.counters, and with those before it 21 in this transaction \(limit 20\)")
         for name, steps, done in (
-                ("one after the other", [s for sql in ["BEGIN", *small[:21], "ROLLBACK"] for s in (query(sql), ready())],
+                ("one after the other",
+                 [s for sql in ["BEGIN", *small[:21], "ROLLBACK"] for s in (query(sql), ready())],
                  21),
-                ("in one string", [query("BEGIN;" + ";".join(small) + "; COMMIT"), ready(), query("ROLLBACK"), ready()], 21),
+                ("in one string", [query("BEGIN;" + ";".join(small) + "; COMMIT"), ready(), query("ROLLBACK"),
+                                   ready()], 21),
                 ("in one string without a block", [query(";".join(small)), ready()], 20),
                 ("in a pipeline", [b"".join(run(sql) for sql in small) + sync(), ready()], 20),
                 ("in a block by pipelines", [run("BEGIN") + sync() + b"".join(run(sql) + sync() for sql in small[:21]) +
@@ -192,7 +195,8 @@ class Supervision(Supervised):
     def test_a_transaction_that_ended_does_not_count_for_the_next(self):
         target = self.by("max_rows_per_transaction: 20", "effects: total")
         one = "UPDATE counters SET n = n + 1 WHERE id <= 15"
-        for steps in ([query(one), ready()] * 5, [run(one) + sync(), ready()] * 5, [query(f"BEGIN; {one}; COMMIT"), ready()] * 5,
+        for steps in ([query(one), ready()] * 5, [run(one) + sync(), ready()] * 5,
+                      [query(f"BEGIN; {one}; COMMIT"), ready()] * 5,
                       [query(f"BEGIN; {one}; ROLLBACK"), ready()] * 5,
                       [query("BEGIN"), ready()] + [query(one), ready(), query("COMMIT AND CHAIN"), ready()] * 3,
                       [b"".join(run(one) + sync() for _ in range(5)), ready(5)]):
@@ -225,11 +229,14 @@ class Supervision(Supervised):
     def test_tables_with_limits_of_their_own(self):
         target = self.by("max_rows: 20", 'max_rows_per_table: { own.counters: 5, "sal*": 0, "own.line?": 12 }',
                          "effects: total")
-        for sql, message in (("UPDATE counters SET n = 1 WHERE id <= 6", r"6 rows of own.counters \(limit for this table 5\)"),
+        for sql, message in (("UPDATE counters SET n = 1 WHERE id <= 6",
+                              r"6 rows of own.counters \(limit for this table 5\)"),
                              ("SELECT remove(6)", r"6 rows of own.counters \(limit for this table 5\)"),
-                             ("UPDATE sales SET amount = 1 WHERE id = 1", r"1 row of own.sales \(limit for this table 0\)"),
+                             ("UPDATE sales SET amount = 1 WHERE id = 1",
+                              r"1 row of own.sales \(limit for this table 0\)"),
                              ("DELETE FROM sales WHERE id = 1", r"own.sales \(limit for this table 0\)"),
-                             ("UPDATE lines SET note = '' WHERE id <= 13", r"13 rows of own.lines \(limit for this table 12\)"),
+                             ("UPDATE lines SET note = '' WHERE id <= 13",
+                              r"13 rows of own.lines \(limit for this table 12\)"),
                              ("UPDATE parts SET k = 1 WHERE id <= 21", r"21 rows of own.parts \(limit 20\)")):
             for shape in ("simple", "extended"):
                 with self.subTest(sql, shape=shape):
@@ -313,7 +320,8 @@ class Supervision(Supervised):
                 self.assertEqual(["55P03"], wire.sqlstates(connection.ask("UPDATE own.counters SET n = 1 WHERE id = 1")))
                 self.assertLess(time.monotonic() - before, 0.28)
                 self.assertEqual([("50ms",)], connection.rows("SHOW lock_timeout"))
-        self.same_and_kept(query("UPDATE counters SET n = 1 WHERE id = 1"), ready(), query("SHOW lock_timeout"), ready(),
+        self.same_and_kept(query("UPDATE counters SET n = 1 WHERE id = 1"), ready(), query("SHOW lock_timeout"),
+                           ready(),
                            target=target)
 
     def test_what_can_not_be_counted_is_refused(self):

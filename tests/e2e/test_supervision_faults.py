@@ -1,5 +1,5 @@
-"""Supervised transactions when things go wrong at any moment: what was not judged is never committed, no transaction stays
-open, and the client hears exactly what it is owed. And real drivers, and what the audit log says."""
+"""Supervised transactions when things go wrong at any moment: what was not judged is never committed, no transaction
+stays open, and the client hears exactly what it is owed. And real drivers, and what the audit log says."""
 
 import os
 import random
@@ -103,7 +103,8 @@ class SupervisionFaults(Supervised):
         self.assert_guard_works()
 
     def test_a_client_that_vanishes_in_the_middle_of_a_group_or_copy(self):
-        for data in (run("DELETE FROM counters WHERE id <= 5") + flush(), query("COPY log FROM STDIN") + copy_data("1\tx\n"),
+        for data in (run("DELETE FROM counters WHERE id <= 5") + flush(), query("COPY log FROM STDIN") +
+                     copy_data("1\tx\n"),
                      parse("COPY log FROM STDIN") + bind() + execute() + flush() + copy_data("1\tx\n"),
                      query("BEGIN; DELETE FROM counters WHERE id <= 5"), run("SELECT remove(5)")):
             for terminate in (b"", wire.terminate()):
@@ -155,7 +156,8 @@ class SupervisionFaults(Supervised):
                     if "lock" in setting:
                         holder.execute("SELECT FROM own.counters WHERE id = 3 FOR UPDATE")
                     sql = "SELECT remove(5)" if "lock" in setting else "SELECT remove_slowly(5, 20)"
-                    results = [self.play(target, query("SET " + setting), ready(), shape(sql), ready(count), query("SELECT 1"),
+                    results = [self.play(target, query("SET " + setting), ready(), shape(sql), ready(count),
+                                         query("SELECT 1"),
                                          ready()) for target in (self.direct, self.guarded)]
                     self.assertEqual(*results)
                     self.assertEqual(["55P03" if "lock" in setting else "57014"], wire.sqlstates(results[0]))
@@ -228,13 +230,15 @@ class SupervisionFaults(Supervised):
 
     def test_psql_in_one_transaction(self):
         script = "INSERT INTO own.log VALUES (9, 'x');\n{}\nINSERT INTO own.log VALUES (9, 'y');\n"
-        done = self.guarded.psql(script.format("DELETE FROM own.counters WHERE id <= 30;"), "-1", "-v", "ON_ERROR_STOP=1")
+        done = self.guarded.psql(script.format("DELETE FROM own.counters WHERE id <= 30;"), "-1", "-v",
+                                 "ON_ERROR_STOP=1")
         self.assertEqual(3, done.returncode, done.stderr)
         for part in ("ERROR:  pgchaperone: DELETE would have changed 30 rows of own.counters (limit 20); rolled back",
                      "DETAIL:  own.counters: 30 deleted", "HINT:  "):
             self.assertIn(part, done.stderr)
         self.assert_nothing_changed()
-        done = self.guarded.psql(script.format("DELETE FROM own.counters WHERE id <= 20;"), "-1", "-v", "ON_ERROR_STOP=1")
+        done = self.guarded.psql(script.format("DELETE FROM own.counters WHERE id <= 20;"), "-1", "-v",
+                                 "ON_ERROR_STOP=1")
         self.assertEqual((0, "INSERT 0 1\nDELETE 20\nINSERT 0 1\n", ""), (done.returncode, done.stdout, done.stderr))
         self.assertEqual(30, self.counters())
 

@@ -28,23 +28,31 @@ class SupervisedProtocol(Supervised):
     def test_texts_of_several_statements(self):
         for sql in (f"{ADD}; {FIVE}", f"BEGIN; {FIVE}; COMMIT", f"BEGIN; {FIVE}; ROLLBACK", f"{FIVE}; COMMIT; {ADD}",
                     f"{FIVE}; ROLLBACK; {ADD}", f"BEGIN; {FIVE}; SAVEPOINT s; {TWENTY}; ROLLBACK TO s; {ADD}; COMMIT",
-                    f"{FIVE}; SAVEPOINT s; {ADD}", f"{ADD}; BEGIN; {FIVE}; COMMIT; {ADD}", f"{FIVE}; SELECT 1 / 0; {ADD}",
-                    f"BEGIN; {FIVE}; SELECT 1 / 0; COMMIT", f"{FIVE}; BEGIN", f"{FIVE}; BEGIN; {ADD}", f";; {FIVE};;{ADD};",
+                    f"{FIVE}; SAVEPOINT s; {ADD}", f"{ADD}; BEGIN; {FIVE}; COMMIT; {ADD}",
+                    f"{FIVE}; SELECT 1 / 0; {ADD}",
+                    f"BEGIN; {FIVE}; SELECT 1 / 0; COMMIT", f"{FIVE}; BEGIN", f"{FIVE}; BEGIN; {ADD}",
+                    f";; {FIVE};;{ADD};",
                     f"{FIVE}; COMMIT AND CHAIN; {ADD}", f"BEGIN; {FIVE}; COMMIT AND CHAIN; {ADD}; COMMIT",
                     f"BEGIN; {FIVE}; ROLLBACK AND CHAIN; {ADD}; COMMIT", f"BEGIN; BEGIN; {FIVE}; COMMIT; COMMIT",
-                    f"{FIVE}; COMMIT; COMMIT; {ADD}", f"{FIVE}; ROLLBACK; ROLLBACK", f"SET work_mem = '5MB'; {FIVE}; SHOW work_mem",
-                    f"SET LOCAL work_mem = '5MB'; {FIVE}; SHOW work_mem", f"BEGIN ISOLATION LEVEL SERIALIZABLE; {FIVE}; "
+                    f"{FIVE}; COMMIT; COMMIT; {ADD}", f"{FIVE}; ROLLBACK; ROLLBACK",
+                    f"SET work_mem = '5MB'; {FIVE}; SHOW work_mem",
+                    f"SET LOCAL work_mem = '5MB'; {FIVE}; SHOW work_mem",
+                    f"BEGIN ISOLATION LEVEL SERIALIZABLE; {FIVE}; "
                     "SHOW transaction_isolation; COMMIT", f"{FIVE}; START TRANSACTION; {ADD}; END",
                     f"BEGIN READ ONLY; {FIVE}; COMMIT", f"{FIVE}; SELEC", f"{FIVE}; SELECT * FROM nowhere; {ADD}",
-                    f"INSERT INTO later VALUES (1, 99); {ADD}", f"BEGIN; INSERT INTO later VALUES (1, 99); COMMIT; {ADD}",
+                    f"INSERT INTO later VALUES (1, 99); {ADD}",
+                    f"BEGIN; INSERT INTO later VALUES (1, 99); COMMIT; {ADD}",
                     f"INSERT INTO later VALUES (1, 99); SET CONSTRAINTS ALL IMMEDIATE; {ADD}", "", ";", "-- nothing",
-                    f"DECLARE c CURSOR FOR SELECT * FROM log; FETCH 2 FROM c; {ADD}", f"LISTEN channel; NOTIFY channel, 'x'; {ADD}",
+                    f"DECLARE c CURSOR FOR SELECT * FROM log; FETCH 2 FROM c; {ADD}",
+                    f"LISTEN channel; NOTIFY channel, 'x'; {ADD}",
                     f"CREATE TABLE fresh (i int); INSERT INTO fresh VALUES (1); DROP TABLE fresh; {ADD}",
                     f"PREPARE s AS {FIVE}; EXECUTE s; DEALLOCATE s", f"LOCK TABLE log IN SHARE MODE; {ADD}",
                     f"DO $$BEGIN RAISE NOTICE 'one'; END$$; {ADD}; DO $$BEGIN RAISE WARNING 'two'; END$$"):
             with self.subTest(sql):
-                self.same_and_kept(query(sql), ready(), query("SELECT 'end'"), ready(), query("ROLLBACK"), ready(), what=sql)
-                self.same_and_kept(query("BEGIN"), ready(), query(ADD), ready(), query(sql), ready(), query("SELECT 'end'"),
+                self.same_and_kept(query(sql), ready(), query("SELECT 'end'"), ready(), query("ROLLBACK"), ready(),
+                                   what=sql)
+                self.same_and_kept(query("BEGIN"), ready(), query(ADD), ready(), query(sql), ready(),
+                                   query("SELECT 'end'"),
                                    ready(), query("COMMIT"), ready(), what="in a block: " + sql)
 
     def test_what_the_text_committed_before_stays(self):
@@ -107,7 +115,8 @@ class SupervisedProtocol(Supervised):
                   *one_by_one("BEGIN", bad, "PREPARE TRANSACTION 'p'", "SELECT 1"),
                   *one_by_one("BEGIN", bad, "COMMIT AND CHAIN", "SELECT 1", "ROLLBACK"),
                   *one_by_one("BEGIN", bad, "DELETE FROM later", "COMMIT"),
-                  [query(f"{bad}; {ADD}"), ready()], [query(f"BEGIN; {bad}; COMMIT"), ready(), query("ROLLBACK"), ready()],
+                  [query(f"{bad}; {ADD}"), ready()],
+                  [query(f"BEGIN; {bad}; COMMIT"), ready(), query("ROLLBACK"), ready()],
                   [run(bad) + run(ADD) + sync() + run(ADD) + sync(), ready(2)],
                   [run(ADD) + run(bad) + run("DELETE FROM later") + sync(), ready()],
                   [run("BEGIN") + run(bad) + run("COMMIT") + run(ADD) + sync(), ready(), query("ROLLBACK"), ready()],
@@ -135,7 +144,8 @@ class SupervisedProtocol(Supervised):
             with self.subTest(position):
                 parts = [run(ADD), run("SELECT 1"), run(ADD)]
                 parts.insert(position, run(THIRTY))
-                frames = self.refused(b"".join(parts) + query("SELECT 'dropped'") + sync() + run("SELECT 'behind'") + sync(),
+                frames = self.refused(b"".join(parts) + query("SELECT 'dropped'") + sync() + run("SELECT 'behind'") +
+                                      sync(),
                                       ready(2), message=COUNTERS)
                 self.assertEqual(position, wire.tags(frames).partition("E")[0].count("C"))
                 self.assertEqual("Z12TDCZ", wire.tags(frames).partition("E")[2])
@@ -146,27 +156,34 @@ class SupervisedProtocol(Supervised):
             with self.subTest(limit):
                 self.same_and_kept(one + bind(parameters=["20"]) + describe("P") + execute("", limit) + sync(), ready())
                 self.same_and_kept(one + bind(parameters=["20"]) + execute("", limit) * 3 + sync(), ready())
-                self.same_and_kept(query("BEGIN"), ready(), one + bind("p", "", ["20"]) + execute("p", limit) + sync(), ready(),
-                                   execute("p", limit) + sync(), ready(), execute("p") + sync(), ready(), query("COMMIT"),
+                self.same_and_kept(query("BEGIN"), ready(), one + bind("p", "", ["20"]) + execute("p", limit) + sync(),
+                                   ready(),
+                                   execute("p", limit) + sync(), ready(), execute("p") + sync(), ready(),
+                                   query("COMMIT"),
                                    ready())
                 for more in (b"", execute("", limit)):
-                    self.refused(one + bind(parameters=["30"]) + describe("P") + execute("", limit) + more + sync(), ready(),
+                    self.refused(one + bind(parameters=["30"]) + describe("P") + execute("", limit) + more + sync(),
+                                 ready(),
                                  query("SELECT 1"), ready(), message=COUNTERS)
 
     def test_row_limits_of_a_read_that_writes(self):
         one = parse("SELECT id, remove($1) FROM shops ORDER BY id LIMIT 3", "", [23])
         self.same_and_kept(one + bind(parameters=["20"]) + execute("", 1) + execute("", 1) + sync(), ready())
         self.refused(one + bind(parameters=["30"]) + execute("", 1) + sync(), ready(), message=COUNTERS)
-        self.refused(one + bind(parameters=["30"]) + execute("", 1) + execute("", 1) + sync(), ready(), message=COUNTERS)
+        self.refused(one + bind(parameters=["30"]) + execute("", 1) + execute("", 1) + sync(), ready(),
+                     message=COUNTERS)
 
     def test_flush_gives_each_answer_when_it_is_judged(self):
-        self.same_and_kept(parse(FIVE) + flush(), until("1"), bind() + flush(), until("2"), execute() + flush(), until("C"),
+        self.same_and_kept(parse(FIVE) + flush(), until("1"), bind() + flush(), until("2"), execute() + flush(),
+                           until("C"),
                            silence(), run(ADD) + flush(), until("C"), sync(), ready())
-        self.refused(run(ADD) + flush(), until("C"), run(THIRTY) + flush(), until("E"), silence(), run(ADD) + flush(), silence(),
+        self.refused(run(ADD) + flush(), until("C"), run(THIRTY) + flush(), until("E"), silence(), run(ADD) + flush(),
+                     silence(),
                      sync(), ready(), query("SELECT 1"), ready(), message=COUNTERS)
 
     def test_many_syncs_outstanding(self):
-        pieces = [run(ADD), b"", run(FIVE), run("SELECT 1 / 0"), run("SELECT remove(15)"), parse("SELEC"), run(ADD)] * 20
+        pieces = [run(ADD), b"", run(FIVE), run("SELECT 1 / 0"), run("SELECT remove(15)"), parse("SELEC"),
+                  run(ADD)] * 20
         self.same_and_kept(b"".join(p + sync() for p in pieces), ready(len(pieces)))
         pieces = [run(ADD), run(THIRTY), run(FIVE), run("SELECT remove(35)")] * 10
         self.fill()
@@ -188,7 +205,8 @@ class SupervisedProtocol(Supervised):
             with self.subTest(verbs):
                 data = run(ADD) + b"".join(run(v) + run("DELETE FROM counters WHERE id = (SELECT min(id) FROM counters)")
                                            for v in verbs)
-                self.same_and_kept(data + sync() + data + run("SELECT 1 / 0") + sync(), ready(2), query("ROLLBACK"), ready(),
+                self.same_and_kept(data + sync() + data + run("SELECT 1 / 0") + sync(), ready(2), query("ROLLBACK"),
+                                   ready(),
                                    what=str(verbs))
         self.fill()
         frames = self.play(self.guarded, run("BEGIN") + run(FIVE) + run("COMMIT") + run(THIRTY) + sync(), ready())
@@ -203,7 +221,8 @@ class SupervisedProtocol(Supervised):
         self.assertEqual("1Z2EZ2CZtn3Z", wire.tags(frames))
 
     def test_a_statement_parsed_behind_a_refusal_in_its_group_is_not_there(self):
-        frames = self.play(self.guarded, run(THIRTY) + parse("SELECT 1", "t") + sync(), ready(), bind("", "t") + sync(), ready(),
+        frames = self.play(self.guarded, run(THIRTY) + parse("SELECT 1", "t") + sync(), ready(), bind("", "t") +
+                           sync(), ready(),
                            parse("SELECT 2", "t") + bind("", "t") + execute() + sync(), ready())
         self.assertEqual(["42501", "26000"], wire.sqlstates(frames))
         self.assertEqual("12DCZ", wire.tags(frames)[-5:])
@@ -226,19 +245,23 @@ class SupervisedProtocol(Supervised):
                              copy_data("nonsense\t\t\t\n") + copy_done()):
                     self.same_and_kept(*begin, data + end, ready(), query("SELECT count(*) FROM log"), ready(),
                                        query("ROLLBACK"), ready(), what=name)
-                frames = self.refused(*begin, b"".join(self.lines(51)) + copy_done() + end, ready(), query("ROLLBACK"), ready(),
+                frames = self.refused(*begin, b"".join(self.lines(51)) + copy_done() + end, ready(), query("ROLLBACK"),
+                                      ready(),
                                       message=r"COPY would have inserted 51 rows into own.log \(limit 50\)",
                                       detail="own.log: 51 inserted")
                 self.assertEqual("TEI" if "block" in name else "II", wire.statuses(frames))
 
     def test_copy_among_other_statements(self):
         data = b"".join(self.lines(10)) + copy_done()
-        self.same_and_kept(query(f"{ADD}; COPY log FROM STDIN; {FIVE}; COPY log FROM STDIN"), until("G"), data, until("G"), data,
+        self.same_and_kept(query(f"{ADD}; COPY log FROM STDIN; {FIVE}; COPY log FROM STDIN"), until("G"), data,
+                           until("G"), data,
                            ready())
         self.same_and_kept(query("COPY log FROM STDIN; SELECT 1 / 0"), until("G"), data, ready())
         self.same_and_kept(query("COPY (DELETE FROM counters WHERE id <= 20 RETURNING id) TO STDOUT"), ready())
-        self.refused(query("COPY (DELETE FROM counters WHERE id <= 30 RETURNING id) TO STDOUT"), ready(), message=COUNTERS)
-        self.refused(query(f"{ADD}; COPY by_row FROM STDIN; SELECT 1"), until("G"), copy_data("30\n") + copy_done(), ready(),
+        self.refused(query("COPY (DELETE FROM counters WHERE id <= 30 RETURNING id) TO STDOUT"), ready(),
+                     message=COUNTERS)
+        self.refused(query(f"{ADD}; COPY by_row FROM STDIN; SELECT 1"), until("G"), copy_data("30\n") + copy_done(),
+                     ready(),
                      message=COUNTERS)
 
     # --- cursors, function calls -------------------------------------------------------------------------
@@ -252,7 +275,8 @@ class SupervisedProtocol(Supervised):
                 self.same_and_kept(*steps, what=declare)
             for steps in one_by_one(declare, "FETCH c"):
                 self.same_and_kept(*steps, what="outside of a block: " + declare)
-        for steps in one_by_one("BEGIN", "DECLARE c CURSOR FOR SELECT id FROM counters ORDER BY id FOR UPDATE", "FETCH 2 FROM c",
+        for steps in one_by_one("BEGIN", "DECLARE c CURSOR FOR SELECT id FROM counters ORDER BY id FOR UPDATE",
+                                "FETCH 2 FROM c",
                                 "UPDATE counters SET n = 5 WHERE CURRENT OF c", "COMMIT"):
             self.same_and_kept(*steps)
 
@@ -285,7 +309,8 @@ class SupervisedProtocol(Supervised):
         for sql in ("SET application_name = 'new'; " + ADD, ADD + "; SET client_encoding = 'LATIN1'; SELECT 'x'",
                     f"LISTEN c; {ADD}; NOTIFY c, 'p'; {FIVE}", "SELECT set_config('application_name', 'other', false)",
                     "BEGIN; SET TimeZone = 'Asia/Tokyo'; " + ADD + "; COMMIT"):
-            self.same_and_kept(query(sql), ready(), query("SHOW application_name"), ready(), query("ROLLBACK"), ready(), what=sql)
+            self.same_and_kept(query(sql), ready(), query("SHOW application_name"), ready(), query("ROLLBACK"),
+                               ready(), what=sql)
         self.same_and_kept(run("LISTEN c") + sync(), ready(), run(ADD) + run("NOTIFY c, 'x'") + sync(), ready(),
                            query("SELECT 1"), ready())
 
@@ -297,10 +322,12 @@ class SupervisedProtocol(Supervised):
 
     def test_isolation_levels_and_read_only_transactions(self):
         for level in ("SERIALIZABLE", "REPEATABLE READ", "READ ONLY", "SERIALIZABLE READ ONLY DEFERRABLE"):
-            for steps in one_by_one("BEGIN ISOLATION LEVEL " + level if "READ ONLY" != level else "BEGIN READ ONLY", FIVE,
+            for steps in one_by_one("BEGIN ISOLATION LEVEL " + level if "READ ONLY" != level else "BEGIN READ ONLY",
+                                    FIVE,
                                     "SELECT count(*) FROM counters", "COMMIT"):
                 self.same_and_kept(*steps, what=level)
-            for steps in one_by_one("BEGIN", "SET TRANSACTION " + (level if level == "READ ONLY" else "ISOLATION LEVEL " + level),
+            for steps in one_by_one("BEGIN", "SET TRANSACTION " +
+                                    (level if level == "READ ONLY" else "ISOLATION LEVEL " + level),
                                     FIVE, "COMMIT"):
                 self.same_and_kept(*steps, what=level)
         for steps in one_by_one("SET default_transaction_read_only = on", FIVE, "SELECT remove(5)", "SELECT 1"):

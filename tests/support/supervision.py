@@ -93,7 +93,8 @@ SELECT (SELECT string_agg(c.oid || ' ' || c.relname || ' ' || c.relfilenode || '
        (SELECT count(*) FROM pg_roles WHERE rolname = 'fresh_role'), (SELECT count(*) FROM pg_prepared_xacts)"""
 
 
-def supervise(terms: str, match: str = "runs_in_transaction: true, controls_transaction: false, unparsable: false") -> str:
+def supervise(terms: str,
+              match: str = "runs_in_transaction: true, controls_transaction: false, unparsable: false") -> str:
     """A configuration with one rule, `count`, that supervises by these terms."""
     return ("policy:\n  default: allow\n  unparsable: allow\n  rules:\n    - name: count\n"
             f"      match: {{ {match} }}\n      action: {{ supervise: {{ {terms} }} }}\n")
