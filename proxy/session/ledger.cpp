@@ -120,6 +120,7 @@ bool Ledger::idle() const {
 
 bool Ledger::nothing_runs() const {
     return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
+        if (entry.role == Role::ours || entry.role == Role::reading) return true;
         switch (entry.owed) {
             case Owed::parse:
             case Owed::bind:
