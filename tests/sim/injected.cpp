@@ -24,7 +24,8 @@ bool is_injected(std::string_view sql) {
     static constexpr std::array others{session::begin_sql,     session::commit_sql,
                                        session::rollback_sql,  session::constraints_sql,
                                        session::read_only_sql, session::read_write_sql};
-    return is_substitute(sql) || is_guard_reading(sql) ||
+    // An empty Query is a way to wait.
+    return sql.empty() || is_substitute(sql) || is_guard_reading(sql) ||
            std::find(others.begin(), others.end(), sql) != others.end();
 }
 

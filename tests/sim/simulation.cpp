@@ -338,9 +338,10 @@ ModelServer::Hooks World::hooks() {
         trace_.line("                     cancelled: " + std::string(sql.substr(0, 70)));
     };
     hooks.fails = [this](std::string_view sql) -> std::optional<Failure> {
-        // A ROLLBACK never fails.
+        // A ROLLBACK never fails, nor does what only sets something behind a COMMIT.
         const bool may = plan_.weather.guard_fails && is_injected(sql) && !is_substitute(sql) &&
-                         sql != session::rollback_sql;
+                         sql != session::rollback_sql && sql != session::read_write_sql &&
+                         !sql.empty();
         if (!may || !random_.one_in(6)) return std::nullopt;
         guard_failed_ = true;
         trace_.line("                     fails: " + std::string(sql.substr(0, 70)));
