@@ -147,7 +147,10 @@ TEST_CASE("a block that was begun without a Sync is the client's") {
 }
 
 TEST_CASE("what a failed block's end begins is counted") {
-    for (const char* const end : {"prepare transaction 'g'", "commit", "rollback"}) {
+    for (const char* const end : {"prepare transaction 'g'", "commit", "rollback",
+                                  "commit and chain", "rollback and chain"}) {
+        play({query("begin"), query("select 1 / 0"), wait_, group(end),
+              group("insert into t3 select generate_series(1, 25)"), group("commit")});
         play({query("begin"), query("select 1 / 0"), wait_, group(end),
               group("insert into t3 select generate_series(1, 25)"), group("select 1"), sync_});
     }
@@ -181,6 +184,23 @@ TEST_CASE("what a FETCH or SET CONSTRAINTS sets off is counted") {
           query("set constraints all immediate"), query("commit"), wait_});
     play({query("begin"), group("update /* later 30 */ t1 set a = 1 where id <= 1"), sync_,
           group("set constraints all immediate"), group("commit"), sync_, wait_});
+}
+
+TEST_CASE("what was refused stays refused behind a savepoint") {
+    play({query("begin"), query("declare c cursor for select purge(30)"), query("fetch 3 from c"),
+          query("savepoint a"), query("truncate t2"), query("rollback to savepoint a"),
+          query("commit"), wait_});
+    play({query("begin"), query("update /* later 30 */ t1 set a = 1 where id <= 1"),
+          query("savepoint a"), query("set constraints all immediate"), query("select purge(1)"),
+          query("rollback to savepoint a"), query("commit"), wait_});
+    play({query("begin"), query("savepoint a"), query("select purge(30)"),
+          query("rollback to savepoint a"), query("update t1 set a = 1 where id <= 1"),
+          query("commit"), wait_});
+}
+
+TEST_CASE("an unnamed portal that is bound again while the last Bind fails is known") {
+    play({group("begin"), group("release a"), sync_, group("set constraints all immediate"), sync_,
+          group("prepare transaction 'g'"), sync_, group("rollback prepared 'g'"), sync_, wait_});
 }
 
 TEST_CASE("what only the effects show is counted, whichever way it is sent") {
