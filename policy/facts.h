@@ -13,8 +13,8 @@ namespace pgchaperone::policy {
 enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc };
 
 // A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case;
-// quoted: as it stands). `schema` and `catalog` are empty where the text does not give them. Where a
-// statement means every relation of a schema, or every one at all, `name` is empty, which no
+// quoted: as it stands). `schema` and `catalog` are empty where the text does not give them. Where
+// a statement means every relation of a schema, or every one at all, `name` is empty, which no
 // relation's is.
 struct RelationName {
     std::string catalog;
@@ -101,10 +101,10 @@ struct StatementFacts {
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;  // BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ...
     TransactionControl transaction_control = TransactionControl::none;  // of the statement itself
-    bool chains = false;        // COMMIT or ROLLBACK AND CHAIN
-    bool copies_in = false;     // COPY FROM STDIN: the client sends data in the middle of it
+    bool chains = false;               // COMMIT or ROLLBACK AND CHAIN
+    bool copies_in = false;            // COPY FROM STDIN: the client sends data in the middle of it
     bool updates_on_conflict = false;  // INSERT ... ON CONFLICT DO UPDATE
-    bool holds_cursor = false;  // DECLARE CURSOR WITH HOLD: its query runs at COMMIT
+    bool holds_cursor = false;         // DECLARE CURSOR WITH HOLD: its query runs at COMMIT
     // SET client_encoding, the end of a transaction that may have had one, an opaque call ...
     bool may_change_lexical_settings = false;
     bool changes_search_path = false;

@@ -326,8 +326,8 @@ void Connection::carry_out(session::Judge& command) {
     policy::Engine& engine = thread_.engine();
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {
-        session_.handle(
-            session::Verdict{engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now});
+        session_.handle(session::Verdict{
+            engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now});
         return;
     }
     switch (command.kind) {
@@ -338,8 +338,8 @@ void Connection::carry_out(session::Judge& command) {
                     {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
                 return;
             }
-            session_.handle(
-                session::Verdict{engine.judge(command.sql, command.lexical, facts, moment), moment.now});
+            session_.handle(session::Verdict{
+                engine.judge(command.sql, command.lexical, facts, moment), moment.now});
             return;
         case session::StatementKind::execute:
             session_.handle(session::Verdict{
@@ -348,8 +348,8 @@ void Connection::carry_out(session::Judge& command) {
                 moment.now});
             return;
         case session::StatementKind::function_call:
-            session_.handle(
-                session::Verdict{engine.judge_function_call(command.function_oid, facts, moment), moment.now});
+            session_.handle(session::Verdict{
+                engine.judge_function_call(command.function_oid, facts, moment), moment.now});
             return;
     }
 }

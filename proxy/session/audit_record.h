@@ -14,12 +14,12 @@ namespace pgchaperone::session {
 // Whether the client is refused. What is only observed is let through.
 bool refuses(const policy::Decision& decision);
 
-// Everything that was not simply allowed leaves a record. A supervised statement that only reads, by
-// its text, leaves one when it turns out to have done more.
+// Everything that was not simply allowed leaves a record. A supervised statement that only reads,
+// by its text, leaves one when it turns out to have done more.
 bool needs_record(const policy::Decision& decision, const policy::StatementFacts* facts);
 
-// The record of the decision on statement `index` of the judgement. `text`: as it was sent, or empty:
-// that of the analysis.
+// The record of the decision on statement `index` of the judgement. `text`: as it was sent, or
+// empty: that of the analysis.
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
                           StatementKind kind, const std::string& text,
                           const policy::Judgement& judgement, std::size_t index);

@@ -546,8 +546,8 @@ std::string Session::pending_text(std::size_t index) {
     const policy::StatementFacts* const facts = pending_.judgement.facts(index);
     if (facts != nullptr && pending_.judgement.analysis->statements.size() > 1) {
         const std::string_view text = pending_.judgement.analysis->text;
-        return std::string(text.substr(std::min<std::size_t>(facts->location, text.size()),
-                                       facts->length));
+        return std::string(
+            text.substr(std::min<std::size_t>(facts->location, text.size()), facts->length));
     }
     return pending_text();
 }

@@ -57,7 +57,7 @@ struct Judge {
     std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours
-    const policy::NameDoubts* name_doubts = nullptr;                        // likewise
+    const policy::NameDoubts* name_doubts = nullptr;                // likewise
     const std::optional<std::vector<std::string>>* search_path = nullptr;  // likewise
     bool in_transaction = false;
     bool in_implicit_block = false;  // an extended-protocol pipeline has run something before this

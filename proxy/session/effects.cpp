@@ -64,8 +64,8 @@ std::vector<TableEffect> grown(const std::vector<TableEffect>* before,
     return out;
 }
 
-// Of a table that came into being in this transaction, or while it ran: rows that others may have put
-// there.
+// Of a table that came into being in this transaction, or while it ran: rows that others may have
+// put there.
 std::uint64_t changed_of_others(const TableEffect* table) {
     return table == nullptr ? 0 : grown(table->inserted, table->changed());
 }
@@ -90,7 +90,10 @@ void merge(std::vector<TableEffect>& into, const TableEffect& one) {
     same->estimate = std::max(same->estimate, one.estimate);
 }
 
-std::vector<std::string> catalog_changes(const std::vector<TableEffect>& catalogs) {
+// `new_toasts`: TOAST tables that came into being, each of which is written into its table's row of
+// pg_class.
+std::vector<std::string> catalog_changes(const std::vector<TableEffect>& catalogs,
+                                         std::uint64_t new_toasts) {
     std::vector<std::string> out;
     const auto deleted_of = [&](std::string_view name) {
         const auto at = std::find_if(catalogs.begin(), catalogs.end(),
@@ -108,7 +111,11 @@ std::vector<std::string> catalog_changes(const std::vector<TableEffect>& catalog
                                catalog.table != "pg_depend" && catalog.table != "pg_shdepend";
             // Triggers are made on relations that others use, and run for them.
             const bool triggers = catalog.table == "pg_trigger" && catalog.inserted > 0;
-            const bool updated = catalog.updated > 0 && catalog.table != "pg_depend" &&
+            // A table that was dropped with its TOAST table may have been made again.
+            const std::uint64_t of_new = catalog.table == "pg_class"
+                                             ? new_toasts + deleted_of("pg_class") / 3
+                                             : 0;
+            const bool updated = catalog.updated > of_new && catalog.table != "pg_depend" &&
                                  catalog.table != "pg_shdepend";
             if (!types && !parts && !updated && !triggers) continue;
         }
@@ -174,8 +181,9 @@ std::string detail(const Effects& effects) {
     }
     for (std::size_t i = 0; i < effects.exclusive_locks.size() && i < listed_max; ++i) {
         const NamedRelation& lock = effects.exclusive_locks[i];
-        line(lock.name.empty() ? "a relation that is gone now (oid " + std::to_string(lock.oid) + ")"
-                               : lock.schema + "." + lock.name + " was locked exclusively");
+        line(lock.name.empty()
+                 ? "a relation that is gone now (oid " + std::to_string(lock.oid) + ")"
+                 : lock.schema + "." + lock.name + " was locked exclusively");
     }
     return out;
 }
@@ -194,19 +202,17 @@ struct Hidden {
 Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
     Hidden out{effects.catalog_changes, effects.exclusive_locks};
     if (facts == nullptr) return out;
-    const bool defines = std::any_of(facts->classes.begin(), facts->classes.end(),
-                                     [](policy::StatementClass one) {
-                                         return one == policy::StatementClass::ddl ||
-                                                one == policy::StatementClass::role;
-                                     });
+    const bool defines = std::any_of(
+        facts->classes.begin(), facts->classes.end(), [](policy::StatementClass one) {
+            return one == policy::StatementClass::ddl || one == policy::StatementClass::role;
+        });
     const bool locks_by_its_word = facts->command == "LOCK TABLE" ||
                                    facts->command == "TRUNCATE TABLE";
     if (!defines && !locks_by_its_word) return out;
     const auto named = [&](const NamedRelation& lock) {
-        return std::any_of(facts->written.begin(), facts->written.end(),
-                           [&](const policy::RelationName& one) {
-                               return same_relation(lock, one);
-                           });
+        return std::any_of(
+            facts->written.begin(), facts->written.end(),
+            [&](const policy::RelationName& one) { return same_relation(lock, one); });
     };
     // These run a query, which may read a view, which may do anything.
     static constexpr std::array<std::string_view, 4> run_queries{
@@ -215,11 +221,11 @@ Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
                             run_queries.end();
     const bool tells_all = !facts->opaque.set && !facts->unparsable.set;
     if (tells_all && !runs_query) {
-        // Defaults, checks and casts of a table that is written anew may run functions all the same.
+        // Defaults, checks and casts of a table that is written anew may run functions all the
+        // same.
         out.catalog_changes.clear();
-        std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
-            return lock.name.empty() || named(lock);
-        });
+        std::erase_if(out.exclusive_locks,
+                      [&](const NamedRelation& lock) { return lock.name.empty() || named(lock); });
         return out;
     }
     // What these make is new rows of the catalog alone; the others say what they alter.
@@ -227,13 +233,9 @@ Hidden hidden(const Effects& effects, const policy::StatementFacts* facts) {
     if (!makes) out.catalog_changes.clear();
     std::erase_if(out.exclusive_locks, named);
     if (facts->command == "REFRESH MATERIALIZED VIEW") {
-        // Its indexes are made anew.
-        std::erase_if(out.exclusive_locks, [&](const NamedRelation& lock) {
-            return std::any_of(facts->written.begin(), facts->written.end(),
-                               [&](const policy::RelationName& one) {
-                                   return lock.name.starts_with(one.name);
-                               });
-        });
+        // What it held before is dropped.
+        std::erase_if(out.exclusive_locks,
+                      [](const NamedRelation& lock) { return lock.name.empty(); });
     }
     return out;
 }
@@ -281,6 +283,7 @@ bool Reading::add_row(std::string_view body) {
         counters_on_ = text(2) == "on";
         wrote_ = row->columns[3].has_value();
         read_only = text(4) == "1";
+        toast_tables = number<std::uint64_t>(text(5)).value_or(0);
         return true;
     }
     if (kind == "lock") {
@@ -355,8 +358,9 @@ Effects difference(const Reading* before, const Reading& after, std::uint32_t fi
         merge(effects.tables, one);
     }
     sort_by_rows(effects.tables);
-    effects.catalog_changes =
-        catalog_changes(grown(before ? &before->catalogs : nullptr, after.catalogs));
+    effects.catalog_changes = catalog_changes(
+        grown(before ? &before->catalogs : nullptr, after.catalogs),
+        before ? grown(before->toast_tables, after.toast_tables) : 0);
     for (const NamedRelation& lock : after.locks) {
         if (before != nullptr) {
             // Object ids are handed out upwards. After they have wrapped around, a new relation
@@ -375,12 +379,11 @@ Effects difference(const Reading* before, const Reading& after, std::uint32_t fi
         effects.exclusive_locks.push_back(lock);
     }
     for (const NamedRelation& written : after.foreign_writes) {
-        const bool before_it = before != nullptr &&
-                               std::any_of(before->foreign_writes.begin(),
-                                           before->foreign_writes.end(),
-                                           [&](const NamedRelation& old) {
-                                               return old.oid == written.oid;
-                                           });
+        const bool before_it = before != nullptr && std::any_of(before->foreign_writes.begin(),
+                                                                before->foreign_writes.end(),
+                                                                [&](const NamedRelation& old) {
+                                                                    return old.oid == written.oid;
+                                                                });
         if (!before_it) effects.foreign_writes.push_back(written);
     }
     return effects;
@@ -463,11 +466,12 @@ std::optional<policy::Refusal> exceeded(const Effects& effects,
             "limit " + with_separators(*limits.max_rows));
     }
     for (const TableEffect& table : effects.tables) {
-        const auto limit = std::find_if(
-            limits.max_rows_per_table.begin(), limits.max_rows_per_table.end(),
-            [&](const policy::SuperviseLimits::TableLimit& one) {
-                return one.table.matches({}, table.schema, table.table, nullptr) != policy::Truth::no;
-            });
+        const auto limit = std::find_if(limits.max_rows_per_table.begin(),
+                                        limits.max_rows_per_table.end(),
+                                        [&](const policy::SuperviseLimits::TableLimit& one) {
+                                            return one.table.matches({}, table.schema, table.table,
+                                                                     nullptr) != policy::Truth::no;
+                                        });
         if (limit != limits.max_rows_per_table.end() && table.changed() > limit->rows) {
             return over("changed " + rows_text(table.changed()) + " of " + table.name(),
                         "limit for this table " + with_separators(limit->rows));
@@ -477,11 +481,10 @@ std::optional<policy::Refusal> exceeded(const Effects& effects,
             const auto percent = [](double fraction) {
                 return std::to_string(static_cast<int>(fraction * 100 + 0.5)) + "%";
             };
-            return over(
-                "changed " + rows_text(table.changed()) + " of about " +
-                    with_separators(static_cast<std::uint64_t>(table.estimate)) + " of " +
-                    table.name(),
-                "limit " + percent(*limits.max_fraction));
+            return over("changed " + rows_text(table.changed()) + " of about " +
+                            with_separators(static_cast<std::uint64_t>(table.estimate)) + " of " +
+                            table.name(),
+                        "limit " + percent(*limits.max_fraction));
         }
     }
     if (limits.max_inserted && effects.inserted() > *limits.max_inserted) {

@@ -50,6 +50,7 @@ public:
     std::vector<NamedRelation> locks;
     std::vector<NamedRelation> temporary;  // not locked, just there
     std::vector<NamedRelation> foreign_writes;
+    std::uint64_t toast_tables = 0;
     bool has_foreign_tables = false;
     bool read_only = false;  // the transaction was declared so
     std::uint32_t highest_oid = 0;
@@ -63,7 +64,7 @@ private:
 };
 
 struct Effects {
-    std::vector<TableEffect> tables;  // partitions of one root together; most rows first
+    std::vector<TableEffect> tables;           // partitions of one root together; most rows first
     std::vector<std::string> catalog_changes;  // "pg_proc", "privileges or properties of relations"
     std::vector<NamedRelation> exclusive_locks;  // on relations that were there before
     std::vector<NamedRelation> foreign_writes;   // tables whose rows are counted elsewhere
@@ -76,8 +77,9 @@ struct Effects {
 // What happened between two readings of the same transaction. `before` may be one of an earlier
 // moment of the session's without harm to correctness only within the same transaction; null:
 // everything that `after` shows counts.
-// `first_oid`: the highest oid at the transaction's first reading, 0 where that is not known. Tables
-// beyond it are new: of those, as many changed rows are the transaction's own as it has put there.
+// `first_oid`: the highest oid at the transaction's first reading, 0 where that is not known.
+// Tables beyond it are new: of those, as many changed rows are the transaction's own as it has put
+// there.
 Effects difference(const Reading* before, const Reading& after, std::uint32_t first_oid);
 
 // The rows of a plain statement as its command tag tells them ("UPDATE 5", "INSERT 0 5"); nothing
@@ -85,8 +87,8 @@ Effects difference(const Reading* before, const Reading& after, std::uint32_t fi
 std::optional<std::uint64_t> rows_of_tag(std::string_view tag);
 Effects effects_of_tag(std::string_view tag, const policy::StatementFacts& facts);
 
-// What was read, or what the tag told where that is more and may be true: rows of foreign tables have
-// no counters here.
+// What was read, or what the tag told where that is more and may be true: rows of foreign tables
+// have no counters here.
 Effects at_least(Effects read, Effects told, const Reading* reading);
 
 // Whether it writes nothing by its text. (Views, and what else the text does not show, can.)
@@ -106,8 +108,7 @@ struct Tally {
 // the end of a transaction, whose deferred triggers did it.
 std::optional<policy::Refusal> exceeded(const Effects& effects,
                                         const policy::SuperviseLimits& limits, const Tally& tally,
-                                        const policy::StatementFacts* facts,
-                                        std::string_view rule);
+                                        const policy::StatementFacts* facts, std::string_view rule);
 
 // "48,210"
 std::string with_separators(std::uint64_t number);

@@ -46,13 +46,13 @@ enum class Disposition : std::uint8_t {
 
 // What an entry is to supervision; see supervise.cpp.
 enum class Role : std::uint8_t {
-    client,   // nothing: the client's own, or a refusal
-    ours,     // injected: nobody sees its replies
-    reading,  // injected: its rows are a reading of effects
-    settle,   // injected: COMMIT or SET CONSTRAINTS, whose notices and errors are the client's
-    piece,    // a statement of the client's in a transaction of ours: its completion and its
-              // ReadyForQuery wait
-    counted,  // a supervised Execute: its completion is checked, or waits for the reading
+    client,      // nothing: the client's own, or a refusal
+    ours,        // injected: nobody sees its replies
+    reading,     // injected: its rows are a reading of effects
+    settle,      // injected: COMMIT or SET CONSTRAINTS, whose notices and errors are the client's
+    piece,       // a statement of the client's in a transaction of ours: its completion and its
+                 // ReadyForQuery wait
+    counted,     // a supervised Execute: its completion is checked, or waits for the reading
     substitute,  // injected to fail, so that the transaction does
 };
 

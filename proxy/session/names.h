@@ -39,7 +39,8 @@ public:
     // `sequence`: of the Bind; see transaction_ended.
     void set_portal(std::string_view name, StatementHandle handle, std::uint64_t sequence);
 
-    // The Bind with this sequence number was undone: what it made is gone, if it still stands there.
+    // The Bind with this sequence number was undone: what it made is gone, if it still stands
+    // there.
     void undo_portal(std::string_view name, std::uint64_t sequence);
 
     // A transaction ended with the reply to this message: portals made before it are gone.

@@ -76,8 +76,7 @@ bool Session::server_message() {
                 facts_.application_name = settings_.application_name();
                 ++facts_.revision;
             }
-            pass_reply(total, keep_report(*message) ? Disposition::swallow
-                                                             : Disposition::forward);
+            pass_reply(total, keep_report(*message) ? Disposition::swallow : Disposition::forward);
             return true;
         }
         case BackendTag::ErrorResponse: return server_error(total);
@@ -164,8 +163,7 @@ bool Session::server_error(std::size_t total) {
     if (supervised) {
         const std::string message(*from_server_.peek(total));
         const auto kept = protocol::peek_error_field(body_of(message), 'C');
-        supervised_error(reply, message,
-                         kept && *kept ? **kept : std::string_view());
+        supervised_error(reply, message, kept && *kept ? **kept : std::string_view());
         pass_reply(total, Disposition::swallow);
         return true;
     }

@@ -65,8 +65,9 @@ void Session::fatal(policy::Refusal words, std::string reason) {
 bool Session::wants_client_bytes() const {
     if (client_closed_ || phase_ == Phase::closed) return false;
     if (ledger_.full()) return false;
-    const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) || phase_ == Phase::connecting ||
-                       phase_ == Phase::client_tls || phase_ == Phase::cancel;
+    const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) ||
+                       phase_ == Phase::connecting || phase_ == Phase::client_tls ||
+                       phase_ == Phase::cancel;
     return !stuck || from_client_.available() < backlog_bytes_max;
 }
 

@@ -115,8 +115,8 @@ private:
     // A statement between its arrival and its verdict. Its bytes are at the front of from_client_.
     struct Pending {
         StatementKind kind = StatementKind::query;
-        std::size_t total = 0;  // bytes of the whole message
-        std::string name;       // parse: the statement's
+        std::size_t total = 0;       // bytes of the whole message
+        std::string name;            // parse: the statement's
         std::int32_t row_limit = 0;  // execute: 0: none
         policy::Judgement judgement;
         std::string rule;  // of the refusal
@@ -255,7 +255,7 @@ private:
     // transaction_status_ as it will be when everything sent has succeeded.
     char predicted_status_ = 'I';
     std::uint64_t predicted_at_ = 0;  // the message that the prediction rests on
-    bool pipeline_open_ = false;  // an Execute was sent since the last Sync
+    bool pipeline_open_ = false;      // an Execute was sent since the last Sync
     bool client_closed_ = false;
     bool client_poisoned_ = false;  // the client's bytes can't be read any more; the server will
                                     // say so

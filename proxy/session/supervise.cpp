@@ -78,8 +78,7 @@ std::string_view tag_in(std::string_view message) {
 
 // The same ErrorResponse with its position counted from the beginning of the client's whole text.
 std::string moved_position(std::string_view message, std::size_t offset) {
-    auto response =
-        protocol::decode<protocol::ErrorResponse>(message.substr(protocol::head_size));
+    auto response = protocol::decode<protocol::ErrorResponse>(message.substr(protocol::head_size));
     if (!response || offset == 0) return std::string(message);
     std::string moved;
     for (auto& field : response->fields) {
@@ -110,7 +109,7 @@ policy::Refusal not_supervisable(const policy::Decision& decision, std::string_v
 // so before any reading, and LOCK TABLE before the snapshot of a REPEATABLE READ.
 bool changes_nothing(const policy::StatementFacts& facts) {
     static constexpr std::array<std::string_view, 10> commands{
-        "CLOSE CURSOR", "DEALLOCATE", "DEALLOCATE ALL", "LISTEN", "LOCK TABLE", "NOTIFY",
+        "CLOSE CURSOR", "DEALLOCATE", "DEALLOCATE ALL", "LISTEN",  "LOCK TABLE", "NOTIFY",
         "RESET",        "SET",        "SHOW",           "UNLISTEN"};
     return facts.commands.size() == 1 && !opaque(facts) &&
            std::binary_search(commands.begin(), commands.end(), facts.command);
@@ -271,10 +270,9 @@ void Session::reading_done(const CountedPtr& terms) {
     if (s.first_oid == 0 && !terms) s.first_oid = reading.highest_oid;
     s.previous = std::exchange(s.before, std::move(reading));
     if (terms && waiting_ != Waiting::unit && !s.group.refused) {
-        const Effects effects = at_least(
-            std::exchange(s.effects, std::nullopt).value_or(Effects{}),
-            effects_of_tag(tag_in(s.group.withheld), *terms->facts),
-            s.before ? &*s.before : nullptr);
+        const Effects effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
+                                         effects_of_tag(tag_in(s.group.withheld), *terms->facts),
+                                         s.before ? &*s.before : nullptr);
         if (auto refusal = verdict(effects, terms, terms->facts)) {
             refuse_group(std::move(*refusal));
         } else if (!s.group.withheld.empty()) {
@@ -295,10 +293,11 @@ void Session::lite_reading_done(const CountedPtr& terms, bool wrote) {
     if (terms->planning) {
         if (!wrote) return;
         policy::Refusal refusal;
-        refusal.message =
-            "pgchaperone: planning this " + terms->facts->command + " changed something; rolled back";
+        refusal.message = "pgchaperone: planning this " + terms->facts->command +
+                          " changed something; rolled back";
         refusal.detail =
-            "A function that is called IMMUTABLE, or a domain's CHECK, ran before the statement did.";
+            "A function that is called IMMUTABLE, or a domain's CHECK, ran before the statement "
+            "did.";
         refusal.hint = "Ask whoever runs the database what it does.";
         record_effects({}, *terms, &refusal);
         refuse_group(std::move(refusal));
@@ -334,9 +333,10 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
         refusal.emplace();
         refusal->message =
             "pgchaperone: what this statement did could not be counted, so it was rolled back";
-        refusal->detail = s.counters_off
-                              ? "The server's track_counts is off, so it does not count changed rows."
-                              : "The server's answer about changed rows could not be read.";
+        refusal
+            ->detail = s.counters_off
+                           ? "The server's track_counts is off, so it does not count changed rows."
+                           : "The server's answer about changed rows could not be read.";
         refusal->hint = "Ask whoever runs the database to switch track_counts on.";
     } else {
         refusal = exceeded(effects, limits, tally, facts, terms->rule);
@@ -365,8 +365,8 @@ void Session::record_effects(const Effects& effects, const Counted& terms,
     if (refusal == nullptr && effects.tables.empty()) return;
     policy::Judgement judgement;
     judgement.analysis = terms.analysis;
-    const std::size_t index =
-        static_cast<std::size_t>(terms.facts - terms.analysis->statements.data());
+    const std::size_t index = static_cast<std::size_t>(terms.facts -
+                                                       terms.analysis->statements.data());
     judgement.decisions.resize(index + 1);
     policy::Decision& decision = judgement.decisions[index];
     decision.action = policy::Action::supervise;
@@ -429,8 +429,7 @@ bool Session::needs_unit() const {
         if (counted(judgement, i)) return true;
     }
     if (!supervision_ || !supervision_->transaction_terms || !judgement.analysis) return false;
-    return std::any_of(judgement.analysis->statements.begin(),
-                       judgement.analysis->statements.end(),
+    return std::any_of(judgement.analysis->statements.begin(), judgement.analysis->statements.end(),
                        [](const policy::StatementFacts& facts) {
                            return facts.transaction_control == TransactionControl::commit ||
                                   facts.transaction_control == TransactionControl::prepare;
@@ -757,7 +756,8 @@ void Session::run_piece() {
     const bool ours = unit.ours || unit.opening;
     if (terms != nullptr) {
         limit_lock_waits(*terms);
-        unit.read_lite = terms->total && terms->reads_only && ours && !s.before && unit.nothing_else;
+        unit.read_lite = terms->total && terms->reads_only && ours && !s.before &&
+                         unit.nothing_else;
         if (terms->total && !unit.read_lite && needs_first_reading()) {
             inject(reading_sql(*terms), Role::reading, nullptr);
         }
@@ -854,8 +854,8 @@ void Session::fail_unit(policy::Refusal refusal) {
 void Session::fail_unit_by_server() {
     std::string error = std::exchange(supervision_->injected_error, {});
     if (error.empty()) {
-        error = error_response({"XX000", "pgchaperone: the transaction could not be ended"}, "ERROR",
-                               settings_.client_encoding_is_utf8());
+        error = error_response({"XX000", "pgchaperone: the transaction could not be ended"},
+                               "ERROR", settings_.client_encoding_is_utf8());
     }
     send_to_client(std::move(error));
     return end_failed_unit();
@@ -982,7 +982,8 @@ void Session::gate_step() {
     waiting_ = Waiting::nothing;
     s.undo_read_only = std::exchange(s.gate_chains, false) && s.gate_has_read &&
                        !(s.before && s.before->read_only);
-    if (std::exchange(s.gate_commits, false) && s.gate_has_read && (ledger_.skipping() || s.group.refused)) {
+    if (std::exchange(s.gate_commits, false) && s.gate_has_read &&
+        (ledger_.skipping() || s.group.refused)) {
         // A COMMIT that fails ends the block.
         s.group.supervised = true;
         s.group.our_block = true;
@@ -996,8 +997,8 @@ void Session::gate_step() {
     }
 }
 
-// An Execute goes its way, whole. Behind a COMMIT AND CHAIN that was made read only, what follows is
-// not to be.
+// An Execute goes its way, whole. Behind a COMMIT AND CHAIN that was made read only, what follows
+// is not to be.
 void Session::pass_execute(std::size_t total) {
     if (supervision_) supervision_->gate = Supervision::Gate::none;
     from_client_.forward(total);
@@ -1172,7 +1173,8 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
         send_to_server(protocol::encoded(protocol::Flush{}));
         return;
     }
-    if (auto refusal = verdict(effects_of_tag(tag_in(message), *terms->facts), terms, terms->facts)) {
+    if (auto refusal = verdict(effects_of_tag(tag_in(message), *terms->facts), terms,
+                               terms->facts)) {
         refuse_group(std::move(*refusal));
     } else {
         send_to_client(std::exchange(s.group.withheld, {}));
@@ -1181,9 +1183,7 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
 
 // A Parse or Bind: planning runs functions that are called immutable, and a domain's checks run as
 // its values are read.
-void Session::planning_may_run(const policy::Judgement& judgement) {
-    plan(counted(judgement, 0));
-}
+void Session::planning_may_run(const policy::Judgement& judgement) { plan(counted(judgement, 0)); }
 
 // A Bind of a statement that nobody saw being made: by the terms of what was counted last.
 void Session::planning_unknown() {

@@ -8,7 +8,7 @@
 //   estimate float8
 // and one row of the kind `session` (object: the highest oid of pg_class, schema: the setting
 // track_counts, name: the transaction's id or null while it has none, inserted: 1 where the
-// transaction is READ ONLY), then, the longer ones,
+// transaction is READ ONLY, updated: how many TOAST tables there are), then, the longer ones,
 // rows of the kinds
 //   table, catalog   rows changed by this transaction and, where the server has not flushed its
 //                    counters yet, by earlier ones of the session; a partition has the name and
@@ -32,8 +32,9 @@ inline constexpr std::string_view rollback_sql = "ROLLBACK";
 // Fires what is deferred, so that its effects can be read before COMMIT.
 inline constexpr std::string_view constraints_sql = "SET CONSTRAINTS ALL IMMEDIATE";
 
-// What is counted is all that may happen: a cursor WITH HOLD runs its query at COMMIT, and a deferred
-// trigger may have put off more. Whatever of that writes makes the COMMIT fail (SQLSTATE 25006).
+// What is counted is all that may happen: a cursor WITH HOLD runs its query at COMMIT, and a
+// deferred trigger may have put off more. Whatever of that writes makes the COMMIT fail (SQLSTATE
+// 25006).
 inline constexpr std::string_view read_only_sql = "SET TRANSACTION READ ONLY";
 // Behind COMMIT AND CHAIN, which hands that on.
 inline constexpr std::string_view read_write_sql = "SET TRANSACTION READ WRITE";
@@ -55,8 +56,9 @@ inline constexpr std::string_view written_sql =
     "SELECT 'session'::pg_catalog.text, c.o, pg_catalog.current_setting('track_counts'),"         \
     " pg_catalog.txid_current_if_assigned()::pg_catalog.text,"                                    \
     " pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool::pg_catalog.int4,"     \
-    " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"                               \
-    " FROM (SELECT pg_catalog.max(oid) AS o FROM pg_catalog.pg_class) c"                          \
+    " c.toasts, 0::pg_catalog.int8, 0::pg_catalog.float8"                                         \
+    " FROM (SELECT pg_catalog.max(oid) AS o, pg_catalog.count(*) FILTER (WHERE relkind"           \
+    " OPERATOR(pg_catalog.=) 't'::pg_catalog.\"char\") AS toasts FROM pg_catalog.pg_class) c"     \
     " UNION ALL "                                                                                 \
     "SELECT CASE WHEN t.relnamespace OPERATOR(pg_catalog.=) 11::pg_catalog.oid"                   \
     " AND t.oid OPERATOR(pg_catalog.<>) ALL ('{2613,2995}'::pg_catalog.oid[])"                    \
@@ -81,8 +83,8 @@ inline constexpr std::string_view written_sql =
     " OR t.upd OPERATOR(pg_catalog.>) 0::pg_catalog.int8"                                         \
     " OR t.del OPERATOR(pg_catalog.>) 0::pg_catalog.int8"                                         \
     " UNION ALL "                                                                                 \
-    "SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" THEN 'foreign'"    \
-    " ELSE 'temporary' END, c.oid, NULL, c.relname::pg_catalog.text,"                              \
+    "SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\" THEN 'foreign'"   \
+    " ELSE 'temporary' END, c.oid, NULL, c.relname::pg_catalog.text,"                             \
     " 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.int8, 0::pg_catalog.float8"           \
     " FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) 'f'::pg_catalog.\"char\"" \
     " OR c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"

@@ -28,8 +28,8 @@ struct Counted {
     std::shared_ptr<const policy::SuperviseLimits> limits;
     std::string rule;
     bool total = false;       // its effects are read from the server's counters
-    bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id will
-                              // nearly always do
+    bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id
+                              // will nearly always do
     bool lite = false;        // of a reading: it is only that look
     bool planning = false;    // and at what its Parse and Bind did
 };
@@ -38,7 +38,7 @@ using CountedPtr = std::shared_ptr<const Counted>;
 struct Supervision {
     // One statement of a Query, or a FunctionCall.
     struct Piece {
-        std::string text;       // empty: the client's own message, as it came
+        std::string text;        // empty: the client's own message, as it came
         std::size_t offset = 0;  // characters before it in the client's text
         CountedPtr counted;      // null: not supervised
         std::string command;     // its tag
@@ -59,16 +59,16 @@ struct Supervision {
 
     // What is waited for when all that was sent has been answered.
     enum class Step : std::uint8_t {
-        start,      // replies to what came before
-        opened,     // BEGIN, where it can't be sent together with the statement
-        ran,        // a piece, and the reading behind it where there is one
-        resynced,   // the Sync after an error in what was injected
-        gate,       // the reading before a COMMIT of the client's
+        start,       // replies to what came before
+        opened,      // BEGIN, where it can't be sent together with the statement
+        ran,         // a piece, and the reading behind it where there is one
+        resynced,    // the Sync after an error in what was injected
+        gate,        // the reading before a COMMIT of the client's
         ended,       // our own COMMIT or ROLLBACK before the client's, which has no block to end
         controlled,  // a BEGIN, COMMIT ... of the client's
-        last_gate,  // the reading before our own COMMIT
-        committed,  // our COMMIT
-        undone,     // our ROLLBACK, or the statement that makes the client's block fail
+        last_gate,   // the reading before our own COMMIT
+        committed,   // our COMMIT
+        undone,      // our ROLLBACK, or the statement that makes the client's block fail
     };
 
     // A Query or FunctionCall under way, statement by statement.
@@ -77,12 +77,12 @@ struct Supervision {
         std::vector<Piece> pieces;
         std::size_t at = 0;
         std::size_t message_bytes = 0;  // of the client's message, at the front of what it sent
-        bool opening = false;   // our BEGIN is under way
-        bool ours = false;      // the open transaction block is ours: to the client there is none
+        bool opening = false;           // our BEGIN is under way
+        bool ours = false;        // the open transaction block is ours: to the client there is none
         bool read_total = false;  // some piece in our block had its effects read
         bool read_at_all = false;  // likewise, or it was asked whether anything was written
         bool chained = false;      // COMMIT AND CHAIN is under way: our READ ONLY is to be undone
-        bool read_lite = false;   // the reading under way only asks whether anything was written
+        bool read_lite = false;    // the reading under way only asks whether anything was written
         bool nothing_else = true;  // all that ran in our block so far was found to write nothing
         bool read_behind = false;  // the piece's reading has been sent
         bool settled = false;      // deferred constraints and triggers have been fired for it
@@ -91,7 +91,7 @@ struct Supervision {
         std::string withheld;      // the piece's completion, whole messages
         std::string tag;           // of it
         std::string reports;       // ParameterStatus messages that wait for its end
-        CountedPtr read_terms;  // of the last piece whose effects were read
+        CountedPtr read_terms;     // of the last piece whose effects were read
         CountedPtr gate_terms;
         unsigned attempts = 0;  // at undoing
     };
@@ -100,7 +100,7 @@ struct Supervision {
     struct Group {
         bool supervised = false;  // its Sync, and what else would commit it, waits
         bool total = false;
-        bool refused = false;    // the client was told of an error that the server knows nothing of
+        bool refused = false;  // the client was told of an error that the server knows nothing of
         bool lock_limited = false;
         bool planned = false;  // something that only reads was, and what that did was not looked at
         CountedPtr planned_by;
@@ -118,13 +118,13 @@ struct Supervision {
     Unit unit;
     Group group;
     Gate gate = Gate::none;
-    bool execute_waits = false;  // it is an Execute that has been judged
-    bool gate_reads = false;  // what is deferred has to be fired and read before it may pass
+    bool execute_waits = false;    // it is an Execute that has been judged
+    bool gate_reads = false;       // what is deferred has to be fired and read before it may pass
     bool gate_ends_group = false;  // it is a Sync
-    bool gate_chains = false;     // it is a COMMIT AND CHAIN
-    bool undo_read_only = false;  // our READ ONLY would go on behind it
-    bool gate_has_read = false;  // and that was asked of the server
-    bool gate_commits = false;  // it is a COMMIT of the client's own block
+    bool gate_chains = false;      // it is a COMMIT AND CHAIN
+    bool undo_read_only = false;   // our READ ONLY would go on behind it
+    bool gate_has_read = false;    // and that was asked of the server
+    bool gate_commits = false;     // it is a COMMIT of the client's own block
     policy::AnalysisPtr unit_analysis;
     CountedPtr folded;  // a judged group whose transaction the Query at the front will end
 
@@ -144,8 +144,8 @@ struct Supervision {
     // The client's transaction. `since`: the last message of it that was supervised, of a group.
     std::uint64_t since = 0;
     std::uint64_t transaction_rows = 0;
-    CountedPtr latest;  // of the last statement that was counted at all
-    CountedPtr transaction_terms;   // of the last statement in it that was read; null: none was
+    CountedPtr latest;                // of the last statement that was counted at all
+    CountedPtr transaction_terms;     // of the last statement in it that was read; null: none was
     bool transaction_sticky = false;  // it has a cursor on something opaque: whatever runs may run
                                       // that
 
