@@ -458,7 +458,9 @@ void Session::let_through() {
                 extra->name = std::move(pending_.name);
                 extra->previous = std::move(previous);
             }
+            const bool unnamed = extra == nullptr;
             sequence = ledger_.sent(Owed::parse, Disposition::forward, std::move(extra));
+            if (unnamed) names_.unnamed_sent(sequence);
             runs = false;
             break;
         }
@@ -575,7 +577,7 @@ void Session::undo(Entry& entry) {
             break;
         case Owed::parse:
             if (!entry.extra) {
-                names_.set_statement({}, nullptr);
+                names_.undo_unnamed(entry.sequence);
             } else if (entry.disposition == Disposition::forward) {
                 names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
             }

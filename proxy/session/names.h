@@ -34,6 +34,13 @@ public:
     StatementHandle statement(std::string_view name) const;
     StatementHandle portal(std::string_view name) const;
 
+    // The Parse of an unnamed statement with this sequence number was sent, or was undone: then
+    // what it made is gone, if it still stands there.
+    void unnamed_sent(std::uint64_t sequence) { unnamed_sequence_ = sequence; }
+    void undo_unnamed(std::uint64_t sequence) {
+        if (unnamed_sequence_ == sequence) unnamed_statement_.reset();
+    }
+
     // Null forgets the name. Returns what stood there before.
     StatementHandle set_statement(std::string_view name, StatementHandle handle);
     // `sequence`: of the Bind; see transaction_ended.
@@ -67,6 +74,7 @@ private:
 
     // The unnamed ones are used all the time and have a place of their own.
     StatementHandle unnamed_statement_;
+    std::uint64_t unnamed_sequence_ = 0;
     Portal unnamed_portal_;
     Map<StatementHandle> statements_;
     Map<Portal> portals_;

@@ -854,7 +854,7 @@ void Session::fail_unit(policy::Refusal refusal) {
 void Session::fail_unit_by_server() {
     std::string error = std::exchange(supervision_->injected_error, {});
     if (error.empty()) {
-        error = error_response({"XX000", "pgchaperone: the transaction could not be ended"},
+        error = error_response({"XX000", "pgchaperone: the transaction could not be ended", "", ""},
                                "ERROR", settings_.client_encoding_is_utf8());
     }
     send_to_client(std::move(error));
