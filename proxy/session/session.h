@@ -169,6 +169,7 @@ private:
     void inject(std::string_view sql, Role role, CountedPtr terms);
     void limit_lock_waits(const Counted& terms);
     bool needs_first_reading() const;
+    void read_before(const CountedPtr& terms);
     void reading_done(const CountedPtr& terms);
     void lite_reading_done(const CountedPtr& terms, bool wrote);
     std::optional<policy::Refusal> verdict(const Effects& effects, const CountedPtr& terms,

@@ -250,6 +250,16 @@ bool Session::needs_first_reading() const {
     return !s.fresh && !s.unjudged && !s.transaction_sticky;
 }
 
+// In front of a statement that is read behind.
+void Session::read_before(const CountedPtr& terms) {
+    if (needs_first_reading()) {
+        inject(reading_sql(*terms), Role::reading, nullptr);
+    } else if (!supervision_->fresh && terms->facts->command == "TRUNCATE TABLE") {
+        // It sets its table's counters back: what is unread is judged first.
+        inject(reading_sql(*terms), Role::reading, terms);
+    }
+}
+
 // A reading has come to its end. `terms`: of the statement that it is behind; null: a first one.
 void Session::reading_done(const CountedPtr& terms) {
     Supervision& s = *supervision_;
@@ -758,9 +768,7 @@ void Session::run_piece() {
         limit_lock_waits(*terms);
         unit.read_lite = terms->total && terms->reads_only && ours && !s.before &&
                          unit.nothing_else;
-        if (terms->total && !unit.read_lite && needs_first_reading()) {
-            inject(reading_sql(*terms), Role::reading, nullptr);
-        }
+        if (terms->total && !unit.read_lite) read_before(piece.counted);
     }
     send_piece();
     s.fresh = false;
@@ -1097,9 +1105,7 @@ void Session::execute_counted() {
     const bool lite = terms->reads_only && terms->total && predicted_status_ == 'I' && !s.before &&
                       !s.unjudged && !s.group.our_block && sync_follows(pending_.total);
     if (!lite) read_planning();
-    if (terms->total && !lite && needs_first_reading()) {
-        inject_extended(reading_sql(*terms), Role::reading, nullptr);
-    }
+    if (terms->total && !lite) read_before(terms);
     s.transaction_sticky = s.transaction_sticky ||
                            (facts.command == "DECLARE CURSOR" && opaque(facts));
     if (lite) {

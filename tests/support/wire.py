@@ -5,6 +5,7 @@ It knows nothing of drivers, so a test can say things that no driver would. All 
 Message formats: "Message Formats" in PostgreSQL's documentation.
 """
 
+import errno
 import hashlib
 import re
 import socket
@@ -215,7 +216,12 @@ class Wire:
         self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
 
     def half_close(self) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
+        """Sends no more. A peer that has reset the connection by then is no news."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET):
+                raise
 
     def close(self) -> None:
         self.socket.close()
