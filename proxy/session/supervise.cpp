@@ -278,7 +278,7 @@ void Session::reading_done(const CountedPtr& terms) {
         }
     }
     if (s.first_oid == 0 && !terms) s.first_oid = reading.highest_oid;
-    s.previous = std::exchange(s.before, std::move(reading));
+    s.before = std::move(reading);
     if (terms && waiting_ != Waiting::unit && !s.group.refused) {
         const Effects effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
                                          effects_of_tag(tag_in(s.group.withheld), *terms->facts),
@@ -353,7 +353,11 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
     }
     const std::uint64_t rows = effects.changed();
     // What a cursor did before a savepoint is not undone with what was refused behind it.
-    if (refusal && s.transaction_sticky) s.before = s.previous;
+    if (s.transaction_sticky && refusal) {
+        s.before = s.accepted;
+    } else if (s.transaction_sticky) {
+        s.accepted = s.before;
+    }
     if (!refusal) {
         s.transaction_rows += rows;
         if (limits.max_rows_per_session && rows > 0) {
@@ -409,7 +413,7 @@ void Session::forget_transaction() {
     s.transaction_terms.reset();
     s.transaction_sticky = false;
     s.before.reset();
-    s.previous.reset();
+    s.accepted.reset();
     s.first_oid = 0;
     s.fresh = false;
     s.unjudged = false;

@@ -131,7 +131,7 @@ struct Supervision {
     // Readings. `before` is of the transaction under way, null at its beginning.
     Reading incoming;
     std::optional<Reading> before;
-    std::optional<Reading> previous;  // and the one before that
+    std::optional<Reading> accepted;  // up to which all was within limits; of a sticky transaction
     std::uint32_t first_oid = 0;      // the highest oid at the first of all; 0: there was none
     bool fresh = false;     // nothing that could change anything was sent since the last reading
     bool unjudged = false;  // something opaque was: what it did is still to be read
