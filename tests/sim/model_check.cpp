@@ -51,7 +51,8 @@ public:
     bool ok() const { return ok_; }
     void send(std::string_view bytes) {
         while (!bytes.empty()) {
-            const ssize_t size = write(fd_, bytes.data(), bytes.size());
+            // A server that has ended the session has closed it, perhaps just now.
+            const ssize_t size = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
             if (size <= 0) return;
             bytes.remove_prefix(static_cast<std::size_t>(size));
         }
