@@ -1105,7 +1105,7 @@ void Session::execute_counted() {
         inject_extended(begin_sql, Role::ours, nullptr);
         s.group.our_block = true;
     }
-    limit_lock_waits(*terms);
+    if (!std::exchange(s.group.lock_limited, true)) limit_lock_waits(*terms);
     const bool lite = terms->reads_only && terms->total && predicted_status_ == 'I' && !s.before &&
                       !s.unjudged && !s.group.our_block && sync_follows(pending_.total);
     if (!lite) read_planning();
@@ -1352,7 +1352,7 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
 
 // What a unit's statements report of the session's settings comes before its ReadyForQuery.
 bool Session::keep_report(std::string_view message) {
-    if (waiting_ != Waiting::unit) return false;
+    if (waiting_ != Waiting::unit || supervision_->unit.step == Step::start) return false;
     supervision_->unit.reports += message;
     return true;
 }

@@ -262,3 +262,13 @@ TEST_CASE("after a COPY that failed behind an ignored Sync the session goes on")
     CHECK(client_tags(host.to_server()) == "CPBECCCPBECCQQQ");
     CHECK(server_tags(host.to_client()) == "12GEZ");
 }
+
+TEST_CASE("what an earlier Query reports of the settings comes before its own ReadyForQuery") {
+    SessionHost host;
+    host.policy = supervise(by_tag(10));
+    host.log_in();
+    host.client(query("BEGIN") + query("DELETE FROM t"));
+    const std::string report = protocol::encoded(protocol::ParameterStatus{"TimeZone", "UTC"});
+    host.server(complete("BEGIN") + report + ready('T'));
+    CHECK(host.to_client() == complete("BEGIN") + report + ready('T'));
+}
