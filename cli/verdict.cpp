@@ -8,6 +8,7 @@ namespace {
 int strictness(const StatementVerdict& statement) {
     if (statement.observed) return 0;
     switch (statement.action) {
+        case policy::Action::answer:
         case policy::Action::allow: return 0;
         case policy::Action::supervise: return 1;
         case policy::Action::hold: return 2;

@@ -231,6 +231,7 @@ bool takes_all(const Rule& cover, const Rule& hidden) {
 
 int strictness(policy::Action action) {
     switch (action) {
+        case policy::Action::answer:
         case policy::Action::allow: return 0;
         case policy::Action::supervise: return 1;
         case policy::Action::hold: return 2;

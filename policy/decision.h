@@ -11,7 +11,8 @@
 
 namespace pgchaperone::policy {
 
-enum class Action : std::uint8_t { allow, block, supervise, hold };
+// `answer`: pgchaperone answers it itself (StatementFacts::chaperone), whatever the rules say.
+enum class Action : std::uint8_t { allow, block, supervise, hold, answer };
 std::string_view action_name(Action action);  // "allow", as in the policy and the audit log
 
 struct SuperviseLimits;  // policy/rule.h

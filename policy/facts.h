@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,21 @@ enum class TransactionControl : std::uint8_t {
     savepoint,
     prepare,
     finish_prepared,
+};
+
+// A question or an order to pgchaperone itself: SHOW chaperone.<name> or CALL
+// chaperone.<name>(...), with a name that the virtual schema has (virtual_schema.h). It never
+// reaches the server.
+struct ChaperoneCall {
+    struct Argument {
+        std::optional<std::string> text;  // a constant; none: NULL, or a parameter
+        int parameter = 0;                // $1 ...; 0: a constant
+    };
+    bool call = false;    // CALL; else SHOW
+    std::string name;     // folded: "pending", "ticket_k7", "approve"
+    std::vector<Argument> arguments;
+    std::string problem;  // what is wrong with the call, for people: arguments that are no
+                          // constants, too many ...
 };
 
 // The facts of one statement of a Query string (or of the only one of a Parse). Everything inside
@@ -108,6 +124,7 @@ struct StatementFacts {
     // SET client_encoding, the end of a transaction that may have had one, an opaque call ...
     bool may_change_lexical_settings = false;
     bool changes_search_path = false;
+    std::shared_ptr<const ChaperoneCall> chaperone;  // null: it is for the server
 };
 
 // The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be

@@ -161,6 +161,7 @@ std::string_view action_name(Action action) {
         case Action::block: return "block";
         case Action::supervise: return "supervise";
         case Action::hold: return "hold";
+        case Action::answer: return "answer";
     }
     return "";
 }

@@ -215,7 +215,8 @@ std::string facts_reason(const Rule& rule, const Subject& subject) {
         case Action::allow: return "the rule notes what it allows";
         case Action::supervise: return "what it does is counted before it may commit";
         case Action::block:
-        case Action::hold: break;
+        case Action::hold:
+        case Action::answer: break;
     }
     if (rule.match.children.empty()) return "nothing before this rule allows it";
     return "this command is not allowed here" + (on.empty() ? "" : " (on " + on + ")");

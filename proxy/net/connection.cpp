@@ -341,6 +341,7 @@ void Connection::carry_out(session::Judge& command) {
             session_.handle(session::Verdict{
                 engine.judge(command.sql, command.lexical, facts, moment), moment.now});
             return;
+        case session::StatementKind::bind:
         case session::StatementKind::execute:
             session_.handle(session::Verdict{
                 command.analysis ? engine.judge_again(command.analysis, facts, moment)

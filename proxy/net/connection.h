@@ -87,6 +87,14 @@ private:
     void carry_out(session::ShutdownServer& command);
     void carry_out(session::Close& command);
     void carry_out(session::Log& command);
+    void carry_out(session::ClaimTicket&) {}
+    void carry_out(session::OpenTicket&) {}
+    void carry_out(session::ReleaseTicket&) {}
+    void carry_out(session::WithdrawTicket&) {}
+    void carry_out(session::FinishTicket&) {}
+    void carry_out(session::AskChaperone&) {}
+    void carry_out(session::FindCancelled&) {}
+    void carry_out(session::KnowCancelKey&) {}
 
     void tls_progress();
     void open_gates();

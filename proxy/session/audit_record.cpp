@@ -15,6 +15,7 @@ std::string_view protocol_name(StatementKind kind) {
     switch (kind) {
         case StatementKind::query: return "simple";
         case StatementKind::parse:
+        case StatementKind::bind:
         case StatementKind::execute: return "extended";
         case StatementKind::function_call: return "function call";
     }

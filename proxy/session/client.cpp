@@ -464,6 +464,7 @@ void Session::let_through() {
             runs = false;
             break;
         }
+        case StatementKind::bind: break;
         case StatementKind::execute:
             sequence = ledger_.sent(Owed::execute);
             pipeline_open_ = true;
@@ -535,6 +536,7 @@ void Session::refuse(policy::Refusal refusal) {
             send_to_server(substitute_parse(pending_.name, pending_.rule));
             ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
             break;
+        case StatementKind::bind:
         case StatementKind::execute:
             send_to_server(substitute_parse(refused_execute_name, pending_.rule));
             ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));

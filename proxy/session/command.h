@@ -3,11 +3,13 @@
 // everything that reaches the world is one of these values, taken with Session::next() in order,
 // and carried out before the session is called again.
 
+#include "approval/ticket.h"
 #include "audit/record.h"
 #include "policy/session_facts.h"
 #include "proxy/session/event.h"
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +46,9 @@ struct StartTls {
     std::string received;
 };
 
-enum class StatementKind : std::uint8_t { query, parse, execute, function_call };
+// `bind`: a Bind of a statement that is held, judged before it is carried out, since planning it runs
+// functions.
+enum class StatementKind : std::uint8_t { query, parse, bind, execute, function_call };
 
 // Ask the policy. Answered by Verdict, at once or later; meanwhile no further client message is
 // looked at. `sql` is valid until the session's next event: a host that answers later copies it.
@@ -53,7 +57,7 @@ struct Judge {
     std::string_view sql;  // query, parse: the text, without its terminating NUL
     std::size_t
         oversized_bytes = 0;  // not 0: the text is longer than the core keeps, `sql` its beginning
-    policy::AnalysisPtr analysis;    // execute: what was analysed at Parse; null: not known
+    policy::AnalysisPtr analysis;    // bind, execute: what was analysed at Parse; null: not known
     std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours
@@ -73,9 +77,58 @@ struct StoreAudit {
 // replaces it.
 struct SetDeadline {
     DeadlineKind kind = DeadlineKind::login;
+    std::chrono::milliseconds after{0};  // login, linger: the host's own settings count instead
 };
 struct ClearDeadline {
     DeadlineKind kind = DeadlineKind::login;
+};
+
+// Look for an approved ticket and take it. Answered by TicketClaimed.
+struct ClaimTicket {
+    approval::Claim claim;
+};
+
+// Open a ticket and watch it. Answered by TicketOpened; then, unless the session releases or
+// withdraws it first, by TicketDecided once.
+struct OpenTicket {
+    approval::Request request;
+};
+
+// The session waits for it no longer; it stays open. Not answered.
+struct ReleaseTicket {
+    std::string id;
+};
+
+// The requester does not want it any more. Not answered.
+struct WithdrawTicket {
+    std::string id;
+    std::string why;
+};
+
+// What became of the run of a ticket that this session has claimed. Not answered.
+struct FinishTicket {
+    std::string id;
+    std::string outcome;
+};
+
+// A question or an order to pgchaperone itself (SHOW chaperone.…, CALL chaperone.…). Answered by
+// ChaperoneAnswer.
+struct AskChaperone {
+    std::shared_ptr<const policy::ChaperoneCall> call;
+    std::vector<std::optional<std::string>> arguments;  // values, parameters filled in; UTF-8 as far
+                                                        // as the client speaks it
+    approval::Person person;
+};
+
+// A CancelRequest came with this key (the whole of what follows the code: process id and secret).
+// Is it that of a session which is held here? Answered by CancelTaken.
+struct FindCancelled {
+    std::string key;
+};
+
+// The server gave this session a cancel key, as above.
+struct KnowCancelKey {
+    std::string key;
 };
 
 // The client will send nothing more: tell the server so (half-close) once everything is sent.
@@ -95,6 +148,8 @@ struct Log {
 };
 
 using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit,
-                             SetDeadline, ClearDeadline, ShutdownServer, Close, Log>;
+                             SetDeadline, ClearDeadline, ClaimTicket, OpenTicket, ReleaseTicket,
+                             WithdrawTicket, FinishTicket, AskChaperone, FindCancelled,
+                             KnowCancelKey, ShutdownServer, Close, Log>;
 
 }  // namespace pgchaperone::session

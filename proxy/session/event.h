@@ -1,6 +1,7 @@
 #pragma once
 // What the host tells the session core. See Session::handle.
 
+#include "approval/ticket.h"
 #include "policy/decision.h"
 
 #include <chrono>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgchaperone::session {
 
@@ -39,11 +41,44 @@ struct ClientTlsReady {
 struct Verdict {
     policy::Judgement judgement;
     std::chrono::system_clock::time_point at{};  // when it was made
+    // An approved ticket may lie ready for something that this role wants to run here: see
+    // approval::Desk::may_be_approved.
+    bool may_be_approved = false;
 };
 
 struct AuditStored {
     bool ok = false;
     std::string error;  // why not, for people
+};
+
+// Answers ClaimTicket.
+struct TicketClaimed {
+    approval::Result<std::optional<approval::Ticket>> answer{std::nullopt};
+};
+
+// Answers OpenTicket.
+struct TicketOpened {
+    approval::Result<approval::Ticket> answer{approval::Failure{}};
+};
+
+// The ticket that this session waits for was approved, denied, withdrawn by others or expired.
+struct TicketDecided {
+    approval::Ticket ticket;
+};
+
+// Answers AskChaperone: rows for the columns of that question (virtual_schema.h), as a JSON array
+// of objects in UTF-8; or why not.
+struct ChaperoneAnswer {
+    std::string rows;
+    std::optional<policy::Refusal> refusal;
+};
+
+// A CancelRequest with this session's key has come. See Session::handle.
+struct CancelAsked {};
+
+// Answers FindCancelled.
+struct CancelTaken {
+    bool taken = false;  // the session was held, and has been told: the server need not know
 };
 
 // The other side sent end-of-file, or its connection broke.
@@ -58,6 +93,9 @@ struct ServerClosed {
 enum class DeadlineKind : std::uint8_t {
     login,   // from the connection to the first ReadyForQuery
     linger,  // the other side should have closed the connection by now
+    held,    // a held statement waits no longer
+    notice,  // its client is told again that it waits
+    keep_alive,  // its server's connection is used, so that no timeout for idle ones ends it
 };
 struct Deadline {
     DeadlineKind kind = DeadlineKind::login;

@@ -141,6 +141,9 @@ void Session::handle(const Deadline& event) {
         case DeadlineKind::linger:
             close("the other side did not close the connection in time");
             return;
+        case DeadlineKind::held:
+        case DeadlineKind::notice:
+        case DeadlineKind::keep_alive: return;
     }
 }
 

@@ -144,6 +144,14 @@ private:
         records_wait = false;
     }
     void carry_out(session::Log&) {}
+    void carry_out(session::ClaimTicket&) {}
+    void carry_out(session::OpenTicket&) {}
+    void carry_out(session::ReleaseTicket&) {}
+    void carry_out(session::WithdrawTicket&) {}
+    void carry_out(session::FinishTicket&) {}
+    void carry_out(session::AskChaperone&) {}
+    void carry_out(session::FindCancelled&) {}
+    void carry_out(session::KnowCancelKey&) {}
 
     World& world_;
 };
@@ -390,6 +398,7 @@ policy::Judgement World::judge(const Question& question, const policy::SessionFa
                             ? engine_.judge_oversized(question.judge.oversized_bytes, facts, moment)
                             : engine_.judge(question.sql, question.judge.lexical, facts, moment);
             break;
+        case session::StatementKind::bind:
         case session::StatementKind::execute:
             judgement = question.judge.analysis
                             ? engine_.judge_again(question.judge.analysis, facts, moment)

@@ -141,6 +141,14 @@ private:
         closed = true;
     }
     void carry_out(session::Log&) {}
+    void carry_out(session::ClaimTicket&) {}
+    void carry_out(session::OpenTicket&) {}
+    void carry_out(session::ReleaseTicket&) {}
+    void carry_out(session::WithdrawTicket&) {}
+    void carry_out(session::FinishTicket&) {}
+    void carry_out(session::AskChaperone&) {}
+    void carry_out(session::FindCancelled&) {}
+    void carry_out(session::KnowCancelKey&) {}
 };
 
 // Messages as bytes, in the words of the protocol.

@@ -1,0 +1,91 @@
+#pragma once
+// The desk: where tickets are opened, decided and claimed. Thread-safe; owns one thread, on which
+// the store is used and every callback is called, so that nobody on the way of a query waits for a
+// disk. Callbacks must be quick: they hand what they got to somebody else.
+//
+// When the store fails, everything answers with Problem::store_failed until it works again; the
+// desk tries by itself.
+
+#include "approval/store.h"
+#include "approval/ticket.h"
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgchaperone::approval {
+
+// What happened, for the log and for who is to be told (webhooks).
+struct Happened {
+    enum class Kind : std::uint8_t { opened, voted, decided, expired, withdrawn, used, glass };
+    Kind kind = Kind::opened;
+    Ticket ticket;
+};
+
+struct DeskOptions {
+    std::string replica;  // names this process among those that share the store
+    std::function<void(const Happened&)> on_happened;    // of this process's doing, or told by the
+                                                         // store; may be empty
+    std::function<void(std::string_view)> on_notice;     // troubles, for the log; may be empty
+    std::function<Time()> now = std::chrono::system_clock::now;
+    std::size_t queue_max = 10'000;  // past it everything is answered with store_failed at once
+};
+
+class Desk {
+public:
+    template <class T>
+    using Then = std::function<void(Result<T>)>;
+
+    Desk(std::unique_ptr<Store> store, DeskOptions options);
+    ~Desk();  // what is queued is answered first
+    Desk(const Desk&) = delete;
+    Desk& operator=(const Desk&) = delete;
+
+    // Opens a ticket and watches it: `decided` is called once when it is approved, denied, expired
+    // or withdrawn by others, at this replica or another. If the same requester has one open with
+    // the same binding for which no session waits, that one is taken up again (and its evidence
+    // replaced): the answer is then that ticket, maybe approved already.
+    void open(Request request, Then<Ticket> then, std::function<void(const Ticket&)> decided);
+    // Takes an approval, if there is one: then it is used, and nobody can take it again. An answer
+    // without a ticket: there is none. Where Claim::ticket names one that can't be taken, the
+    // failure says why.
+    void claim(Claim claim, Then<std::optional<Ticket>> then);
+    // Opened by glass: see Request::glass. The answer is the used ticket.
+    // The session has given up waiting, or its client wants it no more. No answer; unwatches.
+    void release(std::string id);
+    void withdraw(std::string id, std::string why);
+    // What became of a used ticket's run.
+    void finish(std::string id, std::string outcome);
+
+    void vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then);
+    void withdraw(std::string id, Person by, std::string comment, Then<Ticket> then);
+    // One ticket, with whatever case its id is written in. Problem::unknown_ticket where `person`
+    // may not see it.
+    void find(std::string id, Person person, Then<Ticket> then);
+    // What is pending or approved, oldest first; what has ended, latest first; as far as `person`
+    // may see it and at most `limit`.
+    void open_tickets(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
+    void history(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
+
+    // Whether there may be an approved ticket that a run of this role's could claim: without a
+    // lock where there is none at all, from any thread. True may be wrong; false is right for what
+    // was approved at this replica, and within a second for others.
+    bool may_be_approved(std::string_view role, std::string_view database) const noexcept;
+
+    struct Stats {
+        std::uint64_t opened = 0, approved = 0, denied = 0, expired = 0, withdrawn = 0, used = 0;
+        std::uint64_t glass = 0, store_failures = 0;
+        std::size_t waiting = 0;  // watched now
+    };
+    Stats stats() const;  // of this process, since its start
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgchaperone::approval

@@ -1,0 +1,189 @@
+#pragma once
+// A ticket: a statement that waits for a second person, from its opening to its end. Values, and
+// the whole of what may happen to one as pure functions: every store carries them out inside one of
+// its transactions, so that two approvers at once, or an approval at the instant of expiry, come
+// out one way or the other and never both.
+//
+//   pending ──approve, often enough──> approved ──claim──> used
+//      │ │ └──deny──> denied               │ └──ttl──> expired
+//      │ └──ttl──> expired                 └──withdraw──> withdrawn
+//      └──withdraw──> withdrawn
+//
+// Knows no wire, no clock and no store.
+
+#include <boost/system/result.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgchaperone::approval {
+
+using Time = std::chrono::system_clock::time_point;
+
+enum class State : std::uint8_t { pending, approved, denied, expired, withdrawn, used };
+std::string_view state_name(State state);  // "pending", as people and stores see it
+std::optional<State> state_named(std::string_view name);
+
+// Somebody as the server knows them: the role that logged in, whatever SET ROLE or SET SESSION
+// AUTHORIZATION have said since.
+struct Person {
+    std::string role;
+    std::uint32_t oid = 0;               // pg_authid.oid; 0: not known
+    std::vector<std::string> member_of;  // every role it is a member of, directly or not; its own
+                                         // name need not be among them
+};
+// By name or by object id: a role that was renamed is still the same person.
+bool same_person(const Person& one, const Person& other);
+
+struct TableRows {
+    std::string table;
+    std::uint64_t inserted = 0;
+    std::uint64_t updated = 0;
+    std::uint64_t deleted = 0;
+    bool operator==(const TableRows&) const = default;
+};
+
+// What the statement would do. `plan`: the planner's estimate; `trial`: the real effects of a run
+// that was rolled back; `counted`: likewise, of a supervised run that exceeded its limits.
+struct Evidence {
+    enum class Kind : std::uint8_t { none, plan, trial, counted };
+    Kind kind = Kind::none;
+    std::vector<TableRows> tables;             // most rows first
+    std::vector<std::string> catalog_changes;  // "pg_proc"
+    std::vector<std::string> exclusive_locks;  // "public.orders"
+    std::vector<std::string> foreign_writes;
+    std::string text;  // plan: EXPLAIN's words; none: why there is none, or empty
+    bool operator==(const Evidence&) const = default;
+    // It was counted, so it limits what the approved run may do.
+    bool binds() const { return kind == Kind::trial || kind == Kind::counted; }
+    // "48,210 rows of public.orders and 2 other tables", "about 48,210 rows of orders"; "" where
+    // nothing is known.
+    std::string summary() const;
+};
+std::string_view evidence_name(Evidence::Kind kind);
+
+// Who may decide.
+struct Terms {
+    // Role names with `*` and `?`. Who decides has to be (a member of) one of every list; no list
+    // at all: nobody may.
+    std::vector<std::vector<std::string>> approvers;
+    unsigned approvals = 1;  // so many different people
+    bool allow_self = false;
+    std::chrono::milliseconds ttl{30 * 60'000};
+    bool operator==(const Terms&) const = default;
+};
+bool may_decide(const Terms& terms, const Person& person);
+// Whether an approval under `given` is enough for `wanted`: the policy may have become stricter
+// since. So it is when nothing of the terms is stricter than it was.
+bool suffices(const Terms& given, const Terms& wanted);
+
+// What a session asks for. An approval is bound to `binding`: the hash of the statement's bytes,
+// parameter values, user, database and of the settings that give the text its meaning.
+struct Request {
+    std::string binding;  // SHA-256 in hexadecimal
+    Person requester;
+    std::string database;
+    std::string client;  // address
+    std::string application;
+    std::uint64_t session = 0;
+    std::string command;    // "UPDATE"
+    std::string statement;  // as sent, up to statement_bytes_max
+    bool statement_cut = false;
+    std::vector<std::optional<std::string>> parameters;  // as people can read them
+    std::string settings;                                // likewise: "search_path=public role=none"
+    std::string rule;
+    std::string reason;
+    Terms terms;
+    Evidence evidence;
+    std::chrono::milliseconds wait{0};  // how long its session waits; 0: it does not
+    // Not empty: the glass is broken, and this is why. The ticket is made used; nobody is asked.
+    bool glass = false;
+    std::string glass_reason;
+};
+inline constexpr std::size_t statement_bytes_max = 1024 * 1024;
+
+struct Vote {
+    std::string role;
+    std::uint32_t oid = 0;
+    bool approve = false;
+    std::string comment;
+    Time at;
+    bool operator==(const Vote&) const = default;
+};
+
+struct Ticket {
+    std::string id;  // "K7": short, readable, not used again
+    State state = State::pending;
+    Request request;
+    std::string replica;  // of the proxy whose session asked
+    Time opened;
+    Time expires;
+    // Until then its own session waits and nobody else may claim it; no later than `opened` once
+    // that has given up. So a proxy that dies leaves its tickets usable.
+    Time held_until;
+    std::vector<Vote> votes;
+    std::optional<Time> ended;  // when it came to denied, expired, withdrawn or used
+    std::string ended_by;       // who withdrew it: the requester, or "disconnected"
+    std::string comment;        // of the decision that ended it, or why it was withdrawn
+    std::string outcome;        // of the run, once it is over: "UPDATE 5", "failed: ..."; may stay
+                                // empty where the proxy died
+
+    unsigned approvals() const;
+    bool open() const { return state == State::pending || state == State::approved; }
+    bool waiting(Time now) const { return open() && held_until > now; }
+    // "bob", "bob, carol": who approved or denied
+    std::string decided_by() const;
+};
+
+// Why something could not be done, for people and as SQLSTATE.
+enum class Problem : std::uint8_t {
+    unknown_ticket,   // 42704: there is none of this id, or not for this person's eyes
+    not_allowed,      // 42501: who asks is none of those who may
+    own_ticket,       // 42501: the requester can't approve
+    already_decided,  // 55000: denied, expired, withdrawn or used
+    already_voted,    // 55000: this person has approved it before
+    store_failed,     // 58030: the store can't be read or written
+};
+struct Failure {
+    Problem problem = Problem::store_failed;
+    std::string text;  // for people, a whole sentence without the final stop
+    std::string hint;
+};
+std::string_view sqlstate(Problem problem);
+template <class T>
+using Result = boost::system::result<T, Failure>;
+[[noreturn]] void throw_exception_from_error(const Failure& failure,
+                                             const boost::source_location& location);
+
+// --- What may happen to a ticket. Each takes it as it is, at a moment, and gives it as it becomes;
+// a failure leaves it as it was. All of them first let it expire if its time has come.
+
+Ticket opened(Request request, std::string id, std::string replica, Time now);
+Ticket expired_by(Ticket ticket, Time now);
+Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string comment, Time now);
+// By its requester (any session of theirs), or by the proxy for them: `by` null.
+Result<Ticket> withdrawn(Ticket ticket, const Person* by, std::string comment, Time now);
+// Its session waits no longer; the ticket stays open.
+Ticket released(Ticket ticket, Time now);
+Ticket finished(Ticket ticket, std::string outcome);
+
+// Takes an approval: once.
+struct Claim {
+    std::string binding;
+    Person requester;
+    Terms terms;         // those that the policy asks for now
+    std::string ticket;  // the one that the claiming session waits for; empty: any that is free
+};
+// Whether this ticket is what the claim may take now: approved, not expired, bound to the same, not
+// held by another session, and under terms that suffice.
+bool claimable(const Ticket& ticket, const Claim& claim, Time now);
+Ticket claimed(Ticket ticket, Time now);  // claimable() must hold
+
+// Who may see all of a ticket: its requester, and who may decide on it.
+bool may_see(const Ticket& ticket, const Person& person);
+
+}  // namespace pgchaperone::approval
