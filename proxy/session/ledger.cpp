@@ -120,7 +120,10 @@ bool Ledger::idle() const {
 
 bool Ledger::nothing_runs() const {
     return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
-        if (entry.role == Role::ours || entry.role == Role::reading) return true;
+        if (entry.role == Role::ours || entry.role == Role::reading ||
+            entry.role == Role::identity) {
+            return true;
+        }
         switch (entry.owed) {
             case Owed::parse:
             case Owed::bind:

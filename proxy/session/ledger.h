@@ -49,6 +49,7 @@ enum class Role : std::uint8_t {
     client,      // nothing: the client's own, or a refusal
     ours,        // injected: nobody sees its replies
     reading,     // injected: its rows are a reading of effects
+    identity,    // injected: its rows say who asks; see identity.h
     settle,      // injected: COMMIT or SET CONSTRAINTS, whose notices and errors are the client's
     piece,       // a statement of the client's in a transaction of ours: its completion and its
                  // ReadyForQuery wait

@@ -129,8 +129,15 @@ bool Session::server_login_message(char tag, std::size_t total) {
             logged_in();
             return true;
         }
+        case BackendTag::BackendKeyData: {
+            const auto message = from_server_.peek(total);
+            if (!message) return false;
+            commands_.push_back(KnowCancelKey{std::string(body_of(*message))});
+            pass_reply(total, Disposition::forward);
+            return true;
+        }
         default:
-            // BackendKeyData, NegotiateProtocolVersion, and what later versions may add here.
+            // NegotiateProtocolVersion, and what later versions may add here.
             pass_reply(total, Disposition::forward);
             return true;
     }
@@ -183,7 +190,8 @@ bool Session::server_reply(char tag, std::size_t total) {
     const bool whole = kind == BackendTag::ReadyForQuery || kind == BackendTag::CommandComplete ||
                        kind == BackendTag::PortalSuspended ||
                        kind == BackendTag::EmptyQueryResponse ||
-                       (kind == BackendTag::DataRow && role == Role::reading);
+                       (kind == BackendTag::DataRow &&
+                        (role == Role::reading || role == Role::identity));
     std::string_view body;
     if (whole) {
         const auto message = from_server_.peek(total);

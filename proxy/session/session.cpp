@@ -91,6 +91,8 @@ void Session::handle(const ServerBytes& event) {
 void Session::handle(const ClientClosed& event) {
     if ((client_closed_ && !event.broken) || phase_ == Phase::closed) return;
     client_closed_ = true;
+    // Who cancels need not stay to see it done.
+    if (phase_ == Phase::connecting && login_->cancelling && !event.broken) return;
     if (event.broken || phase_ == Phase::startup || phase_ == Phase::client_tls ||
         phase_ == Phase::connecting) {
         close(event.broken ? "the client's connection broke" : "the client left");
@@ -146,6 +148,13 @@ void Session::handle(const Deadline& event) {
         case DeadlineKind::keep_alive: return;
     }
 }
+
+// hold.cpp takes these over.
+void Session::handle(const TicketClaimed&) {}
+void Session::handle(const TicketOpened&) {}
+void Session::handle(const TicketDecided&) {}
+void Session::handle(const ChaperoneAnswer&) {}
+bool Session::handle(const CancelAsked&) { return false; }
 
 bool Session::end_if_idle() {
     if (phase_ == Phase::closed) return true;

@@ -73,6 +73,14 @@ public:
     void handle(const ClientTlsReady& event);
     void handle(const Verdict& event);
     void handle(const AuditStored& event);
+    void handle(const TicketClaimed& event);
+    void handle(const TicketOpened& event);
+    void handle(const TicketDecided& event);
+    void handle(const ChaperoneAnswer& event);
+    void handle(const CancelTaken& event);
+    // Whether it was meant for what is held here, and has ended that: then the server has nothing
+    // to cancel.
+    bool handle(const CancelAsked& event);
     void handle(const ClientClosed& event);
     void handle(const ServerClosed& event);
     void handle(const Deadline& event);

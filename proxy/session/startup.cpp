@@ -35,6 +35,9 @@ constexpr std::string_view three_ways_out =
     "key, or set "
     "authentication: password in its configuration.";
 
+// Where the key begins in a CancelRequest: behind its length and its code.
+constexpr std::size_t cancel_key_at = 8;
+
 // The body of a whole message.
 std::string_view body_of(std::string_view message) { return message.substr(protocol::head_size); }
 
@@ -79,7 +82,8 @@ bool Session::read_startup() {
             login_->packet.assign(whole->substr(0, packet.size));
             from_client_.discard_all();
             phase_ = Phase::connecting;
-            say(Connect{});
+            // What is held has not reached the server, which could not cancel it.
+            say(FindCancelled{login_->packet.substr(cancel_key_at)});
             return true;
         case Kind::startup_message:
             startup_message(packet.startup, whole->substr(0, packet.size));
@@ -180,6 +184,13 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
     login_->packet.assign(packet);
     from_client_.discard(packet.size());
     phase_ = Phase::connecting;
+    say(Connect{});
+}
+
+void Session::handle(const CancelTaken& event) {
+    if (phase_ != Phase::connecting || !login_->cancelling) return;
+    // Who asks is answered as by PostgreSQL: by an end-of-file, whatever came of it.
+    if (event.taken) return close("a held statement was cancelled");
     say(Connect{});
 }
 

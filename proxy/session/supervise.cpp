@@ -1245,6 +1245,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::substitute: return;
         case Role::ours:
         case Role::reading:
+        case Role::identity:
         case Role::settle: {
             s.incoming = {};
             if (waiting_ == Waiting::unit && s.unit.step != Step::start) {
@@ -1328,6 +1329,12 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
             }
             if (kind == BackendTag::CommandComplete) reading_done(terms);
             return false;
+        case Role::identity:
+            if (kind == BackendTag::DataRow &&
+                !s.identity.add_row(message.substr(protocol::head_size))) {
+                s.identity = {};
+            }
+            return false;
         case Role::piece:
             switch (kind) {
                 case BackendTag::ReadyForQuery: return false;
@@ -1362,6 +1369,7 @@ bool Session::supervised_notice(Role role, std::string_view sqlstate) const {
     switch (role) {
         case Role::ours:
         case Role::reading:
+        case Role::identity:
         case Role::substitute: return false;
         case Role::piece: {
             const Supervision::Unit& unit = supervision_->unit;

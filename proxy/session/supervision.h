@@ -7,6 +7,7 @@
 #include "policy/facts.h"
 #include "policy/rule.h"
 #include "proxy/session/effects.h"
+#include "proxy/session/identity.h"
 
 #include <chrono>
 #include <cstddef>
@@ -129,6 +130,7 @@ struct Supervision {
     CountedPtr folded;  // a judged group whose transaction the Query at the front will end
 
     // Readings. `before` is of the transaction under way, null at its beginning.
+    Identity identity;  // filled by the answer to identity_sql; empty it before that is sent
     Reading incoming;
     std::optional<Reading> before;
     std::optional<Reading> accepted;  // up to which all was within limits; of a sticky transaction

@@ -1,5 +1,6 @@
 #include "sim/injected.h"
 
+#include "proxy/session/identity.h"
 #include "proxy/session/supervise_sql.h"
 
 #include <algorithm>
@@ -25,7 +26,7 @@ bool is_injected(std::string_view sql) {
                                        session::rollback_sql,  session::constraints_sql,
                                        session::read_only_sql, session::read_write_sql};
     // An empty Query is a way to wait.
-    return sql.empty() || is_substitute(sql) || is_guard_reading(sql) ||
+    return sql.empty() || sql == session::identity_sql || is_substitute(sql) || is_guard_reading(sql) ||
            std::find(others.begin(), others.end(), sql) != others.end();
 }
 
