@@ -150,7 +150,7 @@ private:
     void carry_out(session::WithdrawTicket&) {}
     void carry_out(session::FinishTicket&) {}
     void carry_out(session::AskChaperone&) {}
-    void carry_out(session::FindCancelled&) {}
+    void carry_out(session::FindCancelled&) { core.handle(session::CancelTaken{false}); }
     void carry_out(session::KnowCancelKey&) {}
 
     World& world_;

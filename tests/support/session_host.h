@@ -87,6 +87,10 @@ public:
     bool answer_judge = true;
     bool answer_audit = true;
     bool audit_works = true;
+    bool answer_cancel = true;
+    bool cancel_taken = false;  // by another session, for which something was held
+    std::vector<std::string> cancel_keys_asked;
+    std::string cancel_key;  // of this session, by the server's word
     std::vector<session::Judge> judged;  // `sql` points into `judged_texts`
     std::vector<std::string> judged_texts;
     std::vector<policy::RelationName> last_own_tables;
@@ -147,8 +151,11 @@ private:
     void carry_out(session::WithdrawTicket&) {}
     void carry_out(session::FinishTicket&) {}
     void carry_out(session::AskChaperone&) {}
-    void carry_out(session::FindCancelled&) {}
-    void carry_out(session::KnowCancelKey&) {}
+    void carry_out(session::FindCancelled& command) {
+        cancel_keys_asked.push_back(command.key);
+        if (answer_cancel) session.handle(session::CancelTaken{cancel_taken});
+    }
+    void carry_out(session::KnowCancelKey& command) { cancel_key = command.key; }
 };
 
 // Messages as bytes, in the words of the protocol.

@@ -108,6 +108,41 @@ TEST_CASE("a CancelRequest is passed on, in clear even where TLS is required") {
     CHECK(host.closed);
 }
 
+TEST_CASE("a cancel that ended something held does not reach the server") {
+    SessionHost host;
+    host.cancel_taken = true;
+    host.client(encoded(protocol::CancelRequest{7, "1234"}));
+    CHECK(host.cancel_keys_asked == std::vector<std::string>{std::string("\0\0\0\x07", 4) + "1234"});
+    CHECK(host.closed);
+    CHECK(host.to_client().empty());
+    CHECK(host.to_server().empty());
+    CHECK_FALSE(contains(host.milestones.front(), "Connect"));
+}
+
+TEST_CASE("a cancel whose client has left already is passed on all the same") {
+    SessionHost host;
+    host.answer_cancel = false;
+    const std::string cancel = encoded(protocol::CancelRequest{7, "1234"});
+    host.client(cancel);
+    host.event(session::ClientClosed{});
+    CHECK(host.milestones.empty());
+    host.event(session::CancelTaken{false});
+    host.event(session::Connected{true, {}, false, {}});
+    CHECK(host.to_server() == cancel);
+    CHECK_FALSE(host.closed);
+}
+
+TEST_CASE("the key by which a session can be cancelled is told, and reaches the client") {
+    SessionHost host;
+    host.client(startup_message());
+    host.event(session::Connected{true, {}, false, {}});
+    const std::string key(32, 'k');
+    const std::string message = encoded(protocol::BackendKeyData{7, key});
+    host.server(encoded(protocol::AuthenticationOk{}) + message, 3);
+    CHECK(host.cancel_key == std::string("\0\0\0\x07", 4) + key);
+    CHECK(contains(host.to_client(), message));
+}
+
 TEST_CASE("a client without TLS is refused where TLS is required") {
     session::Setup setup = with_tls();
     setup.tls_required = true;
