@@ -6,6 +6,7 @@
 #include "policy/analyzer_relations.h"
 #include "policy/analyzer_tags.h"
 #include "policy/analyzer_variables.h"
+#include "policy/chaperone_call.h"
 #include "policy/deep_text.h"
 #include "policy/functions_table.h"
 #include "policy/parse_tree.h"
@@ -1723,7 +1724,15 @@ void Walker::statement(const Node& node, std::string_view text) {
 
 void gather_facts(const Node& statement, std::string_view text, WalkContext& context,
                   StatementFacts& facts) {
-    facts.command = kind_of_statement(statement).tag;
+    const StatementKind kind = kind_of_statement(statement);
+    facts.command = kind.tag;
+    facts.chaperone = chaperone_call(statement);
+    if (facts.chaperone) {
+        // The server never sees it, so nothing else is to be said of it.
+        facts.commands = {facts.command};
+        facts.classes = {kind.statement_class};
+        return;
+    }
     Walker(context, facts).statement(statement, text);
 }
 

@@ -81,6 +81,11 @@ std::size_t estimate(const Analysis& analysis) {
                                  &facts.destructive, &facts.dangerous, &facts.blocking}) {
             bytes += flag->reason.capacity();
         }
+        if (!facts.chaperone) continue;
+        bytes += sizeof(ChaperoneCall) + facts.chaperone->problem.capacity();
+        for (const auto& argument : facts.chaperone->arguments) {
+            bytes += sizeof(argument) + (argument.text ? argument.text->capacity() : 0);
+        }
     }
     return bytes;
 }
@@ -318,7 +323,7 @@ struct Engine::Impl {
             const Subject subject{facts, text_of(*analysis, facts), session, now};
             outcomes.push_back(evaluate(edition->policy, subject, profiles[profile], &times));
             if (moments) moments->ran(facts);
-            plain = plain && is_plain(outcomes.back());
+            plain = plain && is_plain(outcomes.back()) && !facts.chaperone;
             used = joined(used, outcomes.back().used);
         }
         if (ordinary && entry != nullptr) {
@@ -359,9 +364,18 @@ struct Engine::Impl {
         for (std::size_t i = 0; i < outcomes.size(); ++i) {
             const StatementFacts& facts = analysis->statements[i];
             const Subject subject{facts, text_of(*analysis, facts), session, moment};
-            judgement.decisions.push_back(decision(outcomes[i], subject, {i + 1, outcomes.size()}));
+            judgement.decisions.push_back(
+                facts.chaperone ? answer()
+                                : decision(outcomes[i], subject, {i + 1, outcomes.size()}));
         }
         return judgement;
+    }
+
+    // No rule is asked of what the server never sees; who may what is said where it is answered.
+    static Decision answer() {
+        Decision result;
+        result.action = Action::answer;
+        return result;
     }
 
     Decision decision(const Outcome& outcome, const Subject& subject, Position position) const {

@@ -317,3 +317,34 @@ TEST_CASE("sessions beyond the table of known ones are still judged by their own
                 (id % 3 != 0));
     }
 }
+
+TEST_CASE("what is for pgchaperone itself is answered, whatever rules and mode say") {
+    for (const char* yaml :
+         {"default: block", "{ mode: observe, default: block }", "default: allow",
+          "rules: [ { name: all, match: { command: [SHOW, CALL] }, action: block } ]"}) {
+        INFO(yaml);
+        Fixture f(yaml);
+        for (int i = 0; i < 3; ++i) {
+            for (const char* sql : {"SHOW chaperone.pending", "CALL chaperone.approve('K7')",
+                                    "SHOW chaperone.no_such_thing"}) {
+                INFO(sql);
+                const Judgement j = f.judge(sql);
+                REQUIRE(j.decisions.size() == 1);
+                CHECK(j.decisions[0].action == Action::answer);
+                CHECK_FALSE(j.decisions[0].observed);
+                const Judgement again = f.engine.judge_again(j.analysis, f.session, f.moment);
+                REQUIRE(again.decisions.size() == 1);
+                CHECK(again.decisions[0].action == Action::answer);
+            }
+        }
+    }
+}
+
+TEST_CASE("what stands beside a statement for pgchaperone itself is judged as ever") {
+    Fixture f(guard);
+    const Judgement j = f.judge("SHOW chaperone.version; DELETE FROM orders; SELECT 1");
+    REQUIRE(j.decisions.size() == 3);
+    CHECK(j.decisions[0].action == Action::answer);
+    CHECK(j.decisions[1].action == Action::block);
+    CHECK(j.decisions[2].action == Action::allow);
+}
