@@ -5,9 +5,12 @@
 // out one way or the other and never both.
 //
 //   pending ──approve, often enough──> approved ──claim──> used
-//      │ │ └──deny──> denied               │ └──ttl──> expired
-//      │ └──ttl──> expired                 └──withdraw──> withdrawn
-//      └──withdraw──> withdrawn
+//      │                                   │
+//      ├──deny──> denied <────deny─────────┤
+//      ├──ttl───> expired <───ttl──────────┤
+//      └──withdraw──> withdrawn <─withdraw─┘
+//
+// Moments are whole microseconds, so that what a store gives back is what it was given.
 //
 // Knows no wire, no clock and no store.
 
@@ -36,8 +39,12 @@ struct Person {
     std::vector<std::string> member_of;  // every role it is a member of, directly or not; its own
                                          // name need not be among them
 };
-// By name or by object id: a role that was renamed is still the same person.
+// By name or by object id: a role that was renamed is still the same person. For what one person
+// may not do twice or alone.
 bool same_person(const Person& one, const Person& other);
+// By name and by object id: a role that was dropped and made again is somebody else. For what only
+// one person may do.
+bool surely_same_person(const Person& one, const Person& other);
 
 struct TableRows {
     std::string table;
@@ -78,7 +85,8 @@ struct Terms {
 };
 bool may_decide(const Terms& terms, const Person& person);
 // Whether an approval under `given` is enough for `wanted`: the policy may have become stricter
-// since. So it is when nothing of the terms is stricter than it was.
+// since. So it is when nobody may decide now who might not have decided then, no more people have
+// to agree, and nobody agreed alone who may not do so now. The ttl is left to claimable().
 bool suffices(const Terms& given, const Terms& wanted);
 
 // What a session asks for. An approval is bound to `binding`: the hash of the statement's bytes,
@@ -127,7 +135,8 @@ struct Ticket {
     Time held_until;
     std::vector<Vote> votes;
     std::optional<Time> ended;  // when it came to denied, expired, withdrawn or used
-    std::string ended_by;       // who withdrew it: the requester, or "disconnected"
+    std::string ended_by;       // who denied or withdrew it: a role, or "disconnected" and the like
+                                // where the proxy did it for its requester
     std::string comment;        // of the decision that ended it, or why it was withdrawn
     std::string outcome;        // of the run, once it is over: "UPDATE 5", "failed: ..."; may stay
                                 // empty where the proxy died
@@ -135,9 +144,18 @@ struct Ticket {
     unsigned approvals() const;
     bool open() const { return state == State::pending || state == State::approved; }
     bool waiting(Time now) const { return open() && held_until > now; }
-    // "bob", "bob, carol": who approved or denied
+    // "bob", "bob, carol": who approved, or who denied it; "" where nobody has.
     std::string decided_by() const;
+    bool operator==(const Ticket&) const;
 };
+
+// Ids are a letter and a number, made of the count of tickets that the store has opened: 1 is "B1",
+// 2 is "C1"; after a round of 23 letters the number goes up. The letters leave out I, L and O. The
+// count never goes back, so no id comes twice. `number` > 0.
+std::string id_of(std::uint64_t number);
+// The number again; nothing where this is no id. The letter may be small, and blanks around it do
+// not count.
+std::optional<std::uint64_t> number_of(std::string_view id);
 
 // Why something could not be done, for people and as SQLSTATE.
 enum class Problem : std::uint8_t {
@@ -164,8 +182,18 @@ using Result = boost::system::result<T, Failure>;
 
 Ticket opened(Request request, std::string id, std::string replica, Time now);
 Ticket expired_by(Ticket ticket, Time now);
+// What becomes of `ticket` when `request` is made while it is there: taken up again instead of a
+// new one, or nothing. It is taken up when it is open, asked for by the same person with the same
+// binding, no other session waits for it, and its terms suffice. What people have voted on stays
+// as they saw it, its evidence included: where that limits the run and is another now, a new ticket
+// is needed. What nobody has voted on yet is as if opened now.
+std::optional<Ticket> taken_up(const Ticket& ticket, const Request& request, std::string replica,
+                               Time now);
+// An approver may take back what was approved as long as it has not run: a denial of an approved
+// ticket counts.
 Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string comment, Time now);
-// By its requester (any session of theirs), or by the proxy for them: `by` null.
+// By its requester (any session of theirs), or by the proxy for them, `comment` saying why
+// ("disconnected"): `by` null.
 Result<Ticket> withdrawn(Ticket ticket, const Person* by, std::string comment, Time now);
 // Its session waits no longer; the ticket stays open.
 Ticket released(Ticket ticket, Time now);
@@ -178,9 +206,11 @@ struct Claim {
     Terms terms;         // those that the policy asks for now
     std::string ticket;  // the one that the claiming session waits for; empty: any that is free
 };
-// Whether this ticket is what the claim may take now: approved, not expired, bound to the same, not
-// held by another session, and under terms that suffice.
+// Whether this ticket is what the claim may take now: approved, not expired (by the ttl of now
+// either), bound to the same, not held by another session, and under terms that suffice.
 bool claimable(const Ticket& ticket, const Claim& claim, Time now);
+// Why it is not, for the session that waits for this one.
+Failure why_not_claimable(const Ticket& ticket, const Claim& claim, Time now);
 Ticket claimed(Ticket ticket, Time now);  // claimable() must hold
 
 // Who may see all of a ticket: its requester, and who may decide on it.
