@@ -56,13 +56,14 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         app.get_formatter()->column_width(34);
         app.footer(
             "Run `pgchaperone COMMAND --help` for the options of a command.\n"
-            "Exit status: 0 all is well, 1 findings (check, test), 2 trouble.");
+            "Exit status: 0 all is well, 1 findings (check, test) or a refusal, 2 trouble.");
         int status = exit_ok;
         add_serve(app, status, std::move(serve));
         add_config(app, status);
         add_explain(app, status);
         add_test(app, status);
         add_check(app, status);
+        add_tickets(app, status);
         add_audit(app, status);
         add_decode(app, status);
         std::vector<std::string> names;

@@ -1,0 +1,287 @@
+#include "cli/terminal.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+
+namespace pgchaperone::cli {
+namespace {
+
+struct Range {
+    char32_t first, last;
+};
+template <std::size_t N>
+bool among(char32_t c, const std::array<Range, N>& ranges) {
+    return std::any_of(ranges.begin(), ranges.end(),
+                       [c](const Range& r) { return c >= r.first && c <= r.last; });
+}
+
+// Control characters; characters that nobody sees; marks that turn the direction of text; and
+// spaces that PostgreSQL takes for letters.
+constexpr std::array<Range, 24> hidden = {{
+    {0x00, 0x1f},       {0x7f, 0xa0},       {0xad, 0xad},       {0x34f, 0x34f},
+    {0x61c, 0x61c},     {0x115f, 0x1160},   {0x1680, 0x1680},   {0x17b4, 0x17b5},
+    {0x180b, 0x180f},   {0x2000, 0x200f},   {0x2028, 0x202f},   {0x205f, 0x206f},
+    {0x2800, 0x2800},   {0x3000, 0x3000},   {0x3164, 0x3164},   {0xe000, 0xf8ff},
+    {0xfe00, 0xfe0f},   {0xfeff, 0xfeff},   {0xffa0, 0xffa0},   {0xfff0, 0xfffc},
+    {0x1bca0, 0x1bca3}, {0x1d173, 0x1d17a}, {0xe0000, 0xe0fff}, {0xf0000, 0x10ffff},
+}};
+constexpr std::array<Range, 14> combining = {{
+    {0x300, 0x36f},
+    {0x483, 0x489},
+    {0x591, 0x5bd},
+    {0x610, 0x61a},
+    {0x64b, 0x65f},
+    {0x6d6, 0x6dc},
+    {0x900, 0x902},
+    {0x93c, 0x93c},
+    {0xe31, 0xe31},
+    {0xe34, 0xe3a},
+    {0x1ab0, 0x1aff},
+    {0x1dc0, 0x1dff},
+    {0x20d0, 0x20ff},
+    {0xfe20, 0xfe2f},
+}};
+constexpr std::array<Range, 9> wide = {{
+    {0x1100, 0x115e},
+    {0x2e80, 0x303e},
+    {0x3041, 0xa4cf},
+    {0xac00, 0xd7a3},
+    {0xf900, 0xfaff},
+    {0xfe30, 0xfe6f},
+    {0xff01, 0xff60},
+    {0xffe0, 0xffe6},
+    {0x1f300, 0x3fffd},
+}};
+
+struct Character {
+    std::string_view bytes;
+    char32_t code = 0;
+    bool good = false;
+};
+
+// The character at the front, by the strict reading of UTF-8: no overlong forms, no surrogates. A
+// byte that begins none is one character that is not good.
+Character front(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    const unsigned char lead = byte(0);
+    if (lead < 0x80) return {text.substr(0, 1), lead, true};
+    const std::size_t size = lead >= 0xc2 && lead < 0xe0   ? 2
+                             : lead >= 0xe0 && lead < 0xf0 ? 3
+                             : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                           : 0;
+    if (size == 0 || size > text.size()) return {text.substr(0, 1), lead, false};
+    char32_t code = lead & (0xffU >> (size + 1));
+    for (std::size_t i = 1; i < size; ++i) {
+        if ((byte(i) & 0xc0) != 0x80) return {text.substr(0, 1), lead, false};
+        code = (code << 6) | (byte(i) & 0x3fU);
+    }
+    const bool overlong = (size == 3 && code < 0x800) || (size == 4 && code < 0x10000);
+    if (overlong || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff)
+        return {text.substr(0, 1), lead, false};
+    return {text.substr(0, size), code, true};
+}
+
+void append_shown(std::string& out, const Character& c) {
+    char buffer[16];
+    if (!c.good)
+        std::snprintf(buffer, sizeof buffer, "<0x%02X>", static_cast<unsigned>(c.code));
+    else if (among(c.code, hidden))
+        std::snprintf(buffer, sizeof buffer, "<U+%04X>", static_cast<unsigned>(c.code));
+    else {
+        out += c.bytes;
+        return;
+    }
+    out += buffer;
+}
+
+std::size_t width_of(char32_t c) { return among(c, combining) ? 0 : among(c, wide) ? 2 : 1; }
+
+bool is_break(char c) { return c == '\n' || c == '\r' || c == '\t'; }
+
+std::string counted(long long count, const char* unit) {
+    return std::to_string(count) + " " + unit;
+}
+
+std::string duration(std::chrono::seconds span) {
+    const long long s = span.count();
+    if (s < 60) return counted(s, "s");
+    if (s < 60 * 60) return counted(s / 60, "min");
+    if (s < 48 * 60 * 60) return counted(s / 3600, "h");
+    return counted(s / 86400, "days");
+}
+
+// So many digits and nothing else.
+std::optional<int> number(std::string_view text, std::size_t at, std::size_t digits) {
+    if (at + digits > text.size()) return std::nullopt;
+    int value = 0;
+    const char* end = text.data() + at + digits;
+    const auto [stop, error] = std::from_chars(text.data() + at, end, value);
+    if (error != std::errc() || stop != end || text[at] == '-') return std::nullopt;
+    return value;
+}
+
+}  // namespace
+
+std::string visible_line(std::string_view text) {
+    // Line breaks at either end say nothing.
+    while (!text.empty() && (is_break(text.front()) || text.front() == ' ')) text.remove_prefix(1);
+    while (!text.empty() && (is_break(text.back()) || text.back() == ' ')) text.remove_suffix(1);
+    std::string out;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+        const std::string_view space = text.substr(0, end);
+        if (std::any_of(space.begin(), space.end(), is_break)) {
+            const bool line = space.find_first_of("\r\n") != std::string_view::npos;
+            out += line ? " ⏎ " : " ";
+            text.remove_prefix(end);
+            continue;
+        }
+        const Character c = front(text);
+        append_shown(out, c);
+        text.remove_prefix(c.bytes.size());
+    }
+    return out;
+}
+
+std::string visible_lines(std::string_view text) {
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
+    std::string out;
+    while (!text.empty()) {
+        const Character c = front(text);
+        text.remove_prefix(c.bytes.size());
+        if (c.code == '\n' && c.good)
+            out += '\n';
+        else if (c.code == '\t' && c.good)
+            out += "    ";
+        else if (c.code == '\r' && c.good && !text.empty() && text.front() == '\n')
+            continue;  // Windows' line break
+        else
+            append_shown(out, c);
+    }
+    return out;
+}
+
+std::string visible_json(std::string_view json) {
+    std::string out;
+    const auto append_unit = [&out](unsigned unit) {
+        char buffer[16];
+        std::snprintf(buffer, sizeof buffer, "\\u%04x", unit);
+        out += buffer;
+    };
+    while (!json.empty()) {
+        const Character c = front(json);
+        json.remove_prefix(c.bytes.size());
+        if (!c.good)
+            append_unit(0xfffd);
+        else if (c.code < 0x7f || !among(c.code, hidden))
+            out += c.bytes;
+        else if (c.code < 0x10000)
+            append_unit(static_cast<unsigned>(c.code));
+        else {
+            append_unit(0xd800 + static_cast<unsigned>((c.code - 0x10000) >> 10));
+            append_unit(0xdc00 + static_cast<unsigned>((c.code - 0x10000) & 0x3ff));
+        }
+    }
+    return out;
+}
+
+std::size_t columns_of(std::string_view text) {
+    std::size_t width = 0;
+    while (!text.empty()) {
+        const Character c = front(text);
+        width += width_of(c.code);
+        text.remove_prefix(c.bytes.size());
+    }
+    return width;
+}
+
+std::string cut(std::string_view text, std::size_t width) {
+    std::size_t taken = 0;
+    std::string_view rest = text;
+    std::size_t kept = 0;  // bytes that leave a column for the ellipsis
+    while (!rest.empty()) {
+        const Character c = front(rest);
+        taken += width_of(c.code);
+        if (taken > width)
+            return width == 0 ? std::string() : std::string(text.substr(0, kept)) + "…";
+        rest.remove_prefix(c.bytes.size());
+        if (taken < width) kept = text.size() - rest.size();
+    }
+    return std::string(text);
+}
+
+std::string padded(std::string text, std::size_t width) {
+    const std::size_t taken = columns_of(text);
+    if (taken < width) text.append(width - taken, ' ');
+    return text;
+}
+
+std::string inked(std::string_view text, Ink ink, const Look& look) {
+    if (!look.colour || ink == Ink::plain || text.empty()) return std::string(text);
+    const char* code = ink == Ink::bold ? "\033[1m" : ink == Ink::alarm ? "\033[1;31m" : "\033[2m";
+    return code + std::string(text) + "\033[0m";
+}
+
+std::string time_text(Time time, const Look& look) {
+    const auto second = std::chrono::floor<std::chrono::seconds>(time);
+    if (look.terminal) {
+        const auto now = std::chrono::floor<std::chrono::seconds>(look.now);
+        return second > now ? "in " + duration(second - now) : duration(now - second) + " ago";
+    }
+    const auto day = std::chrono::floor<std::chrono::days>(second);
+    const std::chrono::year_month_day date(day);
+    const std::chrono::hh_mm_ss clock(second - day);
+    char buffer[64];
+    std::snprintf(buffer, sizeof buffer, "%04d-%02u-%02u %02d:%02d:%02dZ",
+                  static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                  static_cast<unsigned>(date.day()), static_cast<int>(clock.hours().count()),
+                  static_cast<int>(clock.minutes().count()),
+                  static_cast<int>(clock.seconds().count()));
+    return buffer;
+}
+
+std::optional<Time> parse_time(std::string_view text) {
+    if (text.size() < 20 || text[4] != '-' || text[7] != '-' ||
+        (text[10] != ' ' && text[10] != 'T') || text[13] != ':' || text[16] != ':')
+        return std::nullopt;
+    const auto year = number(text, 0, 4), month = number(text, 5, 2), day = number(text, 8, 2);
+    const auto hour = number(text, 11, 2), minute = number(text, 14, 2);
+    const auto second = number(text, 17, 2);
+    if (!year || !month || !day || !hour || !minute || !second) return std::nullopt;
+    const std::chrono::year_month_day date{std::chrono::year(*year),
+                                           std::chrono::month(static_cast<unsigned>(*month)),
+                                           std::chrono::day(static_cast<unsigned>(*day))};
+    if (!date.ok() || *hour > 23 || *minute > 59 || *second > 60) return std::nullopt;
+    std::string_view rest = text.substr(19);
+    auto fraction = std::chrono::microseconds(0);
+    if (rest.front() == '.') {
+        rest.remove_prefix(1);
+        std::chrono::microseconds unit = std::chrono::milliseconds(100);
+        if (rest.empty() || rest.front() < '0' || rest.front() > '9') return std::nullopt;
+        while (!rest.empty() && rest.front() >= '0' && rest.front() <= '9') {
+            fraction += unit * (rest.front() - '0');
+            unit /= 10;
+            rest.remove_prefix(1);
+        }
+    }
+    std::chrono::minutes offset(0);
+    if (rest != "Z") {
+        if (rest.size() < 3 || (rest[0] != '+' && rest[0] != '-')) return std::nullopt;
+        const auto hours = number(rest, 1, 2);
+        if (!hours) return std::nullopt;
+        offset = std::chrono::hours(*hours);
+        if (rest.size() > 3) {
+            const auto minutes = number(rest, rest[3] == ':' ? 4 : 3, 2);
+            if (!minutes || rest.size() != (rest[3] == ':' ? 6U : 5U)) return std::nullopt;
+            offset += std::chrono::minutes(*minutes);
+        }
+        if (rest[0] == '-') offset = -offset;
+    }
+    return std::chrono::sys_days(date) + std::chrono::hours(*hour) + std::chrono::minutes(*minute) +
+           std::chrono::seconds(*second) + fraction - offset;
+}
+
+}  // namespace pgchaperone::cli
