@@ -4,6 +4,7 @@
 #include "cli/decode.h"
 #include "cli/subcommands.h"
 #include "pgchaperone_version.h"
+#include "policy/rule_presets.h"
 
 #include <CLI/CLI.hpp>
 #include <boost/version.hpp>
@@ -37,13 +38,19 @@ std::optional<config::Loaded> load_or_complain(const config::Request& request) {
     return loaded;
 }
 
+std::string preset_names() {
+    std::string out;
+    for (const policy::Preset& preset : policy::presets())
+        out += (out.empty() ? "" : ", ") + std::string(preset.name);
+    return out;
+}
+
 void add_policy_options(CLI::App& command, PolicySource& source) {
     command.add_option("-c,--config", source.file, "Configuration file (YAML)")->type_name("FILE");
     command
         .add_option("--policy", source.policy,
-                    "Policy file, or one of the presets interactive, application, migration, "
-                    "agent; wins over the "
-                    "configuration's")
+                    "Policy file, or one of the presets " + preset_names() +
+                        "; wins over the configuration's")
         ->type_name("FILE|PRESET");
 }
 

@@ -1,4 +1,5 @@
 #include "cli/subcommands.h"
+#include "policy/rule_presets.h"
 
 #include <CLI/CLI.hpp>
 
@@ -29,9 +30,8 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
     }
     command
         ->add_option("--policy", arguments->source.policy,
-                     "Policy file, or one of the presets interactive, application, migration, "
-                     "agent. Default: "
-                     "interactive.")
+                     "Policy file, or one of the presets " + preset_names() +
+                         ". Default: " + std::string(policy::built_in_preset) + ".")
         ->type_name("FILE|PRESET");
     command->callback([command, arguments, &status, serve = std::move(serve)] {
         config::Request request;

@@ -31,5 +31,6 @@ void add_policy_options(CLI::App& command, PolicySource& source);
 std::optional<config::Loaded> load_or_complain(const config::Request& request);
 
 std::string version_text();
+std::string preset_names();  // "interactive, approval, ..."
 
 }  // namespace pgchaperone::cli
