@@ -223,9 +223,9 @@ void show_settings(const Options& options, bool comments, std::ostream& out) {
         const std::string indent = section.empty() ? "" : "  ";
         const std::string value = setting.show(options);
         if (comments) out << indent << "# " << setting.summary << '\n';
-        // A file that is not set has no value to write.
+        // What is not set has no value to write.
         if (value.empty())
-            out << indent << "# " << name << ": FILE\n";
+            out << indent << "# " << name << ": " << setting.metavar << '\n';
         else
             out << indent << name << ": " << quoted(value) << '\n';
     }

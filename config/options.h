@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pgchaperone::config {
@@ -39,6 +40,18 @@ struct Audit {
     std::filesystem::path file = "pgchaperone-audit.jsonl";
 };
 
+// Where tickets are kept.
+struct Approval {
+    // The file of a SQLite database, or libpq's connection string or URI of a PostgreSQL one, which
+    // several replicas can share.
+    std::string store = "pgchaperone-tickets.db";
+    std::string replica;  // this one's name among them; empty: the host's name and the process id
+};
+// Whether `store` is a connection string: it has a scheme, or a setting with an equals sign.
+bool is_connection_string(std::string_view store);
+// For people: without a password.
+std::string without_password(std::string_view store);
+
 struct Log {
     std::string level = "info";
     std::filesystem::path file;  // empty: standard error
@@ -54,6 +67,7 @@ struct Options {
     Tls client_tls;
     Tls upstream_tls;
     Audit audit;
+    Approval approval;
     Log log;
 };
 

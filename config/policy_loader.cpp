@@ -145,8 +145,9 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
     std::vector<Rule> own;
     bool has_rules = false;
     std::vector<YamlReader::Item> disabled;
-    const std::vector<std::string> keys = {"preset", "mode",    "unparsable", "default",
-                                           "rules",  "disable", "approvers",  "break_glass"};
+    const std::vector<std::string> keys = {"preset",    "mode",    "unparsable",
+                                           "default",   "rules",   "disable",
+                                           "approvers", "operators", "break_glass"};
     reader.mapping(
         node, "the policy", keys,
         [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
@@ -173,10 +174,12 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
                 if (!node["preset"])
                     reader.error(at,
                                  "disable switches off rules of a preset, and there is none here");
-            } else if (key == "approvers") {
-                policy.approvers.clear();
+            } else if (key == "approvers" || key == "operators") {
+                std::vector<Glob>& roles = key == "approvers" ? policy.approvers
+                                                              : policy.operators;
+                roles.clear();
                 if (auto items = reader.texts(value, key)) {
-                    for (const auto& item : *items) policy.approvers.emplace_back(item.text);
+                    for (const auto& item : *items) roles.emplace_back(item.text);
                 }
             } else if (key == "break_glass") {
                 policy::BreakGlass glass;

@@ -53,7 +53,8 @@ value of_setting(const Setting& setting) {
             out["type"] = "string";
             out["examples"] = array{"127.0.0.1:6432", "[::1]:5432", "/var/run/postgresql:5432"};
             break;
-        case Setting::Shape::path: out["type"] = "string"; break;
+        case Setting::Shape::path:
+        case Setting::Shape::text: out["type"] = "string"; break;
     }
     const std::string by_default = setting.show(Options{});
     if (!by_default.empty()) out["default"] = string(by_default);
@@ -196,6 +197,9 @@ std::string json_schema() {
                  {"description", "Read from top to bottom; the first that matches decides."}}},
          {"disable", described(reference("texts"), "Rules of the preset to leave out.")},
          {"approvers", described(reference("texts"), "Roles that may approve held statements.")},
+         {"operators", described(reference("texts"),
+                                 "Roles that may reload the policy and see all sessions, through "
+                                 "the virtual schema chaperone.")},
          {"break_glass", mapping({{"roles", reference("texts")},
                                   {"require_reason", flag("A reason must be set first.")}},
                                  {"roles"})}});

@@ -1,5 +1,6 @@
 #include "config/settings.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -44,6 +45,32 @@ Wrong put_path(std::string_view text, Base base, std::filesystem::path& target) 
     return std::nullopt;
 }
 
+constexpr std::size_t replica_bytes_max = 200;
+
+Wrong put_store(std::string_view text, Base base, std::string& target) {
+    if (is_connection_string(text)) {
+        target = text;
+        return std::nullopt;
+    }
+    std::filesystem::path file;
+    if (const Wrong wrong = put_path(text, base, file)) return wrong;
+    target = file.string();
+    return std::nullopt;
+}
+
+// libpq's reading of `name = 'value'`: where the value that begins at `at` ends.
+std::size_t end_of_value(std::string_view text, std::size_t at) {
+    const bool quoted = at < text.size() && text[at] == '\'';
+    for (std::size_t i = at + (quoted ? 1 : 0); i < text.size(); ++i) {
+        if (text[i] == '\\') {
+            ++i;
+        } else if (quoted ? text[i] == '\'' : text[i] == ' ') {
+            return quoted ? i + 1 : i;
+        }
+    }
+    return text.size();
+}
+
 Wrong put_mode(std::string_view text, TlsMode& target) {
     std::string word(text);
     for (char& c : word) c = c == '_' ? '-' : c;
@@ -57,6 +84,40 @@ std::string mode_text(TlsMode mode) { return client_tls_modes()[static_cast<std:
 std::string Endpoint::text() const {
     if (host.find(':') != std::string::npos) return "[" + host + "]:" + std::to_string(port);
     return host + ":" + std::to_string(port);
+}
+
+bool is_connection_string(std::string_view store) {
+    return store.starts_with("postgresql://") || store.starts_with("postgres://") ||
+           store.find('=') != std::string_view::npos;
+}
+
+std::string without_password(std::string_view store) {
+    constexpr std::string_view hidden = "********";
+    std::string out(store);
+    if (!is_connection_string(store)) return out;
+    if (const auto scheme = out.find("://"); scheme != std::string::npos) {
+        // postgresql://user:password@host/database?password=...
+        const auto authority = scheme + 3;
+        const auto end = std::min(out.find_first_of("/?", authority), out.size());
+        const auto at = out.rfind('@', end);
+        const auto colon = out.find(':', authority);
+        if (at != std::string::npos && at > authority && colon < at) {
+            out.replace(colon + 1, at - colon - 1, hidden);
+        }
+    }
+    for (std::size_t at = 0; (at = out.find("password", at)) != std::string::npos;) {
+        at += std::string_view("password").size();
+        std::size_t value = out.find_first_not_of(' ', at);
+        if (value == std::string::npos || out[value] != '=') continue;
+        value = out.find_first_not_of(' ', value + 1);
+        if (value == std::string::npos) break;
+        const bool uri = out.find("://") != std::string::npos;
+        const auto end = uri ? std::min(out.find('&', value), out.size())
+                             : end_of_value(out, value);
+        out.replace(value, end - value, hidden);
+        at = value + hidden.size();
+    }
+    return out;
 }
 
 std::span<const Setting> settings() {
@@ -208,6 +269,32 @@ std::span<const Setting> settings() {
                 "allowed.",
                 [](O& o, S t, Base b) { return put_path(t, b, o.audit.file); },
                 [](const O& o) { return o.audit.file.string(); }},
+        Setting{"approval.store",
+                "--approval-store",
+                "STORE",
+                Shape::text,
+                {},
+                "Where tickets are kept: a file (SQLite), or a PostgreSQL database that several "
+                "replicas share, as a connection string of libpq's (postgresql://... or host=... "
+                "dbname=...).",
+                [](O& o, S t, Base b) { return put_store(t, b, o.approval.store); },
+                [](const O& o) { return without_password(o.approval.store); }},
+        Setting{"approval.replica",
+                "--approval-replica",
+                "NAME",
+                Shape::text,
+                {},
+                "The name of this proxy among those that share the store; without it the host's "
+                "name and the process id.",
+                [](O& o, S t, Base) -> Wrong {
+                    if (t.empty() || t.size() > replica_bytes_max) {
+                        return "a replica's name has 1 to " + std::to_string(replica_bytes_max) +
+                               " bytes";
+                    }
+                    o.approval.replica = t;
+                    return std::nullopt;
+                },
+                [](const O& o) { return o.approval.replica; }},
         Setting{"log.level", "--log-level", "LEVEL", Shape::word, log_levels(),
                 "How much the log tells: trace, debug, info, warn, error, critical or off.",
                 [](O& o, S t, Base) -> Wrong {

@@ -173,6 +173,7 @@ std::string show(const Loaded& loaded) {
     policy["default"] = action_of(loaded.policy.by_default);
     const auto glob = [](const policy::Glob& g) { return g.text(); };
     if (!loaded.policy.approvers.empty()) policy["approvers"] = list(loaded.policy.approvers, glob);
+    if (!loaded.policy.operators.empty()) policy["operators"] = list(loaded.policy.operators, glob);
     if (loaded.policy.break_glass) {
         policy["break_glass"]["roles"] = list(loaded.policy.break_glass->roles, glob);
         policy["break_glass"]["require_reason"] = loaded.policy.break_glass->require_reason;

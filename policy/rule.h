@@ -180,6 +180,7 @@ struct Policy {
     RuleAction by_default{Action::allow, nullptr, nullptr};
     std::vector<Rule> rules;
     std::vector<Glob> approvers;
+    std::vector<Glob> operators;  // who may reload, and see everybody's sessions
     std::optional<BreakGlass> break_glass;
 
     // Numbers the conditions and works out what each rule depends on. To be called once after the

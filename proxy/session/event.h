@@ -5,6 +5,7 @@
 #include "policy/decision.h"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -97,6 +98,7 @@ enum class DeadlineKind : std::uint8_t {
     notice,  // its client is told again that it waits
     keep_alive,  // its server's connection is used, so that no timeout for idle ones ends it
 };
+inline constexpr std::size_t deadline_kinds = 5;
 struct Deadline {
     DeadlineKind kind = DeadlineKind::login;
 };
