@@ -138,15 +138,17 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
         const auto name = reader.value<std::size_t>(node["preset"], "preset",
                                                     words<std::size_t>(names));
         if (name) {
+            in_base_ = true;
             policy = load_preset(names[*name]);
+            in_base_ = false;
             policy.source = reader.file();
         }
     }
     std::vector<Rule> own;
     bool has_rules = false;
     std::vector<YamlReader::Item> disabled;
-    const std::vector<std::string> keys = {"preset",    "mode",    "unparsable",
-                                           "default",   "rules",   "disable",
+    const std::vector<std::string> keys = {"preset",    "mode",      "unparsable",
+                                           "default",   "rules",     "disable",
                                            "approvers", "operators", "break_glass"};
     reader.mapping(
         node, "the policy", keys,
@@ -175,8 +177,7 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
                     reader.error(at,
                                  "disable switches off rules of a preset, and there is none here");
             } else if (key == "approvers" || key == "operators") {
-                std::vector<Glob>& roles = key == "approvers" ? policy.approvers
-                                                              : policy.operators;
+                std::vector<Glob>& roles = key == "approvers" ? policy.approvers : policy.operators;
                 roles.clear();
                 if (auto items = reader.texts(value, key)) {
                     for (const auto& item : *items) roles.emplace_back(item.text);
@@ -238,14 +239,29 @@ Policy PolicyLoader::load(YamlReader& reader, const YAML::Node& node,
                                                     : nullptr;
         return terms != nullptr && terms->approvers.empty();
     };
-    if (policy.approvers.empty()) {
+    if (policy.approvers.empty() && !in_base_) {
+        std::string names;
+        const Rule* first = nullptr;
+        bool several = false;
         for (const Rule& rule : policy.rules) {
-            if (holds(rule.action)) {
-                problems_.warning(
-                    rule.place,
-                    "rule \"" + rule.name + "\" holds statements, but nobody may approve them",
-                    "list roles: approvers: [dba_*], in the policy or in the rule's hold");
-            }
+            if (!holds(rule.action)) continue;
+            several = first != nullptr;
+            names += (several ? ", \"" : "\"") + rule.name + "\"";
+            if (!several) first = &rule;
+        }
+        if (first != nullptr) {
+            problems_.warning(
+                first->place,
+                (several ? "the rules " + names + " hold" : "rule " + names + " holds") +
+                    " statements, but nobody may approve them",
+                "list roles: approvers: [dba_*], in the policy or in the rule's hold");
+        }
+        for (const auto& [key, action] : {std::pair("unparsable", &policy.unparsable),
+                                          std::pair("default", &policy.by_default)}) {
+            if (!holds(*action)) continue;
+            reader.warning(node[key] ? node[key] : node,
+                           std::string(key) + " holds statements, but nobody may approve them",
+                           "list roles: approvers: [dba_*], in the policy or in its hold");
         }
     }
     return policy;

@@ -51,6 +51,7 @@ private:
     const Surroundings& surroundings_;
     std::vector<std::filesystem::path> included_;
     std::vector<std::filesystem::path> open_files_;  // against files that include each other
+    bool in_base_ = false;  // a preset that a policy starts from: what it lacks may still come
 };
 
 // Reports rules that can never be reached because an earlier one always takes what they would.

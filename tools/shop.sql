@@ -1,11 +1,14 @@
 -- A small shop to be careless with: a few thousand rows with the kinds of columns that accidents happen to.
--- tools/run loads it into a throw-away server. The role clerk owns everything, as juniors' accounts do.
+-- tools/run loads it into a throw-away server. The role clerk owns everything, as juniors' accounts do. The role bob
+-- is the second person: he may decide on what others ask for, and for that he needs to read and write nothing.
 
 \set ON_ERROR_STOP on
 \set QUIET on
 SET client_min_messages = warning;
 
 CREATE ROLE clerk LOGIN;
+CREATE ROLE approvers NOLOGIN;
+CREATE ROLE bob LOGIN IN ROLE approvers;
 CREATE DATABASE shop OWNER clerk;
 \connect shop clerk
 

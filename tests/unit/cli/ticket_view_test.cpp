@@ -148,7 +148,7 @@ TEST_CASE("a ticket in full begins with what it would change and ends with its s
           "  2,000 rows of public.orders\n"
           "\n"
           "  requester  clerk\n"
-          "  opened     1 min ago\n"
+          "  opened     2 min ago\n"
           "  tables     public.orders: 2,000 updated\n"
           "             public.log: 1\n"
           "\n"

@@ -155,13 +155,35 @@ TEST_CASE("holding without anybody who may approve is worth a warning") {
     CHECK_THAT(r.problems, ContainsSubstring("nobody may approve"));
     CHECK(load("approvers: lead\n" + rule("{ class: DDL }", "hold")).problems == "");
     CHECK(load(rule("{ class: DDL }", "{ hold: { approvers: lead } }")).problems == "");
+    CHECK_THAT(load("default: hold\nrules: []").problems,
+               ContainsSubstring("1:10: warning: default holds statements, but nobody may"));
+    CHECK_THAT(load("default: block\nunparsable: hold").problems,
+               ContainsSubstring("unparsable holds statements, but nobody may"));
+    CHECK(load("approvers: lead\ndefault: hold\nrules: []").problems == "");
+}
+
+TEST_CASE("operators are roles like approvers, and a file's take the place of a preset's") {
+    const Result r = load("operators: [\"dba_*\", root]");
+    REQUIRE(r.policy.operators.size() == 2);
+    CHECK(r.policy.operators[0].matches("dba_anna"));
+    CHECK(r.policy.operators[1].text() == "root");
+    CHECK(load("approvers: lead").policy.operators.empty());
+}
+
+TEST_CASE("a preset that holds wants approvers, and says so once") {
+    const Result r = load("preset: approval");
+    CHECK(r.good);
+    CHECK_THAT(r.problems, ContainsSubstring("the rules \"no-destruction\", ") &&
+                               ContainsSubstring("nobody may approve"));
+    CHECK(r.problems.find("nobody may approve") == r.problems.rfind("nobody may approve"));
+    CHECK(load("preset: approval\napprovers: lead").problems == "");
 }
 
 TEST_CASE("every preset loads without a problem") {
-    REQUIRE(policy::presets().size() == 4);
+    REQUIRE(policy::presets().size() == 5);
     for (const policy::Preset& preset : policy::presets()) {
         INFO(preset.name);
-        const Result r = load("preset: " + std::string(preset.name));
+        const Result r = load("approvers: lead\npreset: " + std::string(preset.name));
         CHECK(r.problems == "");
         CHECK_FALSE(r.policy.rules.empty());
     }
