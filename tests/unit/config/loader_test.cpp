@@ -77,6 +77,8 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"upstream_tls.certificate", {"c.pem", "d.pem"}},
         {"upstream_tls.key", {"k.pem", "l.pem"}},
         {"audit.file", {"a.jsonl", "b.jsonl"}},
+        {"approval.store", {"a.db", "host=db dbname=tickets"}},
+        {"approval.replica", {"one", "two"}},
         {"log.level", {"debug", "warn"}},
         {"log.file", {"a.log", "b.log"}},
     };
@@ -110,6 +112,53 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         CHECK(setting.show(overridden->options) == values.at(std::string(setting.key)).second);
     }
     CHECK(overridden->policy.source == "preset agent");
+}
+
+TEST_CASE("a store is a file beside the configuration, or a connection string as it stands") {
+    Files f;
+    f.files["/etc/guard/a.yaml"] = "approval: { store: tickets.db }\n";
+    Request request;
+    request.file = "/etc/guard/a.yaml";
+    auto loaded = f.load(request);
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.approval.store == "/etc/guard/tickets.db");
+    f.files["/etc/guard/a.yaml"] = "approval: { store: 'postgresql://db/tickets' }\n";
+    loaded = f.load(request);
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.approval.store == "postgresql://db/tickets");
+    f.files["/etc/guard/a.yaml"] = "approval: { store: '', replica: '' }\n";
+    CHECK_FALSE(f.load(request).has_value());
+    CHECK_THAT(f.problems.text(), ContainsSubstring("1:20: error: approval.store: a file name"));
+    CHECK_THAT(f.problems.text(), ContainsSubstring("approval.replica: a replica's name has 1 to"));
+}
+
+TEST_CASE("a store's password is used and never shown") {
+    CHECK(without_password("tickets.db") == "tickets.db");
+    CHECK(without_password("postgresql://guard@db/tickets") == "postgresql://guard@db/tickets");
+    CHECK(without_password("postgresql://db:5433/tickets") == "postgresql://db:5433/tickets");
+    CHECK(without_password("postgresql://guard:s3cret@db:5433/t") ==
+          "postgresql://guard:********@db:5433/t");
+    CHECK(without_password("postgres://g:se@cr:et@db/t?sslmode=require") ==
+          "postgres://g:********@db/t?sslmode=require");
+    CHECK(without_password("postgresql://db/t?user=g&password=s3cret&sslmode=require") ==
+          "postgresql://db/t?user=g&password=********&sslmode=require");
+    CHECK(without_password("postgresql://db/t?password=s3cret") ==
+          "postgresql://db/t?password=********");
+    CHECK(without_password("host=db password=s3cret dbname=t") ==
+          "host=db password=******** dbname=t");
+    CHECK(without_password("host=db password = 's3 c\\'ret' dbname=t") ==
+          "host=db password = ******** dbname=t");
+    CHECK(without_password("password='s3") == "password=********");
+    CHECK(without_password("sslpassword=s3cret host=db") == "sslpassword=******** host=db");
+
+    Files f;
+    Request request;
+    request.overrides.emplace_back(find_setting("approval.store"),
+                                   "host=db password=s3cret dbname=t");
+    const auto loaded = f.load(request);
+    REQUIRE(loaded.has_value());
+    CHECK(loaded->options.approval.store == "host=db password=s3cret dbname=t");
+    CHECK_THAT(show(*loaded), !ContainsSubstring("s3cret"));
 }
 
 TEST_CASE("all mistakes are told at once, each at its place, with a way forward") {
