@@ -3,9 +3,13 @@
 // the store is used and every callback is called, so that nobody on the way of a query waits for a
 // disk. Callbacks must be quick: they hand what they got to somebody else.
 //
-// When the store fails, everything answers with Problem::store_failed until it works again; the
-// desk tries by itself.
+// When the store fails, everything answers with Problem::store_failed at once until it works again;
+// the desk tries by itself. What has no answer (release, withdraw, finish) is done then.
+//
+// Who wins where two want to change a ticket is settled in the store's transactions alone. A desk
+// keeps in memory only which tickets are open, to tell what happened to them and when they expire.
 
+#include "approval/happened.h"
 #include "approval/store.h"
 #include "approval/ticket.h"
 
@@ -19,20 +23,16 @@
 
 namespace pgchaperone::approval {
 
-// What happened, for the log and for who is to be told (webhooks).
-struct Happened {
-    enum class Kind : std::uint8_t { opened, voted, decided, expired, withdrawn, used, glass };
-    Kind kind = Kind::opened;
-    Ticket ticket;
-};
-
 struct DeskOptions {
     std::string replica;  // names this process among those that share the store
-    std::function<void(const Happened&)> on_happened;    // of this process's doing, or told by the
-                                                         // store; may be empty
-    std::function<void(std::string_view)> on_notice;     // troubles, for the log; may be empty
+    std::function<void(const Happened&)> on_happened;  // of this process's doing, or told by the
+                                                       // store; may be empty
+    std::function<void(std::string_view)> on_notice;   // troubles, for the log; may be empty
     std::function<Time()> now = std::chrono::system_clock::now;
-    std::size_t queue_max = 10'000;  // past it everything is answered with store_failed at once
+    std::size_t queue_max = 10'000;  // past it everything is answered with store_failed
+    // How often it looks for what others did, where the store does not tell by itself, and what the
+    // time is. An expiry may be this late.
+    std::chrono::milliseconds poll{500};
 };
 
 class Desk {
@@ -47,14 +47,14 @@ public:
 
     // Opens a ticket and watches it: `decided` is called once when it is approved, denied, expired
     // or withdrawn by others, at this replica or another. If the same requester has one open with
-    // the same binding for which no session waits, that one is taken up again (and its evidence
-    // replaced): the answer is then that ticket, maybe approved already.
+    // the same binding for which no session waits, that one is taken up again (see taken_up): the
+    // answer is then that ticket, maybe approved already. One that is approved already, or opened
+    // by glass and so used already, is not watched.
     void open(Request request, Then<Ticket> then, std::function<void(const Ticket&)> decided);
     // Takes an approval, if there is one: then it is used, and nobody can take it again. An answer
     // without a ticket: there is none. Where Claim::ticket names one that can't be taken, the
     // failure says why.
     void claim(Claim claim, Then<std::optional<Ticket>> then);
-    // Opened by glass: see Request::glass. The answer is the used ticket.
     // The session has given up waiting, or its client wants it no more. No answer; unwatches.
     void release(std::string id);
     void withdraw(std::string id, std::string why);

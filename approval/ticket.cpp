@@ -201,21 +201,21 @@ std::string Evidence::summary() const {
     for (const TableRows& table : tables)
         rows = sum(rows, sum(table.inserted, sum(table.updated, table.deleted)));
     if (!tables.empty()) {
-        std::string text = kind == Kind::plan ? "about " : "";
-        text += grouped(rows) + (rows == 1 ? " row of " : " rows of ") + tables.front().table;
-        if (tables.size() == 2) text += " and 1 other table";
+        std::string counted = kind == Kind::plan ? "about " : "";
+        counted += grouped(rows) + (rows == 1 ? " row of " : " rows of ") + tables.front().table;
+        if (tables.size() == 2) counted += " and 1 other table";
         if (tables.size() > 2)
-            text += " and " + std::to_string(tables.size() - 1) + " other tables";
-        parts.push_back(std::move(text));
+            counted += " and " + std::to_string(tables.size() - 1) + " other tables";
+        parts.push_back(std::move(counted));
     }
     if (!catalog_changes.empty()) parts.push_back("changes of " + listed(catalog_changes));
     if (!exclusive_locks.empty())
         parts.push_back("an exclusive lock on " + listed(exclusive_locks));
     if (!foreign_writes.empty()) parts.push_back("writes to " + listed(foreign_writes));
     if (parts.empty()) return binds() ? "no rows" : "";
-    std::string text;
-    for (const std::string& part : parts) text += (text.empty() ? "" : "; ") + part;
-    return text;
+    std::string all;
+    for (const std::string& part : parts) all += (all.empty() ? "" : "; ") + part;
+    return all;
 }
 
 unsigned Ticket::approvals() const {
