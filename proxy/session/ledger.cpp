@@ -161,6 +161,13 @@ std::shared_ptr<const Counted> Ledger::front_counted() const {
     return nullptr;
 }
 
+bool Ledger::front_hides_parameter() const {
+    for (const Entry& entry : entries_) {
+        if (entry.owed != Owed::copy_end) return entry.extra && entry.extra->hides_parameter;
+    }
+    return false;
+}
+
 std::vector<std::string> Ledger::hide_rest() {
     std::vector<std::string> parsed;
     for (Entry& entry : entries_) {

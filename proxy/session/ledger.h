@@ -50,6 +50,8 @@ enum class Role : std::uint8_t {
     ours,        // injected: nobody sees its replies
     reading,     // injected: its rows are a reading of effects
     identity,    // injected: its rows say who asks; see identity.h
+    plan,        // injected: EXPLAIN of a statement that is held
+    trial,       // injected: a statement that is held, run to see what it does and taken back
     settle,      // injected: COMMIT or SET CONSTRAINTS, whose notices and errors are the client's
     piece,       // a statement of the client's in a transaction of ours: its completion and its
                  // ReadyForQuery wait
@@ -67,6 +69,7 @@ struct Extra {
     std::shared_ptr<const PreparedStatement>
         previous;               // parse, close: what stood under the name before
     bool names_portal = false;  // bind, close of a portal
+    bool hides_parameter = false;  // describe_statement: the last parameter is not the client's
     // execute: what it may do. A reading's: which statement's it is; null: the first of all.
     std::shared_ptr<const Counted> counted;
 };
@@ -129,6 +132,7 @@ public:
     Disposition front_disposition() const;
     Role front_role() const;
     std::shared_ptr<const Counted> front_counted() const;
+    bool front_hides_parameter() const;
     // The client was told of an error that the server does not know of: it sees nothing more of
     // what is owed now, until the next Sync. Returns the names of statements whose Parse is among
     // it.

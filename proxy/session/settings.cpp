@@ -48,6 +48,8 @@ bool Settings::reported(std::string_view name, std::string_view value) {
                                                              : StandardConformingStrings::off;
     } else if (name == "client_encoding") {
         current_.client_encoding = std::string(value);
+    } else if (name == "server_encoding") {
+        server_encoding_ = value;
     } else if (name == "search_path") {
         search_path_ = identifiers(value);
     } else if (name == "application_name") {

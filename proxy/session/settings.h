@@ -31,10 +31,12 @@ public:
     const std::optional<std::vector<std::string>>& search_path() const;
     const std::string& application_name() const { return application_name_; }
     bool client_encoding_is_utf8() const { return current_.client_encoding == "UTF8"; }
+    bool server_encoding_is_utf8() const { return server_encoding_ == "UTF8"; }
 
 private:
     policy::LexicalSettings current_{policy::StandardConformingStrings::unknown, std::nullopt};
     std::string application_name_;
+    std::string server_encoding_;
     std::optional<std::vector<std::string>> search_path_;
     std::optional<std::vector<std::string>> unknown_path_;
     std::uint64_t doubtful_until_ = 0;

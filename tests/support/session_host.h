@@ -87,6 +87,10 @@ public:
     bool answer_judge = true;
     bool answer_audit = true;
     bool audit_works = true;
+    // What pgchaperone itself answers; nothing: it takes its time.
+    std::function<std::optional<session::ChaperoneAnswer>(const session::AskChaperone&)> chaperone =
+        [](const session::AskChaperone&) { return session::ChaperoneAnswer{"[]", std::nullopt}; };
+    std::vector<session::AskChaperone> asked;
     bool answer_cancel = true;
     bool cancel_taken = false;  // by another session, for which something was held
     std::vector<std::string> cancel_keys_asked;
@@ -150,7 +154,10 @@ private:
     void carry_out(session::ReleaseTicket&) {}
     void carry_out(session::WithdrawTicket&) {}
     void carry_out(session::FinishTicket&) {}
-    void carry_out(session::AskChaperone&) {}
+    void carry_out(session::AskChaperone& command) {
+        asked.push_back(command);
+        if (auto answer = chaperone(command)) session.handle(*answer);
+    }
     void carry_out(session::FindCancelled& command) {
         cancel_keys_asked.push_back(command.key);
         if (answer_cancel) session.handle(session::CancelTaken{cancel_taken});
