@@ -214,7 +214,9 @@ std::string to_text(std::chrono::system_clock::time_point time) {
 std::string make_line(const Record& record, const ChainPoint& after,
                       std::size_t statement_limit_bytes) {
     LineBuilder line(after);
-    line.text("event", record.outcome.empty() ? "decision" : "effects");
+    line.text("event", !record.ticket.empty()   ? "ticket"
+                       : record.outcome.empty() ? "decision"
+                                                : "effects");
     line.text("time", to_text(record.time));
     line.number("session", std::to_string(record.session));
     line.text("user", record.user);
@@ -229,6 +231,11 @@ std::string make_line(const Record& record, const ChainPoint& after,
     if (!record.outcome.empty()) {
         line.text("outcome", record.outcome);
         line.rows("effects", record.effects);
+    }
+    if (!record.ticket.empty()) {
+        line.text("ticket", record.ticket);
+        line.list("approved_by", record.approved_by);
+        line.text("comment", record.comment);
     }
     line.text("command", record.command);
     line.list("classes", record.classes);

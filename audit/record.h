@@ -38,6 +38,12 @@ struct Record {
     // empty in all others.
     std::string outcome;
     std::vector<TableRows> effects;
+    // Of the record that tells what became of a ticket: its id, and `outcome` is "opened",
+    // "approved" (it was, and its statement is about to run), "denied", "expired", "withdrawn",
+    // "not decided in time", "released" or "glass broken"; empty in all others.
+    std::string ticket;
+    std::vector<std::string> approved_by;
+    std::string comment;  // of who decided, or the reason given for breaking the glass
 };
 
 }  // namespace pgchaperone::audit

@@ -230,7 +230,40 @@ std::string Condition::summary() const {
     return key;
 }
 
+namespace {
+
+std::vector<std::string> texts(const std::vector<Glob>& globs) {
+    std::vector<std::string> out;
+    for (const Glob& glob : globs) out.push_back(glob.text());
+    return out;
+}
+
+void seal(std::shared_ptr<const HoldTerms>& hold, const Policy& policy) {
+    if (!hold) return;
+    auto sealed = std::make_shared<HoldTerms>(*hold);
+    sealed->deciders = hold->approvers.empty() ? texts(policy.approvers) : hold->approvers;
+    if (policy.break_glass) {
+        sealed->glass_roles = texts(policy.break_glass->roles);
+        sealed->glass_needs_reason = policy.break_glass->require_reason;
+    }
+    hold = std::move(sealed);
+}
+
+void seal(RuleAction& action, const Policy& policy) {
+    seal(action.hold, policy);
+    if (!action.supervise || action.supervise->on_exceed != SuperviseLimits::OnExceed::hold) return;
+    auto sealed = std::make_shared<SuperviseLimits>(*action.supervise);
+    if (!sealed->hold) sealed->hold = std::make_shared<const HoldTerms>();
+    seal(sealed->hold, policy);
+    action.supervise = std::move(sealed);
+}
+
+}  // namespace
+
 void Policy::seal() {
+    policy::seal(unparsable, *this);
+    policy::seal(by_default, *this);
+    for (Rule& rule : rules) policy::seal(rule.action, *this);
     session_conditions.clear();
     time_conditions.clear();
     for (Rule& rule : rules) {

@@ -120,6 +120,28 @@ struct HoldTerms {
     std::vector<std::string> approvers;  // roles; empty: those of the policy
     unsigned approvals = 1;              // so many different people
     bool allow_self = false;
+
+    // Filled in by Policy::seal: who may decide (role patterns; `approvers`, or the policy's), and
+    // who may go ahead alone.
+    std::vector<std::string> deciders;
+    std::vector<std::string> glass_roles;
+    bool glass_needs_reason = true;
+};
+
+// What a second person has approved of: a run that does more is taken back, whatever else the
+// limits say.
+struct ApprovedEffects {
+    struct Table {
+        std::string table;
+        std::uint64_t inserted = 0;
+        std::uint64_t updated = 0;
+        std::uint64_t deleted = 0;
+    };
+    std::string ticket;
+    std::vector<Table> tables;
+    std::vector<std::string> catalog_changes;
+    std::vector<std::string> exclusive_locks;  // schema.name
+    std::vector<std::string> foreign_writes;   // likewise
 };
 
 // Limits of a supervised transaction. A limit that is not there does not apply.
@@ -147,6 +169,7 @@ struct SuperviseLimits {
     OnExceed on_exceed = OnExceed::block;
     std::shared_ptr<const HoldTerms> hold;  // where on_exceed is hold
     std::optional<std::chrono::milliseconds> lock_timeout;
+    std::shared_ptr<const ApprovedEffects> approved;  // in place of all limits above
 };
 
 struct RuleAction {
@@ -183,8 +206,9 @@ struct Policy {
     std::vector<Glob> operators;  // who may reload, and see everybody's sessions
     std::optional<BreakGlass> break_glass;
 
-    // Numbers the conditions and works out what each rule depends on. To be called once after the
-    // last change; RuleBook does.
+    // Numbers the conditions, works out what each rule depends on and hands every hold the policy's
+    // approvers and who may break the glass. To be called once after the last change; RuleBook
+    // does.
     void seal();
     std::vector<const Condition*> session_conditions;  // by number; point into `rules`
     std::vector<const Condition*> time_conditions;

@@ -17,8 +17,8 @@
 //                                                                -> or our error
 
 #include "policy/chaperone_call.h"
-#include "proxy/session/session.h"
 #include "proxy/session/identity.h"
+#include "proxy/session/session.h"
 #include "proxy/session/supervise_sql.h"
 #include "proxy/session/supervision.h"
 #include "proxy/session/virtual_schema.h"
@@ -153,11 +153,10 @@ const ChaperoneCall* Session::call_in(const policy::Judgement& judgement, std::s
 
 // Whether any of the statements is for pgchaperone itself.
 bool Session::asks_chaperone(const policy::Judgement& judgement) {
-    return judgement.analysis && std::any_of(judgement.analysis->statements.begin(),
-                                             judgement.analysis->statements.end(),
-                                             [](const policy::StatementFacts& facts) {
-                                                 return facts.chaperone != nullptr;
-                                             });
+    return judgement.analysis &&
+           std::any_of(
+               judgement.analysis->statements.begin(), judgement.analysis->statements.end(),
+               [](const policy::StatementFacts& facts) { return facts.chaperone != nullptr; });
 }
 
 // A Parse of what can't be answered. (In a Query, its turn has to come first.)
@@ -176,8 +175,8 @@ void Session::refuse_what_cannot_be_answered() {
 }
 
 std::string Session::rows_for_server(std::string_view rows) const {
-    return ascii_json(rows, settings_.client_encoding_is_utf8() &&
-                                settings_.server_encoding_is_utf8());
+    return ascii_json(rows,
+                      settings_.client_encoding_is_utf8() && settings_.server_encoding_is_utf8());
 }
 
 // --- Simple protocol

@@ -37,13 +37,17 @@ std::string reason_of(const policy::Decision& decision, const policy::StatementF
 
 bool refuses(const policy::Decision& decision) {
     if (decision.observed) return false;
-    return decision.action == policy::Action::block || decision.action == policy::Action::hold;
+    return decision.action == policy::Action::block;
 }
 
 bool needs_record(const policy::Decision& decision, const policy::StatementFacts* facts) {
     if (decision.action == policy::Action::supervise && !decision.observed && !decision.audit &&
         facts != nullptr && only_reads(*facts)) {
         return false;
+    }
+    // Looking changes nothing.
+    if (decision.action == policy::Action::answer) {
+        return facts == nullptr || !facts->chaperone || facts->chaperone->call;
     }
     return decision.action != policy::Action::allow || decision.observed || decision.audit;
 }

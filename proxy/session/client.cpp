@@ -7,6 +7,7 @@
 
 #include "policy/rule_refusal.h"
 #include "proxy/session/audit_record.h"
+#include "proxy/session/hold.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
 #include "proxy/session/supervision.h"
@@ -29,6 +30,8 @@ using protocol::Side;
 
 // As much of a Bind as is looked at for its two names.
 constexpr std::size_t bind_head_bytes_max = 16 * 1024;
+// As long a Bind is kept for a statement that may turn out to need an approval.
+constexpr std::size_t bind_kept_bytes_max = 1024 * 1024;
 // As much of a text that is too long to be judged as its audit record shows.
 constexpr std::size_t oversized_prefix_bytes = 8 * 1024;
 
@@ -67,7 +70,12 @@ void Session::read_client() {
             client_pass_bytes_ -= count;
             continue;
         }
-        if (waiting_ == Waiting::unit || waiting_ == Waiting::gate) supervise();
+        if (waiting_ == Waiting::nothing && group_exceeded()) waiting_ = Waiting::exceeded;
+        if (waiting_ == Waiting::unit || waiting_ == Waiting::gate || waiting_ == Waiting::hold ||
+            waiting_ == Waiting::exceeded) {
+            supervise();
+        }
+        if (waiting_ == Waiting::answer) answer_step();
         if (waiting_ != Waiting::nothing && !unit_copying()) break;
         bool progress = false;
         switch (phase_) {
@@ -83,6 +91,7 @@ void Session::read_client() {
         }
         if (!progress) break;
     }
+    if (client_closed_ && waiting_ == Waiting::hold) client_left_hold();
     // A statement that runs is brought to its end, unless it waits for the client's data.
     if (client_closed_ && (waiting_ == Waiting::nothing || unit_copying()) &&
         phase_ == Phase::relay && !half_closed_ && !ledger_.full()) {
@@ -174,11 +183,13 @@ bool Session::client_sync(std::size_t total) {
             return true;
         }
         pipeline_open_ = false;
+        bound_since_sync_ = false;
         finish_group(total);
         return true;
     }
     ledger_.sent(Owed::sync);
     pipeline_open_ = false;
+    bound_since_sync_ = false;
     pass(total, Fate::forward);
     return true;
 }
@@ -198,28 +209,88 @@ bool Session::client_bind(std::size_t total) {
         return false;
     }
     const StatementHandle handle = names ? names_.statement(names->statement) : nullptr;
+    if (handle && handle->answered) return client_answered_bind(total, handle);
+    const bool may_hold = handle && (may_be_held(handle->judgement) ||
+                                     handle->judgement.policy_version != policy_version_);
+    if (may_hold && !ledger_.copy_in_open()) return judge_bind(total, handle);
     if (!handle) {
         planning_unknown();
     } else if (!handle->judgement.plainly_allowed()) {
         planning_may_run(handle->judgement);
     }
+    pass_bind(total, names ? names->portal : std::string_view(), handle, !names.has_error());
+    return true;
+}
+
+// A Bind of a statement that may have to wait for an approval: that has to come before the server
+// plans it.
+bool Session::judge_bind(std::size_t total, const StatementHandle& handle) {
+    const bool too_long = total > text_bytes_max;
+    if (!too_long && !from_client_.peek(total)) return false;
+    Judge question;
+    question.kind = StatementKind::bind;
+    question.analysis = handle->judgement.analysis;
+    pending_ = {};
+    pending_.kind = StatementKind::bind;
+    pending_.statement = handle;
+    pending_.too_long = too_long;
+    ask(std::move(question), total);
+    return true;
+}
+
+// `handle`: what the portal stands for from here on.
+void Session::pass_bind(std::size_t total, std::string_view portal, const StatementHandle& handle,
+                        bool readable) {
     std::unique_ptr<Extra> extra;
-    if (names && !names->portal.empty()) {
+    if (!portal.empty()) {
         extra = std::make_unique<Extra>();
-        extra->name = names->portal;
+        extra->name = portal;
         extra->names_portal = true;
     }
     const std::uint64_t sequence = ledger_.sent(Owed::bind, Disposition::forward, std::move(extra));
-    if (names) names_.set_portal(names->portal, handle, sequence);
+    if (readable) names_.set_portal(portal, handle, sequence);
+    bound_since_sync_ = true;
     pass(total, Fate::forward);
-    return true;
+}
+
+// The Bind that waits has been judged, and nothing holds it (any more).
+void Session::let_bind_through() {
+    StatementHandle handle = pending_.statement;
+    const bool approved = pending_.looked && claimed_;
+    const bool may_exceed = holds_when_exceeding(pending_.judgement) &&
+                            pending_.total <= bind_kept_bytes_max;
+    if (approved || may_exceed) {
+        auto bound = std::make_shared<PreparedStatement>(*handle);
+        if (approved) bound->judgement = pending_.judgement;
+        bound->approved = approved;
+        if (may_exceed) bound->bind = *from_client_.peek(pending_.total);
+        handle = std::move(bound);
+    }
+    if (!handle->judgement.plainly_allowed()) planning_may_run(handle->judgement);
+    const std::size_t count = std::min(
+        {pending_.total, from_client_.available(), bind_head_bytes_max});
+    const std::string head(*from_client_.peek(count));
+    const auto names = protocol::peek_bind(std::string_view(head).substr(protocol::head_size));
+    pass_bind(pending_.total, names ? names->portal : std::string_view(), handle,
+              !names.has_error());
 }
 
 bool Session::client_describe(std::size_t total) {
     const auto bytes = from_client_.peek(total);
     if (!bytes) return false;
     const bool portal = total > protocol::head_size && (*bytes)[protocol::head_size] == 'P';
-    ledger_.sent(portal ? Owed::describe_portal : Owed::describe_statement);
+    std::unique_ptr<Extra> extra;
+    if (const auto message = protocol::decode<protocol::Describe>(
+            bytes->substr(protocol::head_size));
+        message && !portal) {
+        const StatementHandle handle = names_.statement(message->name);
+        if (handle && handle->answered) {
+            extra = std::make_unique<Extra>();
+            extra->hides_parameter = true;
+        }
+    }
+    ledger_.sent(portal ? Owed::describe_portal : Owed::describe_statement, Disposition::forward,
+                 std::move(extra));
     pass(total, Fate::forward);
     return true;
 }
@@ -286,8 +357,22 @@ bool Session::client_execute(std::size_t total) {
             return true;
         }
     }
-    if (handle && !handle->judge_again && handle->judgement.plainly_allowed() &&
-        handle->judgement.policy_version == policy_version_) {
+    if (handle && handle->approved && handle->judgement.policy_version == policy_version_) {
+        // As it was judged when its Bind was approved.
+        pending_ = {};
+        pending_.kind = StatementKind::execute;
+        pending_.total = total;
+        pending_.row_limit = message ? message->max_rows : 0;
+        pending_.judgement = handle->judgement;
+        pending_.statement = handle;
+        pending_.looked = true;
+        carry_out();
+        return true;
+    }
+    // What is for pgchaperone itself was answered at Bind.
+    if (handle &&
+        (handle->answered || (!handle->judge_again && handle->judgement.plainly_allowed() &&
+                              handle->judgement.policy_version == policy_version_))) {
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
         pipeline_open_ = true;
         ran(handle->judgement.analysis.get(), sequence);
@@ -299,6 +384,7 @@ bool Session::client_execute(std::size_t total) {
     if (handle) question.analysis = handle->judgement.analysis;
     pending_ = {};
     pending_.kind = StatementKind::execute;
+    pending_.statement = handle;
     pending_.row_limit = message ? message->max_rows : 0;
     ask(std::move(question), total);
     return true;
@@ -347,6 +433,7 @@ void Session::handle(const Verdict& event) {
     if (waiting_ != Waiting::verdict) return;
     if (supervision_) supervision_->now = event.at;
     judged_at_ = event.at;
+    pending_.may_be_approved = event.may_be_approved;
     judged(event.judgement);
     read_client();
 }
@@ -355,6 +442,11 @@ void Session::judged(policy::Judgement judgement) {
     pending_.judgement = std::move(judgement);
     if (pending_.judgement.plainly_allowed()) {
         refused_unbounded_.reset();
+        return carry_out();
+    }
+    if (pending_.kind == StatementKind::bind && pending_.statement &&
+        !pending_.statement->answered && !holds(pending_.judgement)) {
+        // What else is to be said of it is said at its Execute.
         return carry_out();
     }
     refuse_what_cannot_be_supervised();
@@ -366,15 +458,20 @@ void Session::judged(policy::Judgement judgement) {
             pending_.refusal = decision.refusal;
             pending_.rule = decision.rule;
         }
-        // What is counted leaves its record when it runs.
+        // What is counted leaves its record when it runs, and what is answered when it is asked.
         const bool later = pending_.kind == StatementKind::parse &&
-                           decision.action == policy::Action::supervise && !decision.observed;
-        if (!later && needs_record(decision, pending_.judgement.facts(i))) {
+                           (decision.action == policy::Action::supervise ||
+                            decision.action == policy::Action::hold ||
+                            decision.action == policy::Action::answer) &&
+                           !decision.observed;
+        const bool again = decision.action == policy::Action::hold && hold_ && waits_for_claim();
+        if (!later && !again && needs_record(decision, pending_.judgement.facts(i))) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
                                                 pending_text(i), pending_.judgement, i));
         }
     }
     explain_cut_off_tail();
+    refuse_what_cannot_be_answered();
     if (store.records.empty()) return carry_out();
     waiting_ = Waiting::audit;
     say(std::move(store));
@@ -406,6 +503,7 @@ void Session::handle(const AuditStored& event) {
             "pgchaperone: this statement needs a record in the audit log, which can't be written",
             event.error, "Ask the operator of pgchaperone to look at the audit log's disk."};
     }
+    if (pending_.refusal && claimed_) finish_claimed("not run: " + pending_.refusal->message);
     carry_out();
     read_client();
 }
@@ -420,10 +518,11 @@ void Session::carry_out() {
     } else {
         let_through();
     }
-    if (waiting_ != Waiting::gate) pending_ = {};
+    if (waiting_ == Waiting::nothing || waiting_ == Waiting::unit) pending_ = {};
 }
 
 void Session::let_through() {
+    if (must_hold()) return;
     const bool runs_at_once = pending_.kind == StatementKind::query ||
                               pending_.kind == StatementKind::function_call;
     if (runs_at_once && needs_unit()) return start_unit();
@@ -435,10 +534,14 @@ void Session::let_through() {
         supervision_->execute_waits = true;
         return;
     }
+    if (pending_.kind == StatementKind::bind) {
+        return pending_.statement->answered ? answer_bind() : let_bind_through();
+    }
     if (pending_.kind == StatementKind::parse) planning_may_run(pending_.judgement);
     const policy::Analysis* const analysis = pending_.judgement.analysis.get();
     std::uint64_t sequence = 0;
     bool runs = true;
+    std::string in_its_place;
     switch (pending_.kind) {
         case StatementKind::query:
             // The server forgets the unnamed statement before it reads the text, and its portal
@@ -451,6 +554,8 @@ void Session::let_through() {
             auto handle = std::make_shared<PreparedStatement>();
             handle->judgement = pending_.judgement;
             handle->judge_again = !own_tables_.names().empty();
+            if (asks_chaperone(pending_.judgement)) in_its_place = answered_parse(*handle);
+            if (may_be_held(pending_.judgement)) handle->parameter_types = parsed_types();
             StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
             std::unique_ptr<Extra> extra;
             if (!pending_.name.empty()) {
@@ -471,12 +576,27 @@ void Session::let_through() {
             break;
         case StatementKind::function_call: sequence = ledger_.sent(Owed::function_call); break;
     }
-    if (runs) ran(analysis, sequence);
+    if (runs) {
+        if (pending_.looked) claimed_runs(sequence);
+        ran(analysis, sequence);
+    }
     if (pending_.kind == StatementKind::execute) {
         pass_execute(pending_.total);
+    } else if (!in_its_place.empty()) {
+        send_to_server(std::move(in_its_place));
+        pass(pending_.total, Fate::discard);
     } else {
         pass(pending_.total, Fate::forward);
     }
+}
+
+// The parameter types that the Parse at the front declares; 0: it leaves one open.
+std::vector<std::int32_t> Session::parsed_types() {
+    const std::string message(
+        *from_client_.peek(std::min(pending_.total, from_client_.available())));
+    const auto parse = protocol::decode<protocol::Parse>(
+        std::string_view(message).substr(protocol::head_size));
+    return parse ? parse->parameter_types : std::vector<std::int32_t>();
 }
 
 // A text that runs was sent.
@@ -558,8 +678,10 @@ std::string Session::pending_text(std::size_t index) {
 
 // All of it, as it was sent.
 std::string Session::pending_text() {
-    if (pending_.kind == StatementKind::execute || pending_.kind == StatementKind::function_call)
+    if (pending_.kind == StatementKind::bind || pending_.kind == StatementKind::execute ||
+        pending_.kind == StatementKind::function_call) {
         return {};
+    }
     const auto bytes = from_client_.peek(std::min(pending_.total, from_client_.available()));
     std::string_view body = bytes->substr(protocol::head_size);
     if (pending_.kind == StatementKind::parse) {

@@ -46,8 +46,8 @@ struct StartTls {
     std::string received;
 };
 
-// `bind`: a Bind of a statement that is held, judged before it is carried out, since planning it runs
-// functions.
+// `bind`: a Bind of a statement that is held, judged before it is carried out, since planning it
+// runs functions.
 enum class StatementKind : std::uint8_t { query, parse, bind, execute, function_call };
 
 // Ask the policy. Answered by Verdict, at once or later; meanwhile no further client message is
@@ -115,8 +115,8 @@ struct FinishTicket {
 // ChaperoneAnswer.
 struct AskChaperone {
     std::shared_ptr<const policy::ChaperoneCall> call;
-    std::vector<std::optional<std::string>> arguments;  // values, parameters filled in; UTF-8 as far
-                                                        // as the client speaks it
+    std::vector<std::optional<std::string>> arguments;  // values, parameters filled in; UTF-8 as
+                                                        // far as the client speaks it
     approval::Person person;
 };
 

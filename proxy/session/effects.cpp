@@ -449,6 +449,66 @@ Effects effects_of_tag(std::string_view tag, const policy::StatementFacts& facts
     return effects;
 }
 
+namespace {
+
+constexpr std::string_view ask_again_hint =
+    "Something has changed since. Run it again, so that it can be approved as it is now.";
+
+template <class Over>
+std::optional<policy::Refusal> more_than_approved(const Effects& effects,
+                                                  const policy::ApprovedEffects& approved,
+                                                  const Over& over) {
+    const std::string by = "approved in ticket " + approved.ticket + ": ";
+    for (const TableEffect& table : effects.tables) {
+        const auto given = std::find_if(
+            approved.tables.begin(), approved.tables.end(),
+            [&](const policy::ApprovedEffects::Table& one) { return one.table == table.name(); });
+        const policy::ApprovedEffects::Table none;
+        const policy::ApprovedEffects::Table& limit = given == approved.tables.end() ? none
+                                                                                     : *given;
+        const auto beyond = [&](std::string_view what, std::uint64_t rows, std::uint64_t most) {
+            return over(std::string(what) + " " + rows_text(rows) + " of " + table.name(),
+                        by + with_separators(most), ask_again_hint);
+        };
+        if (table.deleted > limit.deleted) return beyond("deleted", table.deleted, limit.deleted);
+        if (table.updated > limit.updated) return beyond("updated", table.updated, limit.updated);
+        if (table.inserted > limit.inserted) {
+            return beyond("inserted", table.inserted, limit.inserted);
+        }
+    }
+    const auto lacks = [](const std::vector<std::string>& names, const std::string& name) {
+        return std::find(names.begin(), names.end(), name) == names.end();
+    };
+    const auto relation = [&](const std::vector<NamedRelation>& relations,
+                              const std::vector<std::string>& names,
+                              std::string_view what) -> std::optional<policy::Refusal> {
+        for (const NamedRelation& one : relations) {
+            if (lacks(names, one.text())) {
+                return over(std::string(what) + " " + one.text(), by + "nothing of that kind",
+                            ask_again_hint);
+            }
+        }
+        return std::nullopt;
+    };
+    if (auto refusal = relation(effects.exclusive_locks, approved.exclusive_locks,
+                                "emptied, altered, dropped or locked all of")) {
+        return refusal;
+    }
+    if (auto refusal = relation(effects.foreign_writes, approved.foreign_writes,
+                                "changed the foreign table")) {
+        return refusal;
+    }
+    for (const std::string& catalog : effects.catalog_changes) {
+        if (lacks(approved.catalog_changes, catalog)) {
+            return over("changed the system catalog pg_catalog." + catalog,
+                        by + "nothing of that kind", ask_again_hint);
+        }
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<policy::Refusal> exceeded(const Effects& effects,
                                         const policy::SuperviseLimits& limits, const Tally& tally,
                                         const policy::StatementFacts* facts,
@@ -459,6 +519,7 @@ std::optional<policy::Refusal> exceeded(const Effects& effects,
     };
     const auto changed_of = [](const TableEffect& table) { return table.changed(); };
     const auto inserted_of = [](const TableEffect& table) { return table.inserted; };
+    if (limits.approved) return more_than_approved(effects, *limits.approved, over);
     const std::uint64_t changed = effects.changed();
     if (limits.max_rows && changed > *limits.max_rows) {
         return over(

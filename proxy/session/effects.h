@@ -33,6 +33,9 @@ struct NamedRelation {
     std::uint32_t oid = 0;
     std::string schema;
     std::string name;  // empty: it is gone
+    std::string text() const {
+        return name.empty() ? "a relation that is gone now" : schema + "." + name;
+    }
 };
 
 // One reading, as it came.

@@ -92,10 +92,10 @@ struct ServerClosed {
 
 // Time is the host's: it is told what to measure (SetDeadline) and says when it has passed.
 enum class DeadlineKind : std::uint8_t {
-    login,   // from the connection to the first ReadyForQuery
-    linger,  // the other side should have closed the connection by now
-    held,    // a held statement waits no longer
-    notice,  // its client is told again that it waits
+    login,       // from the connection to the first ReadyForQuery
+    linger,      // the other side should have closed the connection by now
+    held,        // a held statement waits no longer
+    notice,      // its client is told again that it waits
     keep_alive,  // its server's connection is used, so that no timeout for idle ones ends it
 };
 inline constexpr std::size_t deadline_kinds = 5;

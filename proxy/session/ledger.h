@@ -67,8 +67,8 @@ struct Extra {
     policy::Refusal refusal;  // replace: what the client is told instead
     std::string name;         // parse, bind, close: the statement's or portal's name
     std::shared_ptr<const PreparedStatement>
-        previous;               // parse, close: what stood under the name before
-    bool names_portal = false;  // bind, close of a portal
+        previous;                  // parse, close: what stood under the name before
+    bool names_portal = false;     // bind, close of a portal
     bool hides_parameter = false;  // describe_statement: the last parameter is not the client's
     // execute: what it may do. A reading's: which statement's it is; null: the first of all.
     std::shared_ptr<const Counted> counted;

@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgchaperone::session {
 
@@ -25,6 +26,12 @@ struct PreparedStatement {
     policy::Judgement judgement;
     // Allowed for the sake of the session's own tables, which may be gone when it runs.
     bool judge_again = false;
+    // For pgchaperone itself: the server has a SELECT in its place, with one parameter more.
+    bool answered = false;
+    // Its Bind was approved by a second person, and this is how its Execute is to run.
+    bool approved = false;
+    std::string bind;  // a portal's: the Bind message, where a ticket for it would need that
+    std::vector<std::int32_t> parameter_types;  // of one that is: those that the client knows of
 };
 using StatementHandle = std::shared_ptr<const PreparedStatement>;
 

@@ -1,9 +1,13 @@
 #include "proxy/session/refusal.h"
 
 #include "protocol/codec.h"
+#include "protocol/head.h"
 #include "protocol/messages.h"
+#include "protocol/peek.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 
 namespace pgchaperone::session {
 
@@ -80,6 +84,39 @@ std::string substitute_parse(std::string_view statement_name, std::string_view r
 
 std::string error_response(const policy::Refusal& refusal, std::string_view severity, bool utf8) {
     return response<protocol::ErrorResponse>(refusal, severity, utf8);
+}
+
+std::size_t characters(std::string_view text, bool utf8) {
+    if (!utf8) return text.size();
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+        return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+    }));
+}
+
+std::string moved_position(std::string_view message, std::ptrdiff_t offset) {
+    auto response = protocol::decode<protocol::ErrorResponse>(message.substr(protocol::head_size));
+    if (!response || offset == 0) return std::string(message);
+    std::string moved;
+    for (auto& field : response->fields) {
+        if (field.code != 'P') continue;
+        std::ptrdiff_t position = 0;
+        std::from_chars(field.value.data(), field.value.data() + field.value.size(), position);
+        moved = std::to_string(std::max<std::ptrdiff_t>(1, position + offset));
+        field.value = moved;
+    }
+    return protocol::encoded(*response);
+}
+
+std::string error_summary(std::string_view message) {
+    const std::string_view body = message.substr(std::min(message.size(), protocol::head_size));
+    std::string out;
+    for (const char code : {'C', 'M'}) {
+        const auto field = protocol::peek_error_field(body, code);
+        if (!field || !*field) continue;
+        if (!out.empty()) out += ' ';
+        out += **field;
+    }
+    return out;
 }
 
 std::string notice_response(const policy::Refusal& notice, bool utf8) {

@@ -6,6 +6,7 @@
 
 #include "policy/decision.h"
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -26,5 +27,14 @@ inline constexpr std::string_view refused_execute_name = "pgchaperone_refused";
 // speak UTF-8, characters beyond ASCII become question marks.
 std::string error_response(const policy::Refusal& refusal, std::string_view severity, bool utf8);
 std::string notice_response(const policy::Refusal& notice, bool utf8);
+
+// "23505 duplicate key value ...": of an ErrorResponse, or as much of one as is there.
+std::string error_summary(std::string_view message);
+
+// As the server counts positions in a text of this encoding, nearly: bytes where it is not UTF-8.
+std::size_t characters(std::string_view text, bool utf8);
+
+// The same ErrorResponse with its position moved by so many characters; whole messages.
+std::string moved_position(std::string_view message, std::ptrdiff_t offset);
 
 }  // namespace pgchaperone::session

@@ -101,7 +101,15 @@ bool Session::server_notice(std::size_t total) {
     const auto sqlstate = protocol::peek_error_field(body_of(*bytes), 'C');
     if (sqlstate.has_error() && count < std::min(total, error_head_bytes_max)) return false;
     const std::string_view code = sqlstate && *sqlstate ? **sqlstate : std::string_view();
-    pass_reply(total, supervised_notice(role, code) ? Disposition::forward : Disposition::swallow);
+    const bool seen = supervised_notice(role, code);
+    if (seen && role == Role::piece && unit_keeps(total)) {
+        const auto whole = from_server_.peek(total);
+        if (!whole) return false;
+        show(std::string(*whole));
+        pass_reply(total, Disposition::swallow);
+        return true;
+    }
+    pass_reply(total, seen ? Disposition::forward : Disposition::swallow);
     return true;
 }
 
@@ -174,6 +182,9 @@ bool Session::server_error(std::size_t total) {
         pass_reply(total, Disposition::swallow);
         return true;
     }
+    if (claimed_ && claims(reply)) {
+        claimed_failed(error_summary(*from_server_.peek(count)));
+    }
     if (reply.disposition == Disposition::replace && reply.extra) {
         send_to_client(
             error_response(reply.extra->refusal, "ERROR", settings_.client_encoding_is_utf8()));
@@ -187,23 +198,29 @@ bool Session::server_error(std::size_t total) {
 bool Session::server_reply(char tag, std::size_t total) {
     const Role role = ledger_.front_role();
     const auto kind = static_cast<BackendTag>(tag);
+    const bool keeps = role == Role::piece && kind != BackendTag::ReadyForQuery &&
+                       unit_keeps(total);
     const bool whole = kind == BackendTag::ReadyForQuery || kind == BackendTag::CommandComplete ||
                        kind == BackendTag::PortalSuspended ||
-                       kind == BackendTag::EmptyQueryResponse ||
+                       kind == BackendTag::EmptyQueryResponse || keeps ||
+                       (kind == BackendTag::ParameterDescription &&
+                        ledger_.front_hides_parameter()) ||
                        (kind == BackendTag::DataRow &&
-                        (role == Role::reading || role == Role::identity));
+                        (role == Role::reading || role == Role::identity || role == Role::plan));
     std::string_view body;
     if (whole) {
         const auto message = from_server_.peek(total);
         if (!message) return false;
         body = body_of(*message);
     }
+    const bool hides_parameter = kind == BackendTag::ParameterDescription && whole;
     const CountedPtr terms = role == Role::client ? nullptr : ledger_.front_counted();
     const Reply reply = ledger_.received(tag);
     if (reply.kind == Reply::Kind::impossible || reply.kind == Reply::Kind::unsolicited) {
         server_gone_wrong(std::string("a message '") + tag + "' that answers nothing");
         return false;
     }
+    if (kind == BackendTag::CommandComplete && claimed_ && claims(reply)) claimed_said(body);
     if (reply.kind == Reply::Kind::done) own_tables_.settled(reply.sequence, !reply.failed);
     if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
         const auto ready = protocol::decode<protocol::ReadyForQuery>(body);
@@ -223,7 +240,22 @@ bool Session::server_reply(char tag, std::size_t total) {
         if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
             names_.forget_statements();
         }
+        if (seen && keeps) {
+            show(message);
+            pass_reply(total, Disposition::swallow);
+            return true;
+        }
         pass_reply(total, seen ? Disposition::forward : Disposition::swallow);
+        return true;
+    } else if (hides_parameter && reply.disposition == Disposition::forward) {
+        auto description = protocol::decode<protocol::ParameterDescription>(body);
+        if (!description || description->parameter_types.empty()) {
+            server_gone_wrong("a ParameterDescription that can't be read");
+            return false;
+        }
+        description->parameter_types.pop_back();
+        send_to_client(protocol::encoded(*description));
+        pass_reply(total, Disposition::swallow);
         return true;
     } else if (reply.disposition == Disposition::replace) {
         server_gone_wrong("a success for a statement that can only fail");
@@ -239,6 +271,9 @@ void Session::server_ready(char status, const Reply& reply) {
     transaction_status_ = status;
     if (reply.sequence >= predicted_at_) predicted_status_ = status;
     settings_.ready(reply.sequence);
+    if (claimed_ && waiting_ != Waiting::unit && reply.synced && claims(reply)) {
+        claimed_ended(status);
+    }
     if (status == 'I') {
         transaction_over(reply.sequence);
         names_.transaction_ended(reply.sequence);

@@ -1,5 +1,6 @@
 #include "proxy/session/session.h"
 
+#include "proxy/session/hold.h"
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/supervision.h"
@@ -49,6 +50,8 @@ void Session::flush_outputs() {
 void Session::close(std::string reason) {
     if (phase_ == Phase::closed) return;
     phase_ = Phase::closed;
+    forget_ticket(reason, client_closed_);
+    finish_claimed("the connection was lost before it was over: it may have run or not");
     waiting_ = Waiting::nothing;
     say(Close{std::move(reason)});
 }
@@ -118,6 +121,9 @@ void Session::handle(const ServerClosed& event) {
     if (ledger_.front_disposition() == Disposition::forward) {
         from_server_.forward(from_server_.available());
     }
+    if (waiting_ == Waiting::hold && !server_said_fatal_ && !client_closed_) {
+        return server_left_hold();
+    }
     const bool expected = client_terminated_ || client_closed_ || phase_ == Phase::cancel;
     if (!expected && !event.broken && ledger_.idle() && !server_said_fatal_) {
         say(Log{LogLevel::warning, "the server closed the connection"});
@@ -145,16 +151,9 @@ void Session::handle(const Deadline& event) {
             return;
         case DeadlineKind::held:
         case DeadlineKind::notice:
-        case DeadlineKind::keep_alive: return;
+        case DeadlineKind::keep_alive: hold_deadline(event.kind); return;
     }
 }
-
-// hold.cpp takes these over.
-void Session::handle(const TicketClaimed&) {}
-void Session::handle(const TicketOpened&) {}
-void Session::handle(const TicketDecided&) {}
-void Session::handle(const ChaperoneAnswer&) {}
-bool Session::handle(const CancelAsked&) { return false; }
 
 bool Session::end_if_idle() {
     if (phase_ == Phase::closed) return true;

@@ -10,8 +10,8 @@
 // - memory stays bounded by one statement's text (text_bytes_max) and the ledger's limit.
 //
 // A message's way through: client.cpp (what a client sends), server.cpp (what a server answers),
-// supervise.cpp (what is counted before it may commit), startup.cpp (everything before the first
-// ReadyForQuery).
+// supervise.cpp (what is counted before it may commit), answer.cpp (what is for pgchaperone
+// itself), startup.cpp (everything before the first ReadyForQuery).
 
 #include "policy/decision.h"
 #include "policy/session_facts.h"
@@ -40,6 +40,8 @@ struct Supervision;
 struct Counted;
 using CountedPtr = std::shared_ptr<const Counted>;
 struct Effects;
+struct Hold;
+struct ClaimedTicket;
 
 enum class Authentication : std::uint8_t { passthrough, password };
 
@@ -117,15 +119,29 @@ private:
         cancel,      // a CancelRequest was sent on; the server's end-of-file is awaited
         closed,
     };
-    // `unit`, `gate`: see supervise.cpp.
-    enum class Waiting : std::uint8_t { nothing, verdict, audit, unit, gate };
+    // `unit`, `gate`: see supervise.cpp; `answer`: see answer.cpp; `hold`: see
+    // hold.cpp.
+    enum class Waiting : std::uint8_t {
+        nothing,
+        verdict,
+        audit,
+        unit,
+        gate,
+        answer,
+        hold,
+        exceeded
+    };
 
     // A statement between its arrival and its verdict. Its bytes are at the front of from_client_.
     struct Pending {
         StatementKind kind = StatementKind::query;
-        std::size_t total = 0;       // bytes of the whole message
-        std::string name;            // parse: the statement's
-        std::int32_t row_limit = 0;  // execute: 0: none
+        std::size_t total = 0;         // bytes of the whole message
+        std::string name;              // parse: the statement's
+        std::int32_t row_limit = 0;    // execute: 0: none
+        StatementHandle statement;     // bind: what it binds
+        bool may_be_approved = false;  // see Verdict
+        bool looked = false;           // for an approval that lies ready, or was approved
+        bool too_long = false;         // to be held
         policy::Judgement judgement;
         std::string rule;  // of the refusal
         std::optional<policy::Refusal> refusal;
@@ -152,6 +168,11 @@ private:
     bool client_statement(StatementKind kind, std::size_t total);
     bool client_execute(std::size_t total);
     bool client_bind(std::size_t total);
+    bool judge_bind(std::size_t total, const StatementHandle& handle);
+    void pass_bind(std::size_t total, std::string_view portal, const StatementHandle& handle,
+                   bool readable);
+    void let_bind_through();
+    std::vector<std::int32_t> parsed_types();
     bool client_describe(std::size_t total);
     bool client_close(std::size_t total);
     bool client_function_call(std::size_t total);
@@ -235,6 +256,86 @@ private:
     bool keep_report(std::string_view message);
     bool supervised_notice(Role role, std::string_view sqlstate) const;
 
+    // hold.cpp
+    static bool holds(const policy::Judgement& judgement);
+    static bool may_be_held(const policy::Judgement& judgement);
+    static bool holds_when_exceeding(const policy::Judgement& judgement);
+    bool must_hold();
+    bool waits_for_claim() const;
+    void client_left_hold();
+    void server_left_hold();
+    void start_hold(bool looks_only);
+    void hold_step();
+    void end_asking();
+    void hold_drained();
+    void hold_identified();
+    void make_request();
+    policy::Refusal store_failed_refusal(const approval::Failure& failure) const;
+    policy::Refusal claim_failed_refusal(const approval::Failure& failure) const;
+    policy::Refusal decided_refusal(const approval::Ticket& ticket) const;
+    policy::Refusal undecided_refusal(bool waited) const;
+    bool trial_possible() const;
+    void seek_evidence();
+    std::string statement_text(std::size_t index);
+    std::ptrdiff_t characters_before(std::size_t index);
+    void show(std::string bytes);
+    void show_kept();
+    bool unit_keeps(std::size_t total);
+    bool claims(const Reply& reply) const;
+    bool group_exceeded() const;
+    std::string held_bind();
+    void start_exceeded(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
+    policy::Refusal exceeded_refusal(const TicketOpened& event) const;
+    void exceed_unit(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
+    void exceeded_unit_identified();
+    void exceeded_unit_retreated();
+    void exceed_group(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
+    void exceeded_group_step();
+    void end_exceeded_group(policy::Refusal refusal);
+    bool exceeded_opens() const;
+    void exceeded_opened(const TicketOpened& event);
+    void run_for_evidence(const std::string& sql, Role role);
+    void start_trial();
+    void hold_tried();
+    void retreat();
+    void hold_retreated();
+    void open_ticket();
+    void tell_that_it_waits();
+    void judge_held_again();
+    void cleared(const approval::Ticket& ticket);
+    void finish_claimed(std::string outcome);
+    void claimed_runs(std::uint64_t sequence);
+    void claimed_said(std::string_view tag);
+    void claimed_failed(std::string_view why);
+    void claimed_ended(char status);
+    void end_hold();
+    void clear_hold_deadlines();
+    void refuse_held(policy::Refusal refusal);
+    void fail_held_by_server();
+    void abandon_hold(std::string_view why);
+    void forget_ticket(std::string_view why, bool withdraw);
+    void hold_deadline(DeadlineKind kind);
+    audit::Record ticket_record(std::string outcome, const approval::Ticket& ticket);
+    void record_ticket(std::string outcome, const approval::Ticket& ticket, std::string comment);
+    void record_own_ticket(std::string outcome, std::string comment);
+
+    // answer.cpp
+    static const policy::ChaperoneCall* call_in(const policy::Judgement& judgement,
+                                                std::size_t index);
+    static bool asks_chaperone(const policy::Judgement& judgement);
+    void refuse_what_cannot_be_answered();
+    void identify_for_piece();
+    void ask_for_piece();
+    void piece_answered(const ChaperoneAnswer& answer);
+    std::string answered_parse(PreparedStatement& statement);
+    bool client_answered_bind(std::size_t total, const StatementHandle& handle);
+    void answer_bind();
+    void answer_step();
+    void bind_answered(const ChaperoneAnswer& answer);
+    void send_answered_bind(std::string_view rows);
+    void refuse_bind(policy::Refusal refusal);
+    std::string rows_for_server(std::string_view rows) const;
+
     // server.cpp
     void read_server();
     bool server_message();
@@ -265,6 +366,7 @@ private:
     char predicted_status_ = 'I';
     std::uint64_t predicted_at_ = 0;  // the message that the prediction rests on
     bool pipeline_open_ = false;      // an Execute was sent since the last Sync
+    bool bound_since_sync_ = false;   // a Bind was
     bool client_closed_ = false;
     bool client_poisoned_ = false;  // the client's bytes can't be read any more; the server will
                                     // say so
@@ -289,6 +391,11 @@ private:
     Pending pending_;
     std::chrono::system_clock::time_point judged_at_;
     std::unique_ptr<Supervision> supervision_;  // null: nothing has been supervised yet
+    std::unique_ptr<Hold> hold_;                // null: nothing has been held yet
+    std::unique_ptr<ClaimedTicket> claimed_;    // whose statement is about to run, or runs
+    unsigned stale_claims_ = 0;                 // answers to come that nobody waits for any more
+    unsigned stale_opens_ = 0;
+    std::uint64_t unique_ = 0;
     // The last statement on this session was refused because it was unbounded: its command tag and
     // the rule.
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;

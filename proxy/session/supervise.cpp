@@ -19,6 +19,7 @@
 // Everything waits for replies by one means: nothing is owed any more (ledger_.idle()).
 
 #include "proxy/session/audit_record.h"
+#include "proxy/session/hold.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
 #include "proxy/session/supervise_sql.h"
@@ -30,7 +31,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <utility>
 
 namespace pgchaperone::session {
@@ -44,6 +44,8 @@ constexpr std::string_view read_only_violation = "25006";  // read_only_sql_tran
 
 // A cancel request may meet our ROLLBACK; it is sent again then.
 constexpr unsigned undo_attempts_max = 100;
+// What is kept back of a unit's results while it may have to be taken back and run again.
+constexpr std::size_t kept_bytes_max = 256 * 1024;
 
 bool supervised(const policy::Decision& decision) {
     return decision.action == policy::Action::supervise && !decision.observed &&
@@ -63,32 +65,10 @@ bool needs_clients_block(const policy::StatementFacts& facts) {
            (facts.command == "DECLARE CURSOR" && !facts.holds_cursor);
 }
 
-std::size_t characters(std::string_view text, bool utf8) {
-    if (!utf8) return text.size();
-    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-        return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-    }));
-}
-
 // The command tag of a CommandComplete; empty where the message is another one.
 std::string_view tag_in(std::string_view message) {
     if (!message.starts_with(static_cast<char>(protocol::BackendTag::CommandComplete))) return {};
     return message.substr(protocol::head_size);
-}
-
-// The same ErrorResponse with its position counted from the beginning of the client's whole text.
-std::string moved_position(std::string_view message, std::size_t offset) {
-    auto response = protocol::decode<protocol::ErrorResponse>(message.substr(protocol::head_size));
-    if (!response || offset == 0) return std::string(message);
-    std::string moved;
-    for (auto& field : response->fields) {
-        if (field.code != 'P') continue;
-        std::size_t position = 0;
-        std::from_chars(field.value.data(), field.value.data() + field.value.size(), position);
-        moved = std::to_string(position + offset);
-        field.value = moved;
-    }
-    return protocol::encoded(*response);
 }
 
 policy::Refusal not_supervisable(const policy::Decision& decision, std::string_view command,
@@ -279,12 +259,12 @@ void Session::reading_done(const CountedPtr& terms) {
     }
     if (s.first_oid == 0 && !terms) s.first_oid = reading.highest_oid;
     s.before = std::move(reading);
-    if (terms && waiting_ != Waiting::unit && !s.group.refused) {
+    if (terms && waiting_ != Waiting::unit && waiting_ != Waiting::hold && !s.group.refused) {
         const Effects effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
                                          effects_of_tag(tag_in(s.group.withheld), *terms->facts),
                                          s.before ? &*s.before : nullptr);
         if (auto refusal = verdict(effects, terms, terms->facts)) {
-            refuse_group(std::move(*refusal));
+            exceed_group(std::move(*refusal), effects, terms);
         } else if (!s.group.withheld.empty()) {
             send_to_client(std::exchange(s.group.withheld, {}));
         }
@@ -339,7 +319,8 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
         while (!s.window.empty() && s.window.front().first < since) s.window.pop_front();
         for (const auto& [when, rows] : s.window) tally.session += rows;
     }
-    if (std::exchange(s.unusable, false)) {
+    s.uncounted = std::exchange(s.unusable, false);
+    if (s.uncounted) {
         refusal.emplace();
         refusal->message =
             "pgchaperone: what this statement did could not be counted, so it was rolled back";
@@ -358,7 +339,8 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
     } else if (s.transaction_sticky) {
         s.accepted = s.before;
     }
-    if (!refusal) {
+    // What a second person has approved of counts for no limit.
+    if (!refusal && !limits.approved) {
         s.transaction_rows += rows;
         if (limits.max_rows_per_session && rows > 0) {
             constexpr std::size_t steps_max = 10'000;
@@ -439,6 +421,7 @@ void Session::deferred_may_fire(const policy::Analysis* analysis) {
 bool Session::needs_unit() const {
     const policy::Judgement& judgement = pending_.judgement;
     if (supervision_ && supervision_->folded && judgement.analysis) return true;
+    if (asks_chaperone(judgement)) return true;
     for (std::size_t i = 0; i < judgement.decisions.size(); ++i) {
         if (counted(judgement, i)) return true;
     }
@@ -463,7 +446,14 @@ void Session::start_unit() {
     s.unusable = false;
     s.unit_analysis = pending_.judgement.analysis;
     const auto& statements = s.unit_analysis->statements;
-    const bool whole = statements.size() <= 1 || pending_.kind == StatementKind::function_call;
+    s.unit.keeps = pending_.kind == StatementKind::query && predicted_status_ == 'I' &&
+                   !pipeline_open_ && holds_when_exceeding(pending_.judgement) &&
+                   std::none_of(
+                       statements.begin(), statements.end(),
+                       [](const policy::StatementFacts& facts) { return facts.copies_in; });
+    const bool whole = (statements.size() <= 1 && !asks_chaperone(pending_.judgement) &&
+                        !s.unit.keeps) ||
+                       pending_.kind == StatementKind::function_call;
     const std::string text = whole ? std::string() : pending_text();
     const bool utf8 = settings_.client_encoding_is_utf8();
     std::size_t counted_bytes = 0;
@@ -471,7 +461,9 @@ void Session::start_unit() {
     for (std::size_t i = 0; i < statements.size(); ++i) {
         const policy::StatementFacts& facts = statements[i];
         Supervision::Piece piece;
-        if (!whole) {
+        if (s.unit.keeps && statements.size() == 1) {
+            piece.text = text;
+        } else if (!whole) {
             const std::size_t start = std::min<std::size_t>(facts.location, text.size());
             if (start > counted_bytes) {
                 counted_characters += characters(
@@ -483,6 +475,7 @@ void Session::start_unit() {
             piece.offset = counted_characters;
         }
         piece.counted = counted(pending_.judgement, i);
+        piece.call = facts.chaperone;
         piece.command = facts.command;
         piece.copies_in = facts.copies_in;
         piece.changes_settings = facts.may_change_lexical_settings;
@@ -502,7 +495,7 @@ void Session::start_unit() {
     if (s.unit.pieces.empty()) s.unit.pieces.emplace_back();  // an empty Query is answered too
     names_.set_statement({}, nullptr);
     names_.set_portal({}, nullptr, 0);
-    if (!whole) {
+    if (!whole && !s.unit.keeps) {
         from_client_.discard(pending_.total);
         s.unit.message_bytes = 0;
     }
@@ -517,6 +510,8 @@ void Session::supervise() {
     // What we say ourselves must not come in the middle of a message of the server's.
     if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) return;
     if (waiting_ == Waiting::gate) return gate_step();
+    if (waiting_ == Waiting::hold) return hold_step();
+    if (waiting_ == Waiting::exceeded) return exceeded_group_step();
     if (waiting_ != Waiting::unit) return;
     // An error in what was injected makes the server skip all that follows.
     if (!ledger_.idle() && !ledger_.skipping()) return;
@@ -560,6 +555,8 @@ void Session::unit_step() {
         case Step::resynced:
             if (std::exchange(unit.opening, false)) unit.ours = transaction_status_ != 'I';
             return fail_unit_by_server();
+        case Step::identified: return ask_for_piece();
+        case Step::asked: return;
         case Step::ran: return piece_ran();
         case Step::gate: {
             // A COMMIT that fails ends the block.
@@ -570,7 +567,7 @@ void Session::unit_step() {
             const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
             if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
                 unit.ours = true;
-                return fail_unit(std::move(*refusal));
+                return exceed_unit(std::move(*refusal), effects, unit.gate_terms);
             }
             unit.chained = unit.pieces[unit.at].chains && !(s.before && s.before->read_only);
             return run_control();
@@ -590,6 +587,7 @@ void Session::unit_step() {
                 return;
             }
             const Supervision::Piece& piece = unit.pieces[unit.at];
+            show_kept();  // what is committed can't be run again
             if (piece.control != TransactionControl::savepoint) {
                 unit.ours = false;
                 if (piece.control != TransactionControl::begin) {
@@ -604,7 +602,7 @@ void Session::unit_step() {
             if (!s.injected_error.empty()) return fail_unit_by_server();
             const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
             if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
-                return fail_unit(std::move(*refusal));
+                return exceed_unit(std::move(*refusal), effects, unit.gate_terms);
             }
             return commit_unit();
         }
@@ -630,6 +628,9 @@ void Session::unit_step() {
             unit.ours = false;
             return end_unit();
         }
+        case Step::exceeding: return exceeded_unit_identified();
+        case Step::retreated: return exceeded_unit_retreated();
+        case Step::ticketed: return;
     }
 }
 
@@ -741,11 +742,13 @@ void Session::send_piece() {
 void Session::run_piece() {
     Supervision& s = *supervision_;
     Supervision::Unit& unit = s.unit;
-    const Supervision::Piece& piece = unit.pieces[unit.at];
+    Supervision::Piece& piece = unit.pieces[unit.at];
     const Counted* const terms = piece.counted.get();
     unit.read_behind = false;
     unit.read_lite = false;
     unit.settled = false;
+    if (piece.call && transaction_status_ != 'E') return identify_for_piece();
+    if (std::exchange(piece.call, nullptr)) piece.text = "SELECT";  // the server never sees it
     if (transaction_status_ == 'E') {
         // The server refuses it, and nothing can happen.
         unit.step = Step::ran;
@@ -835,7 +838,7 @@ void Session::piece_ran() {
                                std::move(effects), s.before ? &*s.before : nullptr);
         }
         if (auto refusal = verdict(effects, piece.counted, terms.facts)) {
-            return fail_unit(std::move(*refusal));
+            return exceed_unit(std::move(*refusal), effects, piece.counted);
         }
     }
     const bool last = unit.at + 1 == unit.pieces.size();
@@ -846,8 +849,33 @@ void Session::piece_ran() {
 
 void Session::release_completion() {
     Supervision::Unit& unit = supervision_->unit;
-    if (!unit.withheld.empty()) send_to_client(std::exchange(unit.withheld, {}));
+    if (!unit.withheld.empty()) show(std::exchange(unit.withheld, {}));
     unit.tag.clear();
+}
+
+// What the client sees of a unit, kept back while it may yet have to be run again.
+void Session::show(std::string bytes) {
+    Supervision::Unit& unit = supervision_->unit;
+    if (unit.keeps && !unit.shown && unit.kept.size() + bytes.size() <= kept_bytes_max) {
+        unit.kept += bytes;
+        return;
+    }
+    show_kept();
+    send_to_client(std::move(bytes));
+}
+
+void Session::show_kept() {
+    Supervision::Unit& unit = supervision_->unit;
+    unit.shown = true;
+    if (!unit.kept.empty()) send_to_client(std::exchange(unit.kept, {}));
+}
+
+// Whether a message of so many bytes, which the client sees of a unit, is to be kept back.
+bool Session::unit_keeps(std::size_t total) {
+    if (waiting_ != Waiting::unit || !supervision_->unit.keeps) return false;
+    Supervision::Unit& unit = supervision_->unit;
+    if (!unit.shown && unit.kept.size() + total > kept_bytes_max) show_kept();
+    return !unit.shown;
 }
 
 void Session::commit_unit() {
@@ -859,6 +887,8 @@ void Session::commit_unit() {
 
 // The client is told what went wrong, in our words or the server's, and everything is taken back.
 void Session::fail_unit(policy::Refusal refusal) {
+    claimed_failed(refusal.message);
+    show_kept();
     send_to_client(error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
     return end_failed_unit();
 }
@@ -869,6 +899,8 @@ void Session::fail_unit_by_server() {
         error = error_response({"XX000", "pgchaperone: the transaction could not be ended", "", ""},
                                "ERROR", settings_.client_encoding_is_utf8());
     }
+    claimed_failed("an error of the server");
+    show_kept();
     send_to_client(std::move(error));
     return end_failed_unit();
 }
@@ -897,12 +929,14 @@ void Session::undo_unit() {
 void Session::end_unit() {
     Supervision& s = *supervision_;
     if (s.unit.message_bytes > 0) pass(s.unit.message_bytes, Fate::discard);  // it was not to run
+    show_kept();
     if (!s.unit.reports.empty()) send_to_client(std::move(s.unit.reports));
     s.unit = {};
     s.unit_analysis.reset();
     s.injected_error.clear();
     send_to_client(protocol::encoded(protocol::ReadyForQuery{transaction_status_}));
     waiting_ = Waiting::nothing;
+    claimed_ended(transaction_status_);
 }
 
 bool Session::unit_copying() const {
@@ -964,6 +998,11 @@ bool Session::group_end_reads() const {
 
 void Session::gate_step() {
     Supervision& s = *supervision_;
+    if (s.group.exceeded != Supervision::Group::Exceeded::no) {
+        s.group.at_gate = true;
+        waiting_ = Waiting::exceeded;
+        return exceeded_group_step();
+    }
     if (!ledger_.copy_in_open()) {
         const bool failed = ledger_.skipping() || s.group.refused || s.group.failed ||
                             predicted_status_ == 'E';
@@ -1031,6 +1070,7 @@ void Session::settle_and_read(const CountedPtr& terms) {
 // The client is told of an error; what is still owed to it of this group it does not see.
 void Session::refuse_group(policy::Refusal refusal) {
     Supervision& s = *supervision_;
+    claimed_failed(refusal.message);
     send_to_client(error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
     s.group.withheld.clear();
     s.group.refused = true;
@@ -1088,6 +1128,11 @@ void Session::execute_counted() {
     Supervision& s = supervision();
     CountedPtr terms = [&] {
         CountedPtr given = counted(pending_.judgement, 0);
+        if (given && pending_.statement && !pending_.statement->bind.empty()) {
+            auto bound = std::make_shared<Counted>(*given);
+            bound->bound = pending_.statement;
+            given = std::move(bound);
+        }
         if (given && !given->total && pending_.row_limit > 0) {
             // Its tag may never come, though all of it was done.
             auto read = std::make_shared<Counted>(*given);
@@ -1122,6 +1167,7 @@ void Session::execute_counted() {
     const std::uint64_t sequence = ledger_.sent(Owed::execute, Disposition::forward,
                                                 std::move(extra), Role::counted);
     pipeline_open_ = true;
+    if (pending_.looked) claimed_runs(sequence);
     ran(terms->analysis.get(), sequence);
     from_client_.forward(pending_.total);
     s.group.supervised = true;
@@ -1183,9 +1229,9 @@ void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
         send_to_server(protocol::encoded(protocol::Flush{}));
         return;
     }
-    if (auto refusal = verdict(effects_of_tag(tag_in(message), *terms->facts), terms,
-                               terms->facts)) {
-        refuse_group(std::move(*refusal));
+    const Effects effects = effects_of_tag(tag_in(message), *terms->facts);
+    if (auto refusal = verdict(effects, terms, terms->facts)) {
+        exceed_group(std::move(*refusal), effects, terms);
     } else {
         send_to_client(std::exchange(s.group.withheld, {}));
     }
@@ -1246,8 +1292,14 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::ours:
         case Role::reading:
         case Role::identity:
+        case Role::plan:
+        case Role::trial:
         case Role::settle: {
             s.incoming = {};
+            if (waiting_ == Waiting::hold) {
+                if (hold_->error.empty()) hold_->error = message;
+                return;
+            }
             if (waiting_ == Waiting::unit && s.unit.step != Step::start) {
                 if (!s.injected_error.empty()) return;
                 s.injected_error = sqlstate == read_only_violation ? changes_as_it_commits()
@@ -1264,12 +1316,15 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             if (sqlstate == read_only_violation && s.unit.step == Step::controlled &&
                 s.unit.pieces[s.unit.at].commits() && !(s.before && s.before->read_only)) {
                 s.unit.failed = true;
+                show_kept();
                 send_to_client(changes_as_it_commits());
                 return;
             }
             s.unit.copy_open = false;
             s.unit.withheld.clear();
             if (std::exchange(s.unit.failed, true)) return;
+            claimed_failed(error_summary(message));
+            show_kept();
             const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
             if (sqlstate == "2D000" && piece.counted && (s.unit.ours || s.unit.opening)) {
                 policy::Decision decision;
@@ -1282,11 +1337,12 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
                     error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
                 return;
             }
-            send_to_client(moved_position(message, piece.offset));
+            send_to_client(moved_position(message, static_cast<std::ptrdiff_t>(piece.offset)));
             return;
         }
         case Role::counted:
             s.group.failed = true;
+            claimed_failed(error_summary(message));
             if (sqlstate == "2D000" && s.group.our_block && reply.extra && reply.extra->counted) {
                 policy::Decision decision;
                 decision.rule = reply.extra->counted->rule;
@@ -1320,6 +1376,7 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
                 s.unit.step == Step::committed &&
                 message.substr(protocol::head_size).starts_with(commit_sql)) {
                 release_completion();
+                show_kept();
             }
             return false;
         case Role::reading:
@@ -1328,6 +1385,18 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
                 s.unusable = true;
             }
             if (kind == BackendTag::CommandComplete) reading_done(terms);
+            return false;
+        case Role::plan:
+            if (kind == BackendTag::DataRow) {
+                const auto row = protocol::decode<protocol::DataRow>(
+                    message.substr(protocol::head_size));
+                if (row && row->columns.size() == 1 && row->columns[0] && hold_) {
+                    hold_->plan += *row->columns[0];
+                }
+            }
+            return false;
+        case Role::trial:
+            if (kind == BackendTag::CommandComplete && hold_) hold_->tag = tag_in(message);
             return false;
         case Role::identity:
             if (kind == BackendTag::DataRow &&
@@ -1370,6 +1439,8 @@ bool Session::supervised_notice(Role role, std::string_view sqlstate) const {
         case Role::ours:
         case Role::reading:
         case Role::identity:
+        case Role::plan:
+        case Role::trial:
         case Role::substitute: return false;
         case Role::piece: {
             const Supervision::Unit& unit = supervision_->unit;

@@ -8,6 +8,7 @@
 #include "policy/rule.h"
 #include "proxy/session/effects.h"
 #include "proxy/session/identity.h"
+#include "proxy/session/names.h"
 
 #include <chrono>
 #include <cstddef>
@@ -33,6 +34,7 @@ struct Counted {
                               // will nearly always do
     bool lite = false;        // of a reading: it is only that look
     bool planning = false;    // and at what its Parse and Bind did
+    StatementHandle bound;    // an Execute's, where its ticket would need the parameters
 };
 using CountedPtr = std::shared_ptr<const Counted>;
 
@@ -48,6 +50,8 @@ struct Supervision {
         bool copies_in = false;
         bool function_call = false;
         bool changes_settings = false;
+        // For pgchaperone itself: asked before it is sent, and then null. `text` is what is sent.
+        std::shared_ptr<const policy::ChaperoneCall> call;
 
         bool commits() const {
             return control == policy::TransactionControl::commit ||
@@ -62,6 +66,8 @@ struct Supervision {
     enum class Step : std::uint8_t {
         start,       // replies to what came before
         opened,      // BEGIN, where it can't be sent together with the statement
+        identified,  // who asks pgchaperone something
+        asked,       // and pgchaperone's own answer: nothing is owed by the server meanwhile
         ran,         // a piece, and the reading behind it where there is one
         resynced,    // the Sync after an error in what was injected
         gate,        // the reading before a COMMIT of the client's
@@ -70,6 +76,9 @@ struct Supervision {
         last_gate,   // the reading before our own COMMIT
         committed,   // our COMMIT
         undone,      // our ROLLBACK, or the statement that makes the client's block fail
+        exceeding,   // who asks, since what it did needs an approval
+        retreated,   // our ROLLBACK, before it waits for one
+        ticketed,  // a ticket, which it does not wait for: nothing is owed by the server meanwhile
     };
 
     // A Query or FunctionCall under way, statement by statement.
@@ -95,6 +104,11 @@ struct Supervision {
         CountedPtr read_terms;     // of the last piece whose effects were read
         CountedPtr gate_terms;
         unsigned attempts = 0;  // at undoing
+        // The client's message stays at the front and what it is shown is kept back, so that all of
+        // it can be taken back and run again once it is approved.
+        bool keeps = false;
+        bool shown = false;  // too much, or too early, to be kept
+        std::string kept;
     };
 
     // An extended-protocol group, from its first message to its Sync.
@@ -112,12 +126,21 @@ struct Supervision {
         std::string withheld;    // the completion of the Execute that is being judged
         CountedPtr last;
         std::vector<std::string> to_close;  // statements that the client can't know of
+        // It was refused since an Execute did more than its limits allow, and a ticket is to be
+        // opened for it before the client is told.
+        enum class Exceeded : std::uint8_t { no, due, identified, opened };
+        Exceeded exceeded = Exceeded::no;
+        bool at_gate = false;  // and a message waits at the gate meanwhile
     };
     // Of the message at the front of what the client sent.
     enum class Gate : std::uint8_t { none, waiting, passed };
 
+    // A Bind that asks pgchaperone something: what it waits for. See answer.cpp.
+    enum class Asking : std::uint8_t { nothing, identity, answer };
+
     Unit unit;
     Group group;
+    Asking asking = Asking::nothing;
     Gate gate = Gate::none;
     bool execute_waits = false;    // it is an Execute that has been judged
     bool gate_reads = false;       // what is deferred has to be fired and read before it may pass
@@ -139,6 +162,7 @@ struct Supervision {
     bool unjudged = false;  // something opaque was: what it did is still to be read
     std::optional<Effects> effects;  // of the last finished reading that was not a first one
     bool unusable = false;           // a reading came that can't be relied on
+    bool uncounted = false;          // that was why the last verdict was a refusal
     bool counters_off = false;
     std::string injected_error;  // the whole ErrorResponse for something of ours
     std::string injected_sqlstate;

@@ -14,25 +14,22 @@ namespace pgchaperone::session {
 namespace {
 
 constexpr std::array pending_columns = {
-    Column{"ticket", "text"},    Column{"state", "text"},     Column{"requester", "text"},
-    Column{"database", "text"},  Column{"opened", "timestamptz"},
-    Column{"expires", "timestamptz"},
-    Column{"waiting", "bool"},   Column{"command", "text"},   Column{"effects", "text"},
-    Column{"rule", "text"},      Column{"reason", "text"},    Column{"approvals", "text"},
+    Column{"ticket", "text"},    Column{"state", "text"},         Column{"requester", "text"},
+    Column{"database", "text"},  Column{"opened", "timestamptz"}, Column{"expires", "timestamptz"},
+    Column{"waiting", "bool"},   Column{"command", "text"},       Column{"effects", "text"},
+    Column{"rule", "text"},      Column{"reason", "text"},        Column{"approvals", "text"},
     Column{"statement", "text"},
 };
 constexpr std::array ticket_columns = {Column{"field", "text"}, Column{"value", "text"}};
 constexpr std::array history_columns = {
-    Column{"ticket", "text"},        Column{"state", "text"},
-    Column{"requester", "text"},     Column{"database", "text"},
-    Column{"command", "text"},       Column{"effects", "text"},
-    Column{"opened", "timestamptz"}, Column{"ended", "timestamptz"},
-    Column{"decided_by", "text"},    Column{"comment", "text"},
-    Column{"outcome", "text"},       Column{"statement", "text"},
+    Column{"ticket", "text"},        Column{"state", "text"},        Column{"requester", "text"},
+    Column{"database", "text"},      Column{"command", "text"},      Column{"effects", "text"},
+    Column{"opened", "timestamptz"}, Column{"ended", "timestamptz"}, Column{"decided_by", "text"},
+    Column{"comment", "text"},       Column{"outcome", "text"},      Column{"statement", "text"},
 };
 constexpr std::array sessions_columns = {
-    Column{"session", "int8"},     Column{"username", "text"},     Column{"database", "text"},
-    Column{"client", "text"},      Column{"application", "text"},  Column{"tls", "bool"},
+    Column{"session", "int8"},      Column{"username", "text"},    Column{"database", "text"},
+    Column{"client", "text"},       Column{"application", "text"}, Column{"tls", "bool"},
     Column{"since", "timestamptz"}, Column{"state", "text"},       Column{"ticket", "text"},
 };
 constexpr std::array rules_columns = {
@@ -58,18 +55,12 @@ struct Table {
     std::span<const Column> columns;
 };
 constexpr std::array tables = {
-    Table{"pending", false, pending_columns},
-    Table{policy::ticket_prefix, false, ticket_columns},
-    Table{"history", false, history_columns},
-    Table{"sessions", false, sessions_columns},
-    Table{"rules", false, rules_columns},
-    Table{"version", false, version_columns},
-    Table{"stats", false, stats_columns},
-    Table{"approve", true, decision_columns},
-    Table{"deny", true, decision_columns},
-    Table{"withdraw", true, decision_columns},
-    Table{"explain", true, explain_columns},
-    Table{"reload", true, reload_columns},
+    Table{"pending", false, pending_columns}, Table{policy::ticket_prefix, false, ticket_columns},
+    Table{"history", false, history_columns}, Table{"sessions", false, sessions_columns},
+    Table{"rules", false, rules_columns},     Table{"version", false, version_columns},
+    Table{"stats", false, stats_columns},     Table{"approve", true, decision_columns},
+    Table{"deny", true, decision_columns},    Table{"withdraw", true, decision_columns},
+    Table{"explain", true, explain_columns},  Table{"reload", true, reload_columns},
 };
 
 // What the analyzer takes for ours is what can be answered.
