@@ -215,7 +215,9 @@ string history_text(const Rows& rows, const Look& look) {
 string ticket_text(const Rows& fields, const Look& look) {
     string out = inked(visible_line(fields.field("ticket")), Ink::bold, look) + "  " +
                  visible_line(fields.field("state"));
-    if (fields.field("waiting") == "true") out += ", its client is waiting";
+    // "no: ..." says how it goes on, and stands with the other fields.
+    const string_view waiting = fields.field("waiting");
+    if (waiting == "yes") out += ", its client is waiting";
     const string_view effects = fields.field("effects");
     if (!effects.empty()) out += "\n  " + inked(visible_line(effects), Ink::alarm, look);
     out += "\n\n";
@@ -226,8 +228,8 @@ string ticket_text(const Rows& fields, const Look& look) {
         const string_view name = fields.text(row, "field");
         const string_view value = fields.text(row, "value");
         // What the head says already, and what stands below in full.
-        if (name == "ticket" || name == "state" || name == "effects" || name == "waiting" ||
-            name == "statement" || value.empty())
+        if (name == "ticket" || name == "state" || name == "effects" || name == "statement" ||
+            (name == "waiting" && waiting == "yes") || value.empty())
             continue;
         const auto time = is_time_field(name) ? parse_time(value) : std::nullopt;
         add_field(out, visible_line(name), time ? time_text(*time, look) : visible_lines(value),

@@ -139,7 +139,7 @@ TEST_CASE("a ticket in full begins with what it would change and ends with its s
                                      {"state", "pending"},
                                      {"requester", "clerk"},
                                      {"opened", "2026-11-21 11:58:00.5+00"},
-                                     {"waiting", "true"},
+                                     {"waiting", "yes"},
                                      {"effects", "2,000 rows of public.orders"},
                                      {"tables", "public.orders: 2,000 updated\npublic.log: 1"},
                                      {"statement", "UPDATE orders\nSET status = 'live'"}});
