@@ -91,8 +91,7 @@ std::optional<Argument> argument_of(const Json& json) {
 }
 
 // Fills the arguments; the answer is what is wrong with them, or empty.
-std::string read_arguments(const JsonObject& call, const ChaperoneName& entry,
-                           ChaperoneCall& out) {
+std::string read_arguments(const JsonObject& call, const ChaperoneName& entry, ChaperoneCall& out) {
     const std::string name = "chaperone." + std::string(entry.name);
     const std::size_t count = argument_count(entry);
     for (const char* decoration : {"agg_star", "agg_distinct", "func_variadic"}) {
@@ -153,8 +152,8 @@ std::shared_ptr<const ChaperoneCall> show(const JsonObject& body) {
     out->name = lower(name.substr(chaperone_schema.size() + 1));
     if (out->name == reason_setting) return nullptr;
     if (find_chaperone_name(out->name, false) == nullptr) {
-        out->problem = "there is no chaperone." + out->name + " to show; there are: " +
-                       all_names(false);
+        out->problem = "there is no chaperone." + out->name +
+                       " to show; there are: " + all_names(false);
     }
     return out;
 }
@@ -176,8 +175,8 @@ std::shared_ptr<const ChaperoneCall> call(const JsonObject& body) {
     if (const ChaperoneName* entry = find_chaperone_name(name, true)) {
         out->problem = read_arguments(*function, *entry, *out);
     } else {
-        out->problem = "there is no procedure chaperone." + out->name + "; there are: " +
-                       all_names(true);
+        out->problem = "there is no procedure chaperone." + out->name +
+                       "; there are: " + all_names(true);
     }
     return out;
 }

@@ -89,12 +89,14 @@ public:
     bool audit_works = true;
     // What pgchaperone itself answers; nothing: it takes its time.
     std::function<std::optional<session::ChaperoneAnswer>(const session::AskChaperone&)> chaperone =
-        [](const session::AskChaperone&) { return session::ChaperoneAnswer{"[]", std::nullopt}; };
+        [](const session::AskChaperone&) {
+            return session::ChaperoneAnswer{"[]", std::nullopt};
+        };
     std::vector<session::AskChaperone> asked;
     bool answer_cancel = true;
     bool cancel_taken = false;  // by another session, for which something was held
     std::vector<std::string> cancel_keys_asked;
-    std::string cancel_key;  // of this session, by the server's word
+    std::string cancel_key;              // of this session, by the server's word
     std::vector<session::Judge> judged;  // `sql` points into `judged_texts`
     std::vector<std::string> judged_texts;
     std::vector<policy::RelationName> last_own_tables;

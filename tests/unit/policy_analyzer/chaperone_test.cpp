@@ -35,8 +35,7 @@ TEST_CASE("what is for pgchaperone itself is told from what is for the server") 
         {"SHOW chaperone.ticket_k7", "SHOW ticket_k7"},
         {"SHOW chaperone.TICKET_K7", "SHOW ticket_k7"},
         {"CALL chaperone.approve('K7')", "CALL approve(K7, NULL)"},
-        {"CALL chaperone.approve('K7', 'checked with ops')",
-         "CALL approve(K7, checked with ops)"},
+        {"CALL chaperone.approve('K7', 'checked with ops')", "CALL approve(K7, checked with ops)"},
         {"CALL chaperone.approve(ticket => 'K7')", "CALL approve(K7, NULL)"},
         {"CALL chaperone.approve(comment => 'ok', ticket := 'K7')", "CALL approve(K7, ok)"},
         {"CALL chaperone.approve('K7', comment => 'ok')", "CALL approve(K7, ok)"},
@@ -114,8 +113,9 @@ TEST_CASE("a statement for pgchaperone itself does nothing on the server") {
 }
 
 TEST_CASE("of several statements each has its own addressee") {
-    const AnalysisPtr analysis = analyze("SHOW chaperone.version; SHOW search_path;"
-                                         "CALL chaperone.approve('K7')");
+    const AnalysisPtr analysis = analyze(
+        "SHOW chaperone.version; SHOW search_path;"
+        "CALL chaperone.approve('K7')");
     REQUIRE(analysis->statements.size() == 3);
     CHECK(shown(analysis->statements[0]) == "SHOW version");
     CHECK(shown(analysis->statements[1]) == "server");

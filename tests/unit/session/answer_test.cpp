@@ -18,9 +18,9 @@ bool contains(std::string_view text, std::string_view part) {
 // allowed.
 policy::Judgement judge(const session::Judge& question) {
     policy::Judgement judgement;
-    judgement.analysis = question.analysis ? question.analysis
-                                           : policy::Analyzer().analyze(question.sql,
-                                                                        question.lexical);
+    judgement.analysis = question.analysis
+                             ? question.analysis
+                             : policy::Analyzer().analyze(question.sql, question.lexical);
     bool plain = true;
     for (const policy::StatementFacts& facts : judgement.analysis->statements) {
         policy::Decision& decision = judgement.decisions.emplace_back();
@@ -66,7 +66,8 @@ std::string row(std::initializer_list<std::string_view> values) {
 }
 
 const std::string identity_rows = row({"login", "anna", "16384"}) +
-                                  row({"member", "anna", "16384"}) + row({"member", "dba", "16385"});
+                                  row({"member", "anna", "16384"}) +
+                                  row({"member", "dba", "16385"});
 const std::string identity_reply = protocol::encoded(protocol::RowDescription{}) + identity_rows +
                                    complete("SELECT 3");
 const std::string close_complete = protocol::encoded(protocol::CloseComplete{});
@@ -92,19 +93,11 @@ Message first(std::string_view bytes) {
     return *message;
 }
 
-// The bytes from the first message with this tag on.
-std::string_view from_tag(std::string_view bytes, char tag) {
-    while (!bytes.empty() && bytes.front() != tag) {
-        bytes.remove_prefix(protocol::read_head(bytes, protocol::Side::frontend)->total());
-    }
-    return bytes;
-}
-
 std::string bind_values(std::string_view statement, std::vector<protocol::Value> values,
                         std::vector<std::int16_t> formats = {},
                         std::vector<std::int16_t> results = {}) {
-    return protocol::encoded(protocol::Bind{"", statement, std::move(formats), std::move(values),
-                                            std::move(results)});
+    return protocol::encoded(
+        protocol::Bind{"", statement, std::move(formats), std::move(values), std::move(results)});
 }
 std::string describe(char kind, std::string_view name) {
     return protocol::encoded(protocol::Describe{kind, name});
@@ -158,8 +151,7 @@ TEST_CASE("CALL gives its arguments, and leaves a record before it is asked") {
     host.server(identity_reply + ready());
     REQUIRE(host.asked.size() == 1);
     CHECK(host.asked[0].call->name == "approve");
-    CHECK(host.asked[0].arguments ==
-          std::vector<std::optional<std::string>>{"K7", "fine"});
+    CHECK(host.asked[0].arguments == std::vector<std::optional<std::string>>{"K7", "fine"});
 }
 
 TEST_CASE("a CALL that leaves no record is refused and not asked") {
@@ -257,8 +249,7 @@ TEST_CASE("in a string of several statements each is answered in its turn") {
     host.server(complete("SELECT 2") + ready('T'));
     CHECK(host.to_server() == query("COMMIT"));
     host.server(complete("COMMIT") + ready());
-    CHECK(host.to_client() ==
-          complete("SELECT 1") + rows_reply + complete("SELECT 2") + ready());
+    CHECK(host.to_client() == complete("SELECT 1") + rows_reply + complete("SELECT 2") + ready());
 }
 
 TEST_CASE("in a string of several statements a refusal takes back what came before") {
@@ -325,7 +316,8 @@ TEST_CASE("an answer that comes too late, or that nobody asked for, changes noth
         host.take_time();
         if (extended) {
             host.client(parse("", "SHOW chaperone.pending") + bind("", "") + sync_message());
-            host.server(parse_complete() + extended_identity);
+            host.server(parse_complete());
+            host.server(extended_identity);
         } else {
             host.client(query("SHOW chaperone.pending"));
             host.server(identity_reply + ready());
@@ -345,14 +337,15 @@ TEST_CASE("an answer that comes too late, or that nobody asked for, changes noth
 
 TEST_CASE("Parse has a SELECT in its place, with one parameter more") {
     Host host;
-    host.client(protocol::encoded(
-        protocol::Parse{"s", "CALL chaperone.deny($1, comment => $3)", {0, 23}}));
+    host.client(
+        protocol::encoded(protocol::Parse{"s", "CALL chaperone.deny($1, comment => $3)", {0, 23}}));
     const std::string sent = host.to_server();
     const auto message = first<protocol::Parse>(sent);
     CHECK(message.statement == "s");
     CHECK(message.parameter_types == std::vector<std::int32_t>{25, 23, 25, 114});
-    CHECK(message.query.starts_with("SELECT \"ticket\", \"state\", \"message\" FROM "
-                                    "pg_catalog.json_to_recordset($4) AS"));
+    CHECK(
+        message.query.starts_with("SELECT \"ticket\", \"state\", \"message\" FROM "
+                                  "pg_catalog.json_to_recordset($4) AS"));
     CHECK(host.records.empty());
 }
 
@@ -361,9 +354,8 @@ TEST_CASE("Describe shows the parameters that the client knows of") {
     host.client(parse("s", "CALL chaperone.approve($1)") + describe('S', "s") + sync_message());
     CHECK(client_tags(host.to_server()) == "PDS");
     const std::string columns = protocol::encoded(protocol::RowDescription{});
-    host.server(parse_complete() +
-                    protocol::encoded(protocol::ParameterDescription{{25, 114}}) + columns +
-                    ready(),
+    host.server(parse_complete() + protocol::encoded(protocol::ParameterDescription{{25, 114}}) +
+                    columns + ready(),
                 3);
     CHECK(host.to_client() == parse_complete() +
                                   protocol::encoded(protocol::ParameterDescription{{25}}) +
@@ -431,8 +423,8 @@ TEST_CASE("a prepared statement asks anew at each Bind") {
 
 TEST_CASE("one format for all parameters is not that of the rows") {
     Host host;
-    host.client(parse("", "CALL chaperone.approve($1, $2)") +
-                bind_values("", {"K7", "fine"}, {1}) + sync_message());
+    host.client(parse("", "CALL chaperone.approve($1, $2)") + bind_values("", {"K7", "fine"}, {1}) +
+                sync_message());
     host.server(parse_complete());
     host.to_server();
     host.server(extended_identity);
@@ -460,13 +452,16 @@ TEST_CASE("a refusal at Bind is an error in its place, and the server skips to S
 
 TEST_CASE("a Bind that does not fit its statement is refused in the server's words") {
     for (const auto& [message, words] :
-         {std::pair{bind_values("", {}), "bind message supplies 0 parameters, but prepared "
-                                         "statement \"\" requires 1"},
+         {std::pair{bind_values("", {}),
+                    "bind message supplies 0 parameters, but prepared "
+                    "statement \"\" requires 1"},
           std::pair{bind_values("", {"K7", "x"}), "bind message supplies 2 parameters"},
           std::pair{bind_values("", {"K7"}, {0, 0}), "2 parameter formats but 1 parameters"}}) {
         Host host;
         host.client(parse("", "CALL chaperone.approve($1)") + message + sync_message());
-        host.server(parse_complete() + extended_identity + error("42601") + ready());
+        host.server(parse_complete());
+        host.server(extended_identity);
+        host.server(error("42601") + ready());
         const std::string seen = host.to_client();
         CHECK(server_tags(seen) == "1EZ");
         CHECK(contains(seen, words));
@@ -483,7 +478,9 @@ TEST_CASE("values that are no text, or NULL where one is needed, are refused") {
         Host host;
         host.client(protocol::encoded(protocol::Parse{"", "CALL chaperone.approve($1)", {23}}) +
                     bind_values("", {value}, {format}) + sync_message());
-        host.server(parse_complete() + extended_identity + error("42601") + ready());
+        host.server(parse_complete());
+        host.server(extended_identity);
+        host.server(error("42601") + ready());
         CHECK(contains(host.to_client(), words));
         CHECK(host.asked.empty());
     }

@@ -43,12 +43,11 @@ TEST_CASE("rows stand in a literal that means the same under every setting") {
 
 TEST_CASE("every SELECT is one statement that only reads, under both settings for strings") {
     for (const policy::ChaperoneName& entry : policy::chaperone_names) {
-        policy::ChaperoneCall call = show(entry.name == policy::ticket_prefix
-                                              ? "ticket_k7"
-                                              : std::string(entry.name));
+        policy::ChaperoneCall call = show(
+            entry.name == policy::ticket_prefix ? "ticket_k7" : std::string(entry.name));
         call.call = entry.call;
-        for (const auto strings : {policy::StandardConformingStrings::on,
-                                   policy::StandardConformingStrings::off}) {
+        for (const auto strings :
+             {policy::StandardConformingStrings::on, policy::StandardConformingStrings::off}) {
             const std::string sql = select_of_rows(call, R"([{"a":"x\\'; DROP TABLE t; --"}])");
             INFO(sql);
             const auto analysis = policy::Analyzer().analyze(sql, {strings, "UTF8"});
@@ -76,10 +75,10 @@ TEST_CASE("JSON becomes ASCII and stays the same, or has question marks where it
         {R"("\u0000")", "\"?\"", "\"?\""},
         {R"("\\u0000")", R"("\\u0000")", R"("\\u0000")"},
         {"\"\0\""sv, "\"?\"", "\"?\""},
-        {"\"\xC3\"", "\"?\"", "\"?\""},                  // cut off
-        {"\"\xED\xA0\x80\"", "\"???\"", "\"???\""},      // a surrogate
-        {"\"\xC0\xAF\"", "\"??\"", "\"??\""},            // overlong
-        {"\"\xE0\x80\xAF\"", "\"???\"", "\"???\""},      // likewise
+        {"\"\xC3\"", "\"?\"", "\"?\""},                    // cut off
+        {"\"\xED\xA0\x80\"", "\"???\"", "\"???\""},        // a surrogate
+        {"\"\xC0\xAF\"", "\"??\"", "\"??\""},              // overlong
+        {"\"\xE0\x80\xAF\"", "\"???\"", "\"???\""},        // likewise
         {"\"\xF4\x90\x80\x80\"", "\"????\"", "\"????\""},  // beyond Unicode
         {"\\", "\\", "\\"},
     };
@@ -95,8 +94,9 @@ TEST_CASE("a client's text is UTF-8 afterwards, whatever it was") {
     CHECK(readable_text("K7", true) == "K7");
     CHECK(readable_text("gepr\xC3\xBC"
                         "ft",
-                        true) == "gepr\xC3\xBC"
-                                 "ft");
+                        true) ==
+          "gepr\xC3\xBC"
+          "ft");
     CHECK(readable_text("gepr\xFC"
                         "ft",
                         true) == "gepr?ft");
