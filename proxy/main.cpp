@@ -4,6 +4,7 @@
 #include "config/options.h"
 #include "proxy/net/server.h"
 
+#include <boost/asio/ip/host_name.hpp>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 
 namespace {
@@ -36,6 +38,12 @@ net::TlsSettings tls_settings(const config::Tls& tls) {
     return {tls_mode(tls.mode), tls.certificate, tls.key, tls.ca};
 }
 
+std::string name_of_this_process() {
+    boost::system::error_code error;
+    const std::string host = boost::asio::ip::host_name(error);
+    return (error ? "unknown" : host) + ":" + std::to_string(::getpid());
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -51,6 +59,10 @@ net::ServerOptions server_options(const config::Options& options) {
                                       ? net::UpstreamNegotiation::direct
                                       : net::UpstreamNegotiation::postgres;
     server.audit_file = options.audit.file;
+    server.ticket_store = options.approval.store;
+    server.tickets_in_postgres = config::is_connection_string(options.approval.store);
+    server.replica = options.approval.replica.empty() ? name_of_this_process()
+                                                      : options.approval.replica;
     return server;
 }
 
@@ -71,19 +83,10 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
         std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
         return cli::exit_trouble;
     }
-    return net::serve(
-        server_options(options), std::move(rules),
-        [reload = std::move(reload)] {
-            const std::string problem = reload();
-            if (problem.empty()) {
-                spdlog::info("reload: the policy is in force");
-            } else {
-                spdlog::error("reload: the policy stays as it was: {}", problem);
-            }
-        },
-        [](const std::string& trouble) {
-            std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
-        });
+    return net::serve(server_options(options), std::move(rules), std::move(reload),
+                      [](const std::string& trouble) {
+                          std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
+                      });
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 
 #include <exception>
@@ -30,6 +31,8 @@ constexpr int reads_in_a_row = 16;
 constexpr std::chrono::seconds flush_time{60};
 constexpr std::chrono::seconds good_bye_time{2};
 constexpr std::chrono::seconds cancel_time{10};
+// How often a client that waits, and has sent more than is read ahead, is looked at.
+constexpr std::chrono::seconds unread_look_time{1};
 
 void log_failure(std::uint64_t session, std::exception_ptr failure) {
     if (!failure) return;
@@ -47,8 +50,7 @@ Connection::Connection(IoThread& thread, Transport::Socket client, session::Setu
       id_(setup.id),
       session_(std::move(setup)),
       client_{std::make_shared<Transport>(std::move(client)), Gate(thread.context())},
-      server_{nullptr, Gate(thread.context())},
-      deadline_(thread.context()) {}
+      server_{nullptr, Gate(thread.context())} {}
 
 Connection::~Connection() = default;
 
@@ -67,9 +69,12 @@ void Connection::start() {
 
 void Connection::finished() {
     if (--coroutines_ > 0) return;
+    closing_ = true;  // what still comes from other threads comes too late
     client_.transport->close();
     if (server_.transport) server_.transport->close();
-    deadline_.cancel();
+    timers_ = {};
+    leave_tickets(false);
+    thread_.shared().directory.left(id_);
     spdlog::info("session {}: end: {}", id_, close_reason_);
     thread_.remove(id_);
 }
@@ -86,9 +91,14 @@ bool Connection::may_read(bool from_client) const {
     return from_client ? session_.wants_client_bytes() : session_.wants_server_bytes();
 }
 
-awaitable<void> Connection::wait(Gate& gate) {
+// `watch`: not for longer than until the next look at a client that can't be read.
+awaitable<void> Connection::wait(Gate& gate, bool watch) {
     gate.waiting = true;
-    gate.timer.expires_at(asio::steady_timer::time_point::max());
+    if (watch) {
+        gate.timer.expires_after(unread_look_time);
+    } else {
+        gate.timer.expires_at(asio::steady_timer::time_point::max());
+    }
     co_await gate.timer.async_wait(asio::as_tuple(asio::use_awaitable));
     gate.waiting = false;
 }
@@ -100,8 +110,11 @@ awaitable<void> Connection::pump(bool from_client) {
     int in_a_row = 0;
     while (!closing_) {
         if (!may_read(from_client)) {
-            co_await wait(side.gate);
-            continue;
+            const bool watch = from_client && !held_ticket_.empty();
+            co_await wait(side.gate, watch);
+            if (closing_ || !watch || !client_hung_up_unread()) continue;
+            side_ended(true, true);
+            break;
         }
         boost::system::error_code error;
         std::size_t size = 0;
@@ -137,6 +150,14 @@ awaitable<void> Connection::pump(bool from_client) {
     // A side that sends no more is still sent to, until the core closes the session.
     while (!closing_) co_await wait(side.gate);
     co_await say_good_bye(transport, side.gate, from_client);
+}
+
+// Whoever waits for an approval may leave, and then nobody must decide on it. Usually that shows in
+// what is read; here so much of theirs waits that the end behind it is out of sight.
+bool Connection::client_hung_up_unread() {
+    if (held_ticket_.empty() || !client_.transport->is_open()) return false;
+    pollfd look{client_.transport->socket().native_handle(), POLLRDHUP, 0};
+    return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 // After the last word: let it arrive. A socket that is closed with unread bytes in it takes back
@@ -236,6 +257,7 @@ void Connection::tell(const Event& event) {
     session_.set_policy_version(thread_.engine().policy_version());
     session_.handle(event);
     carry_out();
+    if (logged_in_ && session_.facts().revision != presented_revision_) present();
 }
 
 // Not entered twice: a command whose answer is known at once feeds it to the core and lets the loop
@@ -326,9 +348,7 @@ void Connection::carry_out(session::Judge& command) {
     policy::Engine& engine = thread_.engine();
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {
-        session_.handle(session::Verdict{
-            engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now});
-        return;
+        return judged(engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now);
     }
     switch (command.kind) {
         case session::StatementKind::query:
@@ -338,25 +358,30 @@ void Connection::carry_out(session::Judge& command) {
                     {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
                 return;
             }
-            session_.handle(session::Verdict{
-                engine.judge(command.sql, command.lexical, facts, moment), moment.now});
-            return;
+            return judged(engine.judge(command.sql, command.lexical, facts, moment), moment.now);
         case session::StatementKind::bind:
         case session::StatementKind::execute:
-            session_.handle(session::Verdict{
-                command.analysis ? engine.judge_again(command.analysis, facts, moment)
-                                 : engine.judge_unknown_statement(facts, moment),
-                moment.now});
-            return;
+            return judged(command.analysis ? engine.judge_again(command.analysis, facts, moment)
+                                           : engine.judge_unknown_statement(facts, moment),
+                          moment.now);
         case session::StatementKind::function_call:
-            session_.handle(session::Verdict{
-                engine.judge_function_call(command.function_oid, facts, moment), moment.now});
-            return;
+            return judged(engine.judge_function_call(command.function_oid, facts, moment),
+                          moment.now);
     }
 }
 
-void Connection::deliver(const session::Verdict& verdict) {
-    if (!closing_) tell(verdict);
+void Connection::judged(policy::Judgement judgement, std::chrono::system_clock::time_point at) {
+    const policy::SessionFacts& facts = session_.facts();
+    session_.handle(
+        session::Verdict{std::move(judgement), at,
+                         thread_.shared().desk->may_be_approved(facts.user, facts.database)});
+}
+
+void Connection::deliver(session::Verdict verdict) {
+    if (closing_) return;
+    const policy::SessionFacts& facts = session_.facts();
+    verdict.may_be_approved = thread_.shared().desk->may_be_approved(facts.user, facts.database);
+    tell(verdict);
 }
 
 void Connection::deliver(const session::AuditStored& stored) {
@@ -381,23 +406,199 @@ void Connection::carry_out(session::StoreAudit& command) {
 std::uint64_t Connection::audit_token() const { return id_ << 16 | thread_.index(); }
 
 void Connection::carry_out(session::SetDeadline& command) {
-    const ServerOptions& options = thread_.shared().options;
-    const bool login = command.kind == session::DeadlineKind::login;
-    deadline_.expires_after(
-        login ? options.login_timeout
-              : std::chrono::duration_cast<std::chrono::milliseconds>(cancel_time));
-    const session::Deadline event{command.kind};
-    deadline_.async_wait([self = weak_from_this(), event,
-                          round = ++deadline_round_](const boost::system::error_code& error) {
+    std::chrono::milliseconds after = command.after;
+    switch (command.kind) {
+        case session::DeadlineKind::login: after = thread_.shared().options.login_timeout; break;
+        case session::DeadlineKind::linger: after = cancel_time; break;
+        case session::DeadlineKind::held:
+        case session::DeadlineKind::notice:
+        case session::DeadlineKind::keep_alive: break;
+    }
+    const auto index = static_cast<std::size_t>(command.kind);
+    if (!timers_[index]) timers_[index] = std::make_unique<Timer>(thread_.context());
+    Timer& set = *timers_[index];
+    set.round = ++timer_round_;
+    set.timer.expires_after(after);
+    // The round: one that was due already when it was set anew or cleared is none any more.
+    set.timer.async_wait([self = weak_from_this(), kind = command.kind,
+                          round = set.round](const boost::system::error_code& error) {
         const auto connection = self.lock();
-        if (error || !connection || connection->deadline_round_ != round) return;
-        connection->tell(event);
+        if (error || !connection || connection->closing_) return;
+        const auto& timer = connection->timers_[static_cast<std::size_t>(kind)];
+        if (timer && timer->round == round) connection->tell(session::Deadline{kind});
     });
 }
 
-void Connection::carry_out(session::ClearDeadline&) {
-    ++deadline_round_;
-    deadline_.cancel();
+void Connection::carry_out(session::ClearDeadline& command) {
+    timers_[static_cast<std::size_t>(command.kind)].reset();
+    if (command.kind != session::DeadlineKind::login || logged_in_) return;
+    logged_in_ = true;
+    logged_in_at_ = std::chrono::system_clock::now();
+    present();
+}
+
+// Tickets: the desk answers on its own thread, and may find nobody here any more.
+
+void Connection::carry_out(session::ClaimTicket& command) {
+    approval::Desk& desk = *thread_.shared().desk;
+    desk.claim(
+        std::move(command.claim), [&desk, &thread = thread_, id = id_](
+                                      approval::Result<std::optional<approval::Ticket>> answer) {
+            thread.post([&desk, &thread, id, claimed = session::TicketClaimed{std::move(answer)}] {
+                const auto connection = thread.find(id);
+                if (connection && connection->deliver(claimed)) return;
+                if (!claimed.answer || !*claimed.answer) return;
+                desk.finish((**claimed.answer).id, "not run: its session had ended");
+            });
+        });
+}
+
+bool Connection::deliver(const session::TicketClaimed& answer) {
+    if (closing_) return false;
+    if (answer.answer && *answer.answer) claimed((**answer.answer).id);
+    tell(answer);
+    return true;
+}
+
+void Connection::carry_out(session::OpenTicket& command) {
+    approval::Desk& desk = *thread_.shared().desk;
+    IoThread& thread = thread_;
+    desk.open(
+        std::move(command.request),
+        [&desk, &thread, id = id_](approval::Result<approval::Ticket> answer) {
+            thread.post([&desk, &thread, id, opened = session::TicketOpened{std::move(answer)}] {
+                const auto connection = thread.find(id);
+                if ((connection && connection->deliver(opened)) || !opened.answer) return;
+                if (opened.answer->open()) {
+                    desk.withdraw(opened.answer->id, "disconnected");
+                } else {
+                    desk.finish(opened.answer->id, "not run: its session had ended");
+                }
+            });
+        },
+        [&thread, id = id_](const approval::Ticket& ticket) {
+            thread.post([&thread, id, decided = session::TicketDecided{ticket}] {
+                if (const auto connection = thread.find(id)) connection->deliver(decided);
+            });
+        });
+}
+
+bool Connection::deliver(const session::TicketOpened& opened) {
+    if (closing_) return false;
+    if (opened.answer && opened.answer->open()) holds(opened.answer->id);
+    // By glass it is used from the beginning.
+    if (opened.answer && opened.answer->state == approval::State::used) {
+        claimed(opened.answer->id);
+    }
+    tell(opened);
+    return true;
+}
+
+void Connection::deliver(const session::TicketDecided& decided) {
+    if (closing_) return;
+    // What was approved is held until it is claimed.
+    if (decided.ticket.state != approval::State::approved && held_ticket_ == decided.ticket.id) {
+        holds({});
+    }
+    tell(decided);
+}
+
+void Connection::carry_out(session::ReleaseTicket& command) {
+    if (held_ticket_ == command.id) holds({});
+    thread_.shared().desk->release(std::move(command.id));
+}
+
+void Connection::carry_out(session::WithdrawTicket& command) {
+    if (held_ticket_ == command.id) holds({});
+    thread_.shared().desk->withdraw(std::move(command.id), std::move(command.why));
+}
+
+void Connection::carry_out(session::FinishTicket& command) {
+    std::erase(claimed_tickets_, command.id);
+    thread_.shared().desk->finish(std::move(command.id), std::move(command.outcome));
+}
+
+void Connection::holds(std::string ticket) {
+    held_ticket_ = std::move(ticket);
+    present();
+    // It may have stopped reading before it was held: from now on it looks.
+    client_.gate.open();
+}
+
+void Connection::claimed(std::string ticket) {
+    if (!held_ticket_.empty()) holds({});
+    claimed_tickets_.push_back(std::move(ticket));
+}
+
+// Whatever becomes of a session, its tickets do not stay as if it were still there. The core has
+// said so before where it could.
+void Connection::leave_tickets(bool shutting_down) {
+    approval::Desk& desk = *thread_.shared().desk;
+    if (!held_ticket_.empty()) {
+        // Who is sent away by a restart can come back and find it approved.
+        if (shutting_down) {
+            desk.release(std::exchange(held_ticket_, {}));
+        } else {
+            desk.withdraw(std::exchange(held_ticket_, {}), "disconnected");
+        }
+    }
+    for (std::string& ticket : claimed_tickets_) {
+        desk.finish(std::move(ticket), "not known: the session ended before the server answered");
+    }
+    claimed_tickets_.clear();
+}
+
+void Connection::carry_out(session::AskChaperone& command) {
+    thread_.shared().virtual_schema->ask(
+        std::move(command), session_.facts(),
+        [&thread = thread_, id = id_](session::ChaperoneAnswer answer) {
+            thread.post([&thread, id, answer = std::move(answer)] {
+                if (const auto connection = thread.find(id)) connection->deliver(answer);
+            });
+        });
+}
+
+void Connection::deliver(const session::ChaperoneAnswer& answer) {
+    if (!closing_) tell(answer);
+}
+
+// Who is here
+
+void Connection::present() {
+    const policy::SessionFacts& facts = session_.facts();
+    presented_revision_ = facts.revision;
+    thread_.shared().directory.put({id_, facts.user, facts.database, facts.client.text,
+                                    facts.application_name, facts.tls, logged_in_at_,
+                                    held_ticket_});
+}
+
+void Connection::carry_out(session::KnowCancelKey& command) {
+    thread_.shared().directory.know_key(std::move(command.key), {id_, &thread_});
+}
+
+void Connection::carry_out(session::FindCancelled& command) {
+    const auto where = thread_.shared().directory.find_key(command.key);
+    if (!where) return session_.handle(session::CancelTaken{false});
+    IoThread& theirs = *where->thread;
+    theirs.post([&theirs, session = where->session, &own = thread_, id = id_] {
+        const auto cancelled = theirs.find(session);
+        const bool taken = cancelled && cancelled->cancel();
+        own.post([&own, id, taken] {
+            if (const auto asking = own.find(id)) asking->deliver(session::CancelTaken{taken});
+        });
+    });
+}
+
+bool Connection::cancel() {
+    if (closing_) return false;
+    session_.set_policy_version(thread_.engine().policy_version());
+    const bool taken = session_.handle(session::CancelAsked{});
+    carry_out();
+    return taken;
+}
+
+void Connection::deliver(const session::CancelTaken& taken) {
+    if (!closing_) tell(taken);
 }
 
 void Connection::carry_out(session::ShutdownServer&) {
@@ -407,8 +608,8 @@ void Connection::carry_out(session::ShutdownServer&) {
 void Connection::carry_out(session::Close& command) {
     closing_ = true;
     close_reason_ = std::move(command.reason);
-    ++deadline_round_;
-    deadline_.cancel();
+    timers_ = {};
+    leave_tickets(false);
     // The readers wake up and say good-bye. What waits for the socket's room is not a reader and
     // goes on.
     for (Side* const side : {&client_, &server_}) {
@@ -437,6 +638,7 @@ void Connection::drain(bool now) {
     draining_ = true;
     if (session_.end_if_idle()) return carry_out();
     if (!now) return;
+    leave_tickets(true);
     closing_ = true;
     close_reason_ = "shut down before it was idle";
     client_.transport->close();

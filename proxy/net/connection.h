@@ -16,9 +16,13 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace pgchaperone::net {
 
@@ -38,8 +42,16 @@ public:
     void start();
 
     // Answers that come from other threads, handed over by IoThread::post.
-    void deliver(const session::Verdict& verdict);
+    void deliver(session::Verdict verdict);
     void deliver(const session::AuditStored& stored);
+    void deliver(const session::ChaperoneAnswer& answer);
+    void deliver(const session::CancelTaken& taken);
+    void deliver(const session::TicketDecided& decided);
+    // False: it is closing, and can't use the ticket any more.
+    bool deliver(const session::TicketClaimed& claimed);
+    bool deliver(const session::TicketOpened& opened);
+    // A CancelRequest has come with this session's key. Whether something held was cancelled by it.
+    bool cancel();
 
     // The process ends: idle sessions at once, busy ones when they are idle, all of them when `now`
     // is true.
@@ -55,6 +67,12 @@ private:
             if (waiting) timer.cancel();
         }
     };
+    // Made when it is set for the first time, since most sessions need none for long.
+    struct Timer {
+        explicit Timer(boost::asio::io_context& context) : timer(context) {}
+        boost::asio::steady_timer timer;
+        std::uint64_t round = 0;
+    };
     struct Side {
         std::shared_ptr<Transport> transport;
         Gate gate;
@@ -64,7 +82,7 @@ private:
 
     boost::asio::awaitable<void> pump(bool from_client);
     boost::asio::awaitable<void> open_upstream();
-    boost::asio::awaitable<void> wait(Gate& gate);
+    boost::asio::awaitable<void> wait(Gate& gate, bool watch = false);
     boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
                                               bool linger);
     std::uint64_t audit_token() const;
@@ -87,14 +105,21 @@ private:
     void carry_out(session::ShutdownServer& command);
     void carry_out(session::Close& command);
     void carry_out(session::Log& command);
-    void carry_out(session::ClaimTicket&) {}
-    void carry_out(session::OpenTicket&) {}
-    void carry_out(session::ReleaseTicket&) {}
-    void carry_out(session::WithdrawTicket&) {}
-    void carry_out(session::FinishTicket&) {}
-    void carry_out(session::AskChaperone&) {}
-    void carry_out(session::FindCancelled&) {}
-    void carry_out(session::KnowCancelKey&) {}
+    void carry_out(session::ClaimTicket& command);
+    void carry_out(session::OpenTicket& command);
+    void carry_out(session::ReleaseTicket& command);
+    void carry_out(session::WithdrawTicket& command);
+    void carry_out(session::FinishTicket& command);
+    void carry_out(session::AskChaperone& command);
+    void carry_out(session::FindCancelled& command);
+    void carry_out(session::KnowCancelKey& command);
+
+    void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
+    void holds(std::string ticket);
+    void claimed(std::string ticket);
+    void present();
+    void leave_tickets(bool shutting_down);
+    bool client_hung_up_unread();
 
     void tls_progress();
     void open_gates();
@@ -105,8 +130,13 @@ private:
     session::Session session_;
     Side client_;
     Side server_;
-    boost::asio::steady_timer deadline_;
-    std::uint64_t deadline_round_ = 0;
+    std::array<std::unique_ptr<Timer>, session::deadline_kinds> timers_;  // by DeadlineKind
+    std::uint64_t timer_round_ = 0;
+    std::string held_ticket_;                   // what this session waits for
+    std::vector<std::string> claimed_tickets_;  // used by it, and not finished
+    std::uint32_t presented_revision_ = 0;
+    bool logged_in_ = false;
+    std::chrono::system_clock::time_point logged_in_at_;
     bool carrying_out_ = false;
     bool client_tls_announced_ = false;
     bool client_lost_ = false;

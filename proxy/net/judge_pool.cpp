@@ -22,9 +22,22 @@ JudgePool::~JudgePool() {
 }
 
 void JudgePool::judge(Question question) {
+    work([question = std::move(question)](policy::Engine& engine) {
+        session::Verdict verdict;
+        verdict.judgement = engine.judge(question.sql, question.lexical, question.facts,
+                                         question.moment);
+        verdict.at = question.moment.now;
+        IoThread& thread = question.thread;
+        thread.post([&thread, id = question.session, verdict = std::move(verdict)] {
+            if (const auto connection = thread.find(id)) connection->deliver(verdict);
+        });
+    });
+}
+
+void JudgePool::work(Work work) {
     {
         const std::lock_guard lock(mutex_);
-        questions_.push_back(std::move(question));
+        work_.push_back(std::move(work));
     }
     wake_.notify_one();
 }
@@ -32,18 +45,12 @@ void JudgePool::judge(Question question) {
 void JudgePool::run() {
     std::unique_lock lock(mutex_);
     while (true) {
-        wake_.wait(lock, [this] { return stopping_ || !questions_.empty(); });
+        wake_.wait(lock, [this] { return stopping_ || !work_.empty(); });
         if (stopping_) return;
-        const Question question = std::move(questions_.front());
-        questions_.pop_front();
+        const Work work = std::move(work_.front());
+        work_.pop_front();
         lock.unlock();
-        session::Verdict verdict{
-            engine_.judge(question.sql, question.lexical, question.facts, question.moment),
-            question.moment.now};
-        IoThread& thread = question.thread;
-        thread.post([&thread, id = question.session, verdict = std::move(verdict)] {
-            if (const auto connection = thread.find(id)) connection->deliver(verdict);
-        });
+        work(engine_);
         lock.lock();
     }
 }

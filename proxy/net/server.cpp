@@ -4,6 +4,7 @@
 #include "proxy/net/io_thread.h"
 #include "proxy/net/judge_pool.h"
 #include "proxy/net/shared.h"
+#include "proxy/net/ticket_words.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/basic_socket_acceptor.hpp>
@@ -108,13 +109,16 @@ sigset_t block_signals() {
 
 class Server {
 public:
-    Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules) {
+    Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
+           std::function<std::string()> reload_policy)
+        : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
         shared_.set_tls(load_tls(shared_.options));
         shared_.resolver = std::make_unique<Resolver>();
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
         open_audit();
+        open_desk();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
@@ -127,6 +131,7 @@ public:
         // Whoever could still hand something to a thread ends before the threads' contexts do.
         shared_.judges.reset();
         shared_.resolver.reset();
+        shared_.desk.reset();
         shared_.audit->close();
     }
 
@@ -140,13 +145,25 @@ public:
                      shared_.options.upstream.text());
     }
 
-    void reload() {
+    // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
+    // people; what could be used is in force all the same.
+    std::string reload() {
+        const std::lock_guard lock(reload_mutex_);
+        std::string trouble = reload_policy_();
+        if (trouble.empty()) {
+            spdlog::info("reload: the policy is in force");
+        } else {
+            spdlog::error("reload: the policy stays as it was: {}", trouble);
+        }
         try {
             shared_.set_tls(load_tls(shared_.options));
         } catch (const std::exception& error) {
             spdlog::error("reload: {}; the certificates loaded before stay in use", error.what());
+            trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
+                       "; the certificates loaded before stay in use";
         }
         shared_.audit->reopen();
+        return trouble;
     }
 
     // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.
@@ -183,6 +200,32 @@ private:
         auto writer = audit::Writer::open(std::move(options));
         if (writer.has_error()) throw std::runtime_error(writer.error().text);
         shared_.audit = std::move(*writer);
+    }
+
+    void open_desk() {
+        const std::string& where = shared_.options.ticket_store;
+        auto store = shared_.options.tickets_in_postgres ? approval::open_postgres_store(where)
+                                                         : approval::open_sqlite_store(where);
+        if (store.has_error()) throw std::runtime_error(store.error().text);
+        approval::DeskOptions options;
+        options.replica = shared_.options.replica;
+        options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
+        options.on_happened = [](const approval::Happened& happened) {
+            const LogLine line = log_line(happened);
+            if (line.loud) {
+                spdlog::warn("{}", line.text);
+            } else {
+                spdlog::info("{}", line.text);
+            }
+        };
+        const std::string store_name = (*store)->where();
+        shared_.desk = std::make_unique<approval::Desk>(std::move(*store), std::move(options));
+        VirtualSchema::Sources sources{
+            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}};
+        sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };
+        sources.reload = [this] { return reload(); };
+        sources.store = store_name;
+        shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
     }
 
     // On the writer's thread.
@@ -306,17 +349,19 @@ private:
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
+    std::function<std::string()> reload_policy_;
+    std::mutex reload_mutex_;
 };
 
 }  // namespace
 
 int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          const std::function<void()>& reload,
+          std::function<std::string()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
     std::unique_ptr<Server> server;
     try {
-        server = std::make_unique<Server>(std::move(options), std::move(rules));
+        server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload));
     } catch (const std::exception& error) {
         trouble(error.what());
         return 2;
@@ -326,8 +371,7 @@ int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
         int signal = 0;
         if (sigwait(&signals, &signal) != 0) continue;
         if (signal == SIGHUP) {
-            reload();
-            server->reload();
+            (void)server->reload();
             continue;
         }
         spdlog::info("shutting down");

@@ -36,6 +36,9 @@ struct ServerOptions {
     TlsSettings upstream_tls;
     UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
     std::filesystem::path audit_file;
+    std::string ticket_store;  // a file's name, or a connection string of libpq's
+    bool tickets_in_postgres = false;
+    std::string replica;  // this process among those that share the store
 };
 
 }  // namespace pgchaperone::net

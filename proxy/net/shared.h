@@ -1,13 +1,16 @@
 #pragma once
-// What all threads of the host share: settings, the rules in force, the audit log. Read-only or
-// thread-safe.
+// What all threads of the host share: settings, the rules in force, the audit log, the desk where
+// tickets are decided. Read-only or thread-safe.
 
+#include "approval/desk.h"
 #include "audit/writer.h"
 #include "policy/engine.h"
 #include "policy/rule_book.h"
+#include "proxy/net/directory.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
+#include "proxy/net/virtual_schema.h"
 
 #include <atomic>
 #include <cstdint>
@@ -27,8 +30,11 @@ struct TlsContexts {
 struct Shared {
     ServerOptions options;
     std::shared_ptr<policy::RuleBook> rules;
-    policy::Capabilities capabilities{.supervise = true, .hold = false};
+    policy::Capabilities capabilities{.supervise = true, .hold = true};
     std::unique_ptr<audit::Writer> audit;
+    std::unique_ptr<approval::Desk> desk;
+    std::unique_ptr<VirtualSchema> virtual_schema;
+    Directory directory;
     std::unique_ptr<Resolver> resolver;
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};

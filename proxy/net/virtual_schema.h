@@ -1,0 +1,65 @@
+#pragma once
+// Answers to what clients ask of pgchaperone itself: SHOW chaperone.… and CALL chaperone.…(…). The
+// rows as JSON for the columns in proxy/session/virtual_schema.h, or why not. Who may see and do
+// what is decided here and, for tickets, by approval/ticket.h. Thread-safe; knows no socket.
+
+#include "approval/desk.h"
+#include "policy/engine.h"
+#include "policy/rule_book.h"
+#include "policy/session_facts.h"
+#include "proxy/net/directory.h"
+#include "proxy/session/command.h"
+#include "proxy/session/event.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace pgchaperone::net {
+
+class VirtualSchema {
+public:
+    // What it answers from; all of it outlives it.
+    struct Sources {
+        approval::Desk& desk;
+        const policy::RuleBook& rules;
+        const Directory& directory;
+        // Does this on a thread that may take its time.
+        std::function<void(std::function<void(policy::Engine&)>)> aside;
+        // Loads the policy and the certificates anew; what is wrong, or nothing. Called aside.
+        std::function<std::string()> reload;
+        std::string store;  // where tickets are kept, for people
+        std::function<approval::Time()> now = std::chrono::system_clock::now;
+    };
+    explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
+    VirtualSchema(const VirtualSchema&) = delete;
+    VirtualSchema& operator=(const VirtualSchema&) = delete;
+
+    static constexpr std::size_t tickets_max = 1000;           // in one answer
+    static constexpr std::size_t statement_characters = 1000;  // of it, where many are shown
+
+    // `asker`: of the session that asks. Who asks is `question.person`, by the server's word.
+    // `then` is called once: at once, or later on another thread; it must be quick.
+    using Then = std::function<void(session::ChaperoneAnswer)>;
+    void ask(session::AskChaperone question, const policy::SessionFacts& asker, Then then);
+
+private:
+    void pending(approval::Person person, Then then);
+    void ticket(std::string id, approval::Person person, Then then);
+    void history(approval::Person person, Then then);
+    session::ChaperoneAnswer sessions(const approval::Person& person, std::uint64_t own) const;
+    session::ChaperoneAnswer rules() const;
+    session::ChaperoneAnswer version() const;
+    session::ChaperoneAnswer stats() const;
+    void vote(session::AskChaperone question, bool approve, Then then);
+    void withdraw(session::AskChaperone question, Then then);
+    void explain(std::string sql, policy::SessionFacts asker, Then then);
+    void reload(const approval::Person& person, Then then);
+
+    Sources sources_;
+};
+
+}  // namespace pgchaperone::net
