@@ -535,7 +535,8 @@ void Session::let_through() {
         return;
     }
     if (pending_.kind == StatementKind::bind) {
-        return pending_.statement->answered ? answer_bind() : let_bind_through();
+        if (pending_.statement->answered) return answer_bind();
+        return pending_.total > 0 ? let_bind_through() : replay_bind();
     }
     if (pending_.kind == StatementKind::parse) planning_may_run(pending_.judgement);
     const policy::Analysis* const analysis = pending_.judgement.analysis.get();

@@ -26,6 +26,7 @@
 #include "protocol/codec.h"
 #include "protocol/head.h"
 #include "protocol/messages.h"
+#include "protocol/peek.h"
 
 #include <algorithm>
 #include <array>
@@ -784,7 +785,21 @@ void Session::judge_held_again() {
     const std::size_t total = pending_.total;
     switch (pending_.kind) {
         case StatementKind::query: client_statement(StatementKind::query, total); return;
-        case StatementKind::bind: client_bind(total); return;
+        case StatementKind::bind: {
+            if (total > 0) {
+                client_bind(total);
+                return;
+            }
+            Judge question;
+            question.kind = StatementKind::bind;
+            StatementHandle bound = pending_.statement;
+            question.analysis = bound->judgement.analysis;
+            pending_ = {};
+            pending_.kind = StatementKind::bind;
+            pending_.statement = std::move(bound);
+            ask(std::move(question), 0);
+            return;
+        }
         case StatementKind::function_call: client_function_call(total); return;
         case StatementKind::parse:
         case StatementKind::execute: return;
@@ -1146,6 +1161,7 @@ void Session::exceeded_group_step() {
         }
         return;
     }
+    if (s.group.exceeded == Exceeded::retreated) return exceeded_group_retreated();
     if (ledger_.skipping()) return end_exceeded_group(std::move(h.exceeded));
     if (s.group.exceeded == Exceeded::due) {
         s.group.exceeded = Exceeded::identified;
@@ -1161,8 +1177,71 @@ void Session::exceeded_group_step() {
     make_request();
     pending_ = std::move(waiting);
     h.request.evidence = h.evidence;
+    if (exceeded_group_waits()) {
+        s.group.exceeded = Exceeded::retreated;
+        make_group_fail();
+        send_to_server(protocol::encoded(protocol::Sync{}));
+        ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
+        return;
+    }
     s.group.exceeded = Exceeded::opened;
     say(OpenTicket{h.request});
+}
+
+// It was the only one of its group, the client has seen nothing of it and has sent its Sync: it can
+// be taken back and run again.
+bool Session::exceeded_group_waits() {
+    const Supervision::Group& group = supervision_->group;
+    return group.keeps && group.executes == 1 && group.at_gate && supervision_->gate_ends_group &&
+           group.to_close.empty() && predicted_status_ == 'I' && !client_closed_;
+}
+
+void Session::exceeded_group_retreated() {
+    Supervision& s = *supervision_;
+    Hold& h = *hold_;
+    if (transaction_status_ != 'I') return end_exceeded_group(std::move(h.exceeded));
+    if (claimed_) claimed_ended('I');
+    s.group = {};
+    s.gate = Supervision::Gate::none;
+    s.gate_ends_group = false;
+    s.fresh = false;
+    forget_transaction();
+    pipeline_open_ = false;
+    bound_since_sync_ = false;
+    pending_ = {};
+    pending_.kind = StatementKind::bind;
+    pending_.statement = h.bound;
+    pending_.judgement.analysis = h.bound->judgement.analysis;
+    waiting_ = Waiting::hold;
+    h.quiet = true;
+    const long timeout = s.identity.idle_timeout_ms;
+    h.keep_alive_ms = timeout > 0 ? std::max(50L, timeout / 3) : 0;
+    open_ticket();
+}
+
+// A Bind and Execute that were taken back are sent once more; the client has seen BindComplete.
+void Session::replay_bind() {
+    const StatementHandle bound = pending_.statement;
+    auto approved = std::make_shared<PreparedStatement>(*bound);
+    approved->judgement = pending_.judgement;
+    approved->approved = claimed_ != nullptr;
+    planning_may_run(approved->judgement);
+    send_to_server(bound->bind);
+    const std::string portal = replayed_portal();
+    const std::uint64_t sequence = ledger_.sent(Owed::bind, Disposition::swallow, nullptr,
+                                                Role::ours);
+    names_.set_portal(portal, approved, sequence);
+    bound_since_sync_ = true;
+    pending_.kind = StatementKind::execute;
+    pending_.row_limit = 0;
+    pending_.statement = std::move(approved);
+    let_through();
+}
+
+std::string Session::replayed_portal() const {
+    const auto names = protocol::peek_bind(
+        std::string_view(pending_.statement->bind).substr(protocol::head_size));
+    return names ? std::string(names->portal) : std::string();
 }
 
 // The client is told at last.

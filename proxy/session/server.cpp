@@ -4,6 +4,7 @@
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
+#include "proxy/session/supervision.h"
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -102,10 +103,15 @@ bool Session::server_notice(std::size_t total) {
     if (sqlstate.has_error() && count < std::min(total, error_head_bytes_max)) return false;
     const std::string_view code = sqlstate && *sqlstate ? **sqlstate : std::string_view();
     const bool seen = supervised_notice(role, code);
-    if (seen && role == Role::piece && unit_keeps(total)) {
+    const bool unit = role == Role::piece && unit_keeps(total);
+    if (seen && (unit || (role == Role::counted && group_keeps(total)))) {
         const auto whole = from_server_.peek(total);
         if (!whole) return false;
-        show(std::string(*whole));
+        if (unit) {
+            show(std::string(*whole));
+        } else {
+            supervision_->group.kept += *whole;
+        }
         pass_reply(total, Disposition::swallow);
         return true;
     }

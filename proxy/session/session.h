@@ -281,6 +281,12 @@ private:
     void show(std::string bytes);
     void show_kept();
     bool unit_keeps(std::size_t total);
+    bool group_keeps(std::size_t total);
+    std::string replayed_portal() const;
+    void replay_bind();
+    void send_execute(std::size_t total);
+    bool exceeded_group_waits();
+    void exceeded_group_retreated();
     bool claims(const Reply& reply) const;
     bool group_exceeded() const;
     std::string held_bind();

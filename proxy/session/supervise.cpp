@@ -261,7 +261,7 @@ void Session::reading_done(const CountedPtr& terms) {
     s.before = std::move(reading);
     if (terms && waiting_ != Waiting::unit && waiting_ != Waiting::hold && !s.group.refused) {
         const Effects effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
-                                         effects_of_tag(tag_in(s.group.withheld), *terms->facts),
+                                         effects_of_tag(s.group.tag, *terms->facts),
                                          s.before ? &*s.before : nullptr);
         if (auto refusal = verdict(effects, terms, terms->facts)) {
             exceed_group(std::move(*refusal), effects, terms);
@@ -870,6 +870,16 @@ void Session::show_kept() {
     if (!unit.kept.empty()) send_to_client(std::exchange(unit.kept, {}));
 }
 
+// The same of a supervised Execute.
+bool Session::group_keeps(std::size_t total) {
+    Supervision::Group& group = supervision_->group;
+    if (!group.keeps) return false;
+    if (group.kept.size() + total <= kept_bytes_max) return true;
+    group.keeps = false;
+    if (!group.kept.empty()) send_to_client(std::exchange(group.kept, {}));
+    return false;
+}
+
 // Whether a message of so many bytes, which the client sees of a unit, is to be kept back.
 bool Session::unit_keeps(std::size_t total) {
     if (waiting_ != Waiting::unit || !supervision_->unit.keeps) return false;
@@ -1052,9 +1062,18 @@ void Session::gate_step() {
 // is not to be.
 void Session::pass_execute(std::size_t total) {
     if (supervision_) supervision_->gate = Supervision::Gate::none;
-    from_client_.forward(total);
+    send_execute(total);
     if (supervision_ && std::exchange(supervision_->undo_read_only, false)) {
         inject_extended(read_write_sql, Role::ours, nullptr);
+    }
+}
+
+// The Execute at the front; of no bytes: the one that is run again.
+void Session::send_execute(std::size_t total) {
+    if (total > 0) {
+        from_client_.forward(total);
+    } else {
+        send_to_server(protocol::encoded(protocol::Execute{replayed_portal(), 0}));
     }
 }
 
@@ -1164,12 +1183,14 @@ void Session::execute_counted() {
     }
     auto extra = std::make_unique<Extra>();
     extra->counted = terms;
+    s.group.keeps = ++s.group.executes == 1 && terms->bound && predicted_status_ == 'I' &&
+                    pending_.row_limit == 0 && !facts.copies_in && !s.group.our_block;
     const std::uint64_t sequence = ledger_.sent(Owed::execute, Disposition::forward,
                                                 std::move(extra), Role::counted);
     pipeline_open_ = true;
     if (pending_.looked) claimed_runs(sequence);
     ran(terms->analysis.get(), sequence);
-    from_client_.forward(pending_.total);
+    send_execute(pending_.total);
     s.group.supervised = true;
     s.group.settled = false;
     s.fresh = false;
@@ -1221,7 +1242,9 @@ void Session::read_execute(const CountedPtr& terms) {
 // A supervised Execute has come to its end; `message`: its CommandComplete or the like, whole.
 void Session::execute_ran(const CountedPtr& terms, std::string_view message) {
     Supervision& s = *supervision_;
-    s.group.withheld = message;
+    s.group.tag = tag_in(message);
+    s.group.withheld = std::exchange(s.group.kept, {});
+    s.group.withheld += message;
     if (terms->total) {
         if (!terms->facts->copies_in) return;  // the reading is on its way
         s.group.copy_due = false;
@@ -1343,6 +1366,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::counted:
             s.group.failed = true;
             claimed_failed(error_summary(message));
+            if (!s.group.kept.empty()) send_to_client(std::exchange(s.group.kept, {}));
             if (sqlstate == "2D000" && s.group.our_block && reply.extra && reply.extra->counted) {
                 policy::Decision decision;
                 decision.rule = reply.extra->counted->rule;
@@ -1419,7 +1443,11 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
                 default: return true;
             }
         case Role::counted:
-            if (reply.kind != Reply::Kind::done) return true;
+            if (reply.kind != Reply::Kind::done) {
+                if (message.empty()) return true;
+                s.group.kept += message;
+                return false;
+            }
             execute_ran(terms, message);
             return false;
     }

@@ -124,13 +124,18 @@ struct Supervision {
         bool settled = false;    // what is deferred has been fired and read
         bool copy_due = false;   // the reading of a COPY FROM STDIN is still to come
         std::string withheld;    // the completion of the Execute that is being judged
+        std::string tag;         // of it
         CountedPtr last;
         std::vector<std::string> to_close;  // statements that the client can't know of
         // It was refused since an Execute did more than its limits allow, and a ticket is to be
         // opened for it before the client is told.
-        enum class Exceeded : std::uint8_t { no, due, identified, opened };
+        enum class Exceeded : std::uint8_t { no, due, identified, retreated, opened };
         Exceeded exceeded = Exceeded::no;
         bool at_gate = false;  // and a message waits at the gate meanwhile
+        unsigned executes = 0;
+        // The rows of the only Execute, kept back until it is judged: it may be run again.
+        bool keeps = false;
+        std::string kept;
     };
     // Of the message at the front of what the client sent.
     enum class Gate : std::uint8_t { none, waiting, passed };
