@@ -277,7 +277,8 @@ int run_decision(const Arguments& arguments, const string& verb) {
     if (arguments.json)
         print_json(row_json(*rows, 0));
     else
-        std::cout << visible_lines(rows->text(0, "message")) << '\n';
+        std::cout << visible_line(rows->text(0, "ticket")) << ' '
+                  << visible_lines(rows->text(0, "message")) << '\n';
     return exit_ok;
 }
 
