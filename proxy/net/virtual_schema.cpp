@@ -315,8 +315,12 @@ void VirtualSchema::explain(std::string sql, policy::SessionFacts asker, Then th
             if (!judgement.plainly_allowed()) decision = judgement.decisions[i];
             const bool answered = decision.action == policy::Action::answer;
             const std::string action(policy::action_name(decision.action));
-            std::string rule = decision.rule;
-            if (rule.empty() && !answered) rule = rule_name(edition->policy, outcome);
+            std::string_view rule = decision.rule;
+            if (judgement.plainly_allowed()) {
+                rule = rule_name(edition->policy, outcome);
+            } else if (rule.empty() && !answered) {
+                rule = facts.unparsable ? rule_unparsable : rule_by_default;
+            }
             const Refusal& refusal = decision.refusal;
             std::string reason = refusal.reason.empty() ? refusal.message : refusal.reason;
             if (answered) reason = "it is answered by pgchaperone, and the server never sees it";
