@@ -218,6 +218,7 @@ private:
     }
 
     Failure too_slow() {
+        retriable_ = false;  // who asks has waited for long enough
         drop();
         return failure("it does not answer");
     }
