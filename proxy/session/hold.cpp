@@ -249,9 +249,12 @@ bool Session::waits_for_claim() const { return hold_ && !hold_->reclaim.empty();
 void Session::start_hold(bool looks_only) {
     supervision();
     std::string reclaim = hold_ ? std::move(hold_->reclaim) : std::string();
+    // It is still the one run that has asked.
+    const std::uint64_t this_run = reclaim.empty() ? 0 : hold_->this_run;
     hold_ = std::make_unique<Hold>();
     Hold& h = *hold_;
     h.reclaim = std::move(reclaim);
+    h.this_run = this_run;
     h.looks_only = looks_only;
     const policy::Judgement& judgement = pending_.judgement;
     for (std::size_t i = 0; i < judgement.decisions.size(); ++i) {
@@ -391,7 +394,9 @@ void Session::make_request() {
     if (analysis) {
         for (const policy::StatementFacts& facts : analysis->statements) {
             // What it runs may be prepared anew under the same name.
-            if (means_another_text(facts)) binding.add("session").add(facts_.id).add(++unique_);
+            if (!means_another_text(facts)) continue;
+            if (h.this_run == 0) h.this_run = ++unique_;
+            binding.add("session").add(facts_.id).add(h.this_run);
         }
     }
     h.binding = binding.sha256_hex();
@@ -657,7 +662,7 @@ void Session::handle(const TicketOpened& event) {
     }
     const approval::Ticket& ticket = *event.answer;
     h.ticket = ticket.id;
-    record_ticket(ticket.request.glass ? "glass broken" : "opened", ticket, {});
+    if (!ticket.request.glass) record_ticket("opened", ticket, {});
     if (ticket.state == approval::State::used) {
         cleared(ticket);
     } else if (ticket.state == approval::State::approved) {

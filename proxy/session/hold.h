@@ -54,6 +54,8 @@ struct Hold {
     std::string rule;
     std::string reason;
     std::string binding;
+    // Makes the binding that of this run alone, where the text does not say what runs; 0: it does.
+    std::uint64_t this_run = 0;
     approval::Request request;
     approval::Evidence evidence;
     std::string plan;          // EXPLAIN's answer
