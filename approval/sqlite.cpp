@@ -192,7 +192,7 @@ private:
         }
         sqlite3_extended_result_codes(opened, 1);
         sqlite3_busy_timeout(opened, busy_timeout_ms);
-        auto mine = check_header();
+        auto mine = in_one_view([this] { return check_header(); });
         for (const std::string_view setting :
              {"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON",
               "PRAGMA trusted_schema = OFF"})
@@ -205,6 +205,16 @@ private:
         std::random_device random;
         writer_ = std::to_string(random()) + "-" + std::to_string(random());
         return {};
+    }
+
+    // Several readings of the same state, while another process may just be making the tables.
+    template <class Work>
+    Result<void> in_one_view(const Work& work) {
+        auto begun = only_failure(run("BEGIN"));
+        if (!begun) return begun;
+        auto done = work();
+        rollback();
+        return done;
     }
 
     Result<void> check_header() {
