@@ -235,6 +235,7 @@ std::string make_line(const Record& record, const ChainPoint& after,
     if (!record.ticket.empty()) {
         line.text("ticket", record.ticket);
         line.list("approved_by", record.approved_by);
+        line.list("denied_by", record.denied_by);
         line.text("comment", record.comment);
     }
     line.text("command", record.command);

@@ -43,6 +43,7 @@ struct Record {
     // "not decided in time", "released" or "glass broken"; empty in all others.
     std::string ticket;
     std::vector<std::string> approved_by;
+    std::vector<std::string> denied_by;
     std::string comment;  // of who decided, or the reason given for breaking the glass
 };
 
