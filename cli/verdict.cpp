@@ -57,6 +57,15 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
         statement.hint = policy::hint(policy, told, subject);
         statement.refusal = policy::refusal(policy, told, subject,
                                             {++number, verdict.analysis->statements.size()});
+        if (facts.chaperone) {
+            // No rule is asked: the server never sees it.
+            statement.action = policy::Action::answer;
+            statement.observed = false;
+            statement.rule = nullptr;
+            statement.reason = "it is for pgchaperone itself";
+            statement.hint.clear();
+            statement.refusal = {};
+        }
         moments.ran(facts);
         verdict.statements.push_back(std::move(statement));
     }
@@ -64,6 +73,7 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
 }
 
 std::string decided_by(const StatementVerdict& statement) {
+    if (statement.facts->chaperone) return "pgchaperone itself";
     if (statement.rule != nullptr) return "rule \"" + statement.rule->name + "\"";
     if (statement.outcome.rule == policy::Outcome::unparsable) return "the policy's `unparsable`";
     return "the default";

@@ -27,6 +27,8 @@
 #include "protocol/head.h"
 #include "protocol/peek.h"
 
+#include <boost/assert.hpp>
+
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -53,6 +55,13 @@ policy::Refusal refusal_of(std::string sqlstate, std::string text, std::string h
     refusal.sqlstate = std::move(sqlstate);
     refusal.message = "pgchaperone: " + std::move(text);
     refusal.hint = std::move(hint);
+    return refusal;
+}
+
+policy::Refusal in_servers_words(std::string sqlstate, std::string text) {
+    policy::Refusal refusal;
+    refusal.sqlstate = std::move(sqlstate);
+    refusal.message = std::move(text);
     return refusal;
 }
 
@@ -101,18 +110,16 @@ std::optional<policy::Refusal> wrong_lists(const protocol::Bind& bind,
     const std::size_t given = bind.parameters.size();
     const std::size_t formats = bind.parameter_formats.size();
     const std::size_t wanted = statement.parameter_types.size();
-    policy::Refusal refusal;
-    refusal.sqlstate = "08P01";
     if (formats > 1 && formats != given) {
-        refusal.message = "bind message has " + std::to_string(formats) +
-                          " parameter formats but " + std::to_string(given) + " parameters";
-        return refusal;
+        return in_servers_words("08P01", "bind message has " + std::to_string(formats) +
+                                             " parameter formats but " + std::to_string(given) +
+                                             " parameters");
     }
     if (given != wanted) {
-        refusal.message = "bind message supplies " + std::to_string(given) +
-                          " parameters, but prepared statement \"" + std::string(bind.statement) +
-                          "\" requires " + std::to_string(wanted);
-        return refusal;
+        return in_servers_words("08P01", "bind message supplies " + std::to_string(given) +
+                                             " parameters, but prepared statement \"" +
+                                             std::string(bind.statement) + "\" requires " +
+                                             std::to_string(wanted));
     }
     return std::nullopt;
 }
@@ -162,16 +169,24 @@ bool Session::asks_chaperone(const policy::Judgement& judgement) {
 // A Parse of what can't be answered. (In a Query, its turn has to come first.)
 void Session::refuse_what_cannot_be_answered() {
     if (pending_.kind != StatementKind::parse || pending_.refusal) return;
-    const ChaperoneCall* const call = call_in(pending_.judgement, 0);
-    if (call == nullptr) return;
-    if (!call->problem.empty()) {
-        pending_.refusal = problem_of(*call);
-    } else if (parameters_of(*call) >= parameters_max) {
-        pending_.refusal = refusal_of("54000", "too many parameters");
-    } else {
-        return;
-    }
-    pending_.rule = rule_name;
+    if (!asks_chaperone(pending_.judgement)) return;
+    pending_.refusal = [&]() -> std::optional<policy::Refusal> {
+        // What the server would say of it; but it shall not see it.
+        if (pending_.judgement.analysis->statements.size() > 1) {
+            return in_servers_words("42601",
+                                    "cannot insert multiple commands into a prepared statement");
+        }
+        const ChaperoneCall& call = *call_in(pending_.judgement, 0);
+        if (!call.problem.empty()) return problem_of(call);
+        const auto bytes = from_client_.peek(pending_.total);
+        const auto parse = protocol::decode<protocol::Parse>(bytes->substr(protocol::head_size));
+        if (!parse) return in_servers_words("08P01", "invalid message format");
+        if (std::max(parse->parameter_types.size(), parameters_of(call)) >= parameters_max) {
+            return refusal_of("54000", "too many parameters");
+        }
+        return std::nullopt;
+    }();
+    if (pending_.refusal) pending_.rule = rule_name;
 }
 
 std::string Session::rows_for_server(std::string_view rows) const {
@@ -226,8 +241,9 @@ void Session::ask_for_piece() {
                      std::exchange(s.identity, Identity{}).person});
 }
 
-void Session::piece_answered(const ChaperoneAnswer& answer) {
+void Session::piece_answered() {
     Supervision::Unit& unit = supervision_->unit;
+    const ChaperoneAnswer answer = *std::exchange(supervision_->answer, std::nullopt);
     if (answer.refusal) return fail_unit(*answer.refusal);
     if (answer.rows.size() > rows_bytes_max) return fail_unit(too_long());
     Supervision::Piece& piece = unit.pieces[unit.at];
@@ -238,14 +254,12 @@ void Session::piece_answered(const ChaperoneAnswer& answer) {
 
 // --- Extended protocol
 
-// What is sent in the place of the Parse at the front; empty: that Parse itself, since the server
-// will refuse it.
+// What is sent in the place of the Parse at the front.
 std::string Session::answered_parse(PreparedStatement& statement) {
-    if (pending_.judgement.analysis->statements.size() != 1) return {};
     const ChaperoneCall& call = *call_in(pending_.judgement, 0);
     const auto bytes = from_client_.peek(pending_.total);
     auto parse = protocol::decode<protocol::Parse>(bytes->substr(protocol::head_size));
-    if (!parse || parse->parameter_types.size() >= parameters_max) return {};
+    BOOST_ASSERT_MSG(parse.has_value(), "refuse_what_cannot_be_answered has looked");
     std::vector<protocol::Int32> types = parse->parameter_types;
     types.resize(std::max(types.size(), parameters_of(call)));
     std::replace(types.begin(), types.end(), 0, text_oid);
@@ -255,9 +269,7 @@ std::string Session::answered_parse(PreparedStatement& statement) {
     types.push_back(json_oid);
     parse->query = sql;
     parse->parameter_types = std::move(types);
-    std::string out;
-    if (!protocol::encode(*parse, out)) return {};
-    return out;
+    return protocol::encoded(*parse);
 }
 
 bool Session::client_answered_bind(std::size_t total, const StatementHandle& handle) {
@@ -297,15 +309,17 @@ void Session::answer_bind() {
     send_to_server(protocol::encoded(protocol::Flush{}));
 }
 
-// Goes on with the Bind at the front when the server has said who asks.
+// Goes on with the Bind at the front: the server has said who asks, or pgchaperone has answered.
 void Session::answer_step() {
     Supervision& s = *supervision_;
-    if (phase_ != Phase::relay || s.asking != Supervision::Asking::identity || server_said_fatal_) {
-        return;
-    }
+    if (phase_ != Phase::relay || server_said_fatal_) return;
     // Our own words must not come in the middle of a message of the server's.
     if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) return;
     if (!ledger_.idle() && !ledger_.skipping()) return;
+    if (s.asking == Supervision::Asking::answer) {
+        if (s.answer) bind_answered();
+        return;
+    }
     if (ledger_.skipping() || group_refused()) {
         // The client was told of an error meanwhile.
         s.asking = Supervision::Asking::nothing;
@@ -328,14 +342,8 @@ void Session::answer_step() {
     say(AskChaperone{call, std::move(*values), std::exchange(s.identity, Identity{}).person});
 }
 
-void Session::bind_answered(const ChaperoneAnswer& answer) {
-    if (ledger_.skipping() || group_refused()) {
-        supervision_->asking = Supervision::Asking::nothing;
-        waiting_ = Waiting::nothing;
-        pass(pending_.total, Fate::discard);
-        pending_ = {};
-        return;
-    }
+void Session::bind_answered() {
+    const ChaperoneAnswer answer = *std::exchange(supervision_->answer, std::nullopt);
     if (answer.refusal) return refuse_bind(*answer.refusal);
     if (answer.rows.size() > rows_bytes_max) return refuse_bind(too_long());
     send_answered_bind(rows_for_server(answer.rows));
@@ -388,14 +396,11 @@ void Session::refuse_bind(policy::Refusal refusal) {
 
 void Session::handle(const ChaperoneAnswer& event) {
     if (phase_ != Phase::relay || !supervision_) return;
-    const Supervision& s = *supervision_;
-    if (waiting_ == Waiting::unit && s.unit.step == Supervision::Step::asked) {
-        piece_answered(event);
-    } else if (waiting_ == Waiting::answer && s.asking == Supervision::Asking::answer) {
-        bind_answered(event);
-    } else {
-        return;
-    }
+    Supervision& s = *supervision_;
+    const bool awaited = (waiting_ == Waiting::unit && s.unit.step == Supervision::Step::asked) ||
+                         (waiting_ == Waiting::answer && s.asking == Supervision::Asking::answer);
+    if (!awaited) return;
+    s.answer = event;
     read_client();
 }
 

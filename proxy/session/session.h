@@ -332,12 +332,12 @@ private:
     void refuse_what_cannot_be_answered();
     void identify_for_piece();
     void ask_for_piece();
-    void piece_answered(const ChaperoneAnswer& answer);
+    void piece_answered();
     std::string answered_parse(PreparedStatement& statement);
     bool client_answered_bind(std::size_t total, const StatementHandle& handle);
     void answer_bind();
     void answer_step();
-    void bind_answered(const ChaperoneAnswer& answer);
+    void bind_answered();
     void send_answered_bind(std::string_view rows);
     void refuse_bind(policy::Refusal refusal);
     std::string rows_for_server(std::string_view rows) const;

@@ -556,7 +556,9 @@ void Session::unit_step() {
             if (std::exchange(unit.opening, false)) unit.ours = transaction_status_ != 'I';
             return fail_unit_by_server();
         case Step::identified: return ask_for_piece();
-        case Step::asked: return;
+        case Step::asked:
+            if (s.answer) piece_answered();
+            return;
         case Step::ran: return piece_ran();
         case Step::gate: {
             // A COMMIT that fails ends the block.

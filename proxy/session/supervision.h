@@ -7,6 +7,7 @@
 #include "policy/facts.h"
 #include "policy/rule.h"
 #include "proxy/session/effects.h"
+#include "proxy/session/event.h"
 #include "proxy/session/identity.h"
 #include "proxy/session/names.h"
 
@@ -146,6 +147,7 @@ struct Supervision {
     Unit unit;
     Group group;
     Asking asking = Asking::nothing;
+    std::optional<ChaperoneAnswer> answer;  // to it, or to a piece
     Gate gate = Gate::none;
     bool execute_waits = false;    // it is an Execute that has been judged
     bool gate_reads = false;       // what is deferred has to be fired and read before it may pass

@@ -499,6 +499,56 @@ TEST_CASE("a Parse of what can't be answered is refused there") {
     CHECK(host.asked.empty());
 }
 
+TEST_CASE("no Parse of what is for pgchaperone itself reaches the server as it is") {
+    const std::string plain = parse("", "CALL chaperone.approve('K7')");
+    std::string trailing = plain + "x";
+    trailing[4] = static_cast<char>(trailing[4] + 1);
+    for (const auto& [message, words] : {std::pair{parse("", "SHOW chaperone.version; SELECT 1"),
+                                                   "cannot insert multiple commands"},
+                                         std::pair{parse("", "SELECT 1; SHOW chaperone.version"),
+                                                   "cannot insert multiple commands"},
+                                         std::pair{trailing, "invalid message format"}}) {
+        Host host;
+        host.client(message + sync_message());
+        const std::string sent = host.to_server();
+        CHECK_FALSE(contains(sent, "chaperone."));
+        CHECK(client_tags(sent) == "PS");
+        host.server(error("42601") + ready());
+        CHECK(contains(host.to_client(), words));
+    }
+}
+
+TEST_CASE("an answer that comes in the middle of a notification waits for its end") {
+    for (const bool extended : {false, true}) {
+        Host host;
+        host.take_time();
+        if (extended) {
+            host.client(parse("", "SHOW chaperone.pending") + bind("", "") + sync_message());
+            host.server(parse_complete());
+            host.server(extended_identity);
+        } else {
+            host.client(query("SHOW chaperone.pending"));
+            host.server(identity_reply + ready());
+        }
+        REQUIRE(host.asked.size() == 1);
+        host.to_server();
+        host.to_client();
+        const std::string news = protocol::encoded(
+            protocol::NotificationResponse{7, "orders", "a long payload"});
+        host.server(news.substr(0, 9));
+        session::ChaperoneAnswer answer;
+        answer.refusal = policy::Refusal{"42501", "not for you", "", "", ""};
+        host.event(answer);
+        CHECK(host.to_client() == news.substr(0, 9));
+        host.server(news.substr(9));
+        if (extended) host.server(error("42601") + ready());
+        const std::string seen = host.to_client();
+        CHECK(seen.starts_with(news.substr(9)));
+        CHECK(server_tags(seen.substr(news.size() - 9)) == "EZ");
+        CHECK(contains(seen, "not for you"));
+    }
+}
+
 TEST_CASE("in a failed transaction a Bind asks nothing") {
     Host host;
     host.client(parse("s", "CALL chaperone.approve('K7')") + sync_message() + query("BEGIN"));
