@@ -7,6 +7,7 @@
 
 #include "policy/rule_refusal.h"
 #include "proxy/session/audit_record.h"
+#include "proxy/session/binding.h"
 #include "proxy/session/hold.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
@@ -24,6 +25,20 @@
 namespace pgchaperone::session {
 
 namespace {
+
+// "$1 = 'K7', $2 = NULL": a CALL's text alone does not tell which ticket it decides. Empty where
+// this is no Bind.
+std::string bound_text(std::string_view body, const std::vector<std::int32_t>& types) {
+    const auto bind = protocol::decode<protocol::Bind>(body);
+    if (!bind) return {};
+    std::string out;
+    std::size_t number = 0;
+    for (const std::optional<std::string>& value : readable_parameters(types, *bind)) {
+        out += (out.empty() ? "$" : ", $") + std::to_string(++number) + " = ";
+        out += value ? "'" + *value + "'" : "NULL";
+    }
+    return out;
+}
 
 using protocol::FrontendTag;
 using protocol::Side;
@@ -263,6 +278,7 @@ void Session::let_bind_through() {
         auto bound = std::make_shared<PreparedStatement>(*handle);
         if (approved) bound->judgement = pending_.judgement;
         bound->approved = approved;
+        bound->bound_behind = last_ran_;
         if (may_exceed) bound->bind = *from_client_.peek(pending_.total);
         handle = std::move(bound);
     }
@@ -357,7 +373,11 @@ bool Session::client_execute(std::size_t total) {
             return true;
         }
     }
-    if (handle && handle->approved && handle->judgement.policy_version == policy_version_) {
+    // What ran since its Bind may have given its functions another meaning.
+    const bool undisturbed = handle && (handle->started || last_ran_ <= handle->bound_behind);
+    if (handle && handle->approved && undisturbed &&
+        handle->judgement.policy_version == policy_version_) {
+        handle->started = true;
         // As it was judged when its Bind was approved.
         pending_ = {};
         pending_.kind = StatementKind::execute;
@@ -395,7 +415,9 @@ bool Session::client_function_call(std::size_t total) {
         if (wait_at_gate(false)) return true;
         fold_group_into_query();
     }
-    const auto bytes = from_client_.peek(std::min(total, protocol::head_size + 4));
+    // An approval would be bound to all of it.
+    const bool too_long = total > text_bytes_max;
+    const auto bytes = from_client_.peek(too_long ? protocol::head_size + 4 : total);
     if (!bytes) return false;
     Judge question;
     question.kind = StatementKind::function_call;
@@ -403,6 +425,7 @@ bool Session::client_function_call(std::size_t total) {
     if (oid) question.function_oid = static_cast<std::uint32_t>(*oid);
     pending_ = {};
     pending_.kind = StatementKind::function_call;
+    pending_.too_long = too_long;
     ask(std::move(question), total);
     return true;
 }
@@ -468,6 +491,14 @@ void Session::judged(policy::Judgement judgement) {
         if (!later && !again && needs_record(decision, pending_.judgement.facts(i))) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
                                                 pending_text(i), pending_.judgement, i));
+            if (pending_.kind == StatementKind::bind && decision.action == policy::Action::answer) {
+                const auto bytes = from_client_.peek(
+                    std::min(pending_.total, from_client_.available()));
+                if (bytes) {
+                    store.records.back().reason = bound_text(bytes->substr(protocol::head_size),
+                                                             pending_.statement->parameter_types);
+                }
+            }
         }
     }
     explain_cut_off_tail();
@@ -510,7 +541,9 @@ void Session::handle(const AuditStored& event) {
 
 void Session::carry_out() {
     waiting_ = Waiting::nothing;
-    if (ledger_.skipping() || group_refused()) {
+    const bool ignored = ledger_.skipping() || group_refused();
+    if (ignored || pending_.refusal) give_back_approval();
+    if (ignored) {
         // An error came while this waited: the server ignores it now, refused or not.
         pass(pending_.total, Fate::discard);
     } else if (pending_.refusal) {
@@ -602,6 +635,7 @@ std::vector<std::int32_t> Session::parsed_types() {
 
 // A text that runs was sent.
 void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
+    last_ran_ = sequence;
     effects_may_follow();
     deferred_may_fire(analysis);
     predict(analysis, sequence);

@@ -701,9 +701,9 @@ void Session::tell_that_it_waits() {
                              ".";
         }
         const std::string names = names_text(h.terms.approval.approvers);
-        notice.hint = "One of " + (names.empty() ? "the approvers" : names) +
-                      " decides by CALL chaperone.approve('" + h.ticket +
-                      "') or chaperone.deny(...). Cancelling withdraws it.";
+        notice.hint = "Ask one of " + (names.empty() ? "the approvers" : names) +
+                      " to CALL chaperone.approve('" + h.ticket +
+                      "') or chaperone.deny('" + h.ticket + "', 'why'). Cancelling withdraws it.";
         if (h.may_break_glass) {
             notice.hint +=
                 " You may go ahead alone: cancel, SET chaperone.reason = '...', and run it again.";
@@ -821,13 +821,14 @@ void Session::cleared(const approval::Ticket& ticket) {
     h.ticket = ticket.id;
     const bool binds = ticket.request.evidence.binds() && !ticket.request.glass;
     for (policy::Decision& decision : pending_.judgement.decisions) {
-        if (h.looks_only ? !held_when_exceeding(decision) : !held(decision)) continue;
+        const bool was_held = held(decision);
+        if (!was_held && !held_when_exceeding(decision)) continue;
         if (!binds) {
-            if (!h.looks_only) decision.action = policy::Action::allow;
+            if (was_held) decision.action = policy::Action::allow;
             continue;
         }
-        auto limits = std::make_shared<policy::SuperviseLimits>(h.looks_only ? *decision.supervise
-                                                                             : limits_of_a_trial());
+        auto limits = std::make_shared<policy::SuperviseLimits>(
+            was_held ? limits_of_a_trial() : *decision.supervise);
         limits->approved = approved_effects(ticket);
         decision.action = policy::Action::supervise;
         decision.supervise = std::move(limits);
@@ -874,7 +875,11 @@ void Session::claimed_failed(std::string_view why) {
 // Its ReadyForQuery has come, or its unit is over.
 void Session::claimed_ended(char status) {
     if (!claimed_) return;
+    if (claimed_->outcome.empty() && status == 'T' && waiting_ != Waiting::unit) {
+        return;  // bound, and not run yet
+    }
     std::string outcome = std::move(claimed_->outcome);
+    if (outcome.empty()) outcome = "not run";
     if (!claimed_->failed && status == 'T') outcome += " (in a transaction that was not over)";
     finish_claimed(std::move(outcome));
 }
@@ -903,8 +908,18 @@ void Session::clear_hold_deadlines() {
 void Session::refuse_held(policy::Refusal refusal) {
     pending_.rule = hold_->rule;
     pending_.refusal = std::move(refusal);
-    hold_->reclaim.clear();
     end_hold();
+}
+
+// What was approved is not claimed after all; a later run may.
+void Session::give_back_approval() {
+    if (waits_for_claim()) say(ReleaseTicket{std::exchange(hold_->reclaim, {})});
+}
+
+// Its requester does not want it any more.
+void Session::withdraw_approval(std::string_view why) {
+    if (!waits_for_claim()) return;
+    say(WithdrawTicket{std::exchange(hold_->reclaim, {}), std::string(why)});
 }
 
 // What was tried has failed at the server, and so would the statement itself.
@@ -916,7 +931,7 @@ void Session::fail_held_by_server() {
     send_to_client(moved_position(error, h.moved));
     clear_hold_deadlines();
     waiting_ = Waiting::nothing;
-    h.reclaim.clear();
+    give_back_approval();
     const std::size_t total = pending_.total;
     if (pending_.kind == StatementKind::bind) {
         if (!ledger_.skipping()) {
@@ -928,17 +943,26 @@ void Session::fail_held_by_server() {
         names_.set_statement({}, nullptr);
         names_.set_portal({}, nullptr, 0);
         pass(total, Fate::discard);
-        send_to_client(protocol::encoded(protocol::ReadyForQuery{transaction_status_}));
+        char status = transaction_status_;
+        if (ledger_.skipping()) {
+            // It came behind messages that no Sync has ended: their transaction has failed with it,
+            // but to the client a Query ends that by itself.
+            send_to_server(protocol::encoded(protocol::Sync{}));
+            ledger_.sent(Owed::sync, Disposition::swallow, nullptr, Role::ours);
+            pipeline_open_ = false;
+            bound_since_sync_ = false;
+            status = 'I';
+        }
+        send_to_client(protocol::encoded(protocol::ReadyForQuery{status}));
     }
     pending_ = {};
 }
 
 // Its client has gone.
 void Session::abandon_hold(std::string_view why) {
-    Hold& h = *hold_;
     forget_ticket(why, true);
+    withdraw_approval(why);
     clear_hold_deadlines();
-    h.reclaim.clear();
     waiting_ = Waiting::nothing;
     pass(std::min(pending_.total, from_client_.available()), Fate::discard);
     pending_ = {};
@@ -994,6 +1018,7 @@ bool Session::handle(const CancelAsked&) {
     const Step step = hold_->step;
     if (step != Step::waiting && step != Step::opened && step != Step::claimed) return false;
     forget_ticket("cancelled by its requester", true);
+    withdraw_approval("cancelled by its requester");
     policy::Refusal refusal;
     refusal.sqlstate = "57014";
     refusal.message = "canceling statement due to user request";
@@ -1073,8 +1098,7 @@ policy::Refusal Session::exceeded_refusal(const TicketOpened& event) const {
     return refusal;
 }
 
-void Session::exceed_unit(policy::Refusal refusal, const Effects& effects,
-                          const CountedPtr& terms) {
+void Session::exceed_unit(policy::Refusal refusal, const CountedPtr& terms) {
     Supervision::Unit& unit = supervision_->unit;
     const bool function_call = !unit.pieces.empty() && unit.pieces.front().function_call;
     if (supervision_->uncounted || function_call || !terms->limits->hold ||
@@ -1083,7 +1107,7 @@ void Session::exceed_unit(policy::Refusal refusal, const Effects& effects,
         return fail_unit(std::move(refusal));
     }
     claimed_failed(refusal.message);
-    start_exceeded(std::move(refusal), effects, terms);
+    start_exceeded(std::move(refusal), unit.effects, terms);
     unit.step = Supervision::Step::exceeding;
     inject_query(identity_sql, Role::identity, nullptr);
 }
@@ -1230,6 +1254,7 @@ void Session::replay_bind() {
     auto approved = std::make_shared<PreparedStatement>(*bound);
     approved->judgement = pending_.judgement;
     approved->approved = claimed_ != nullptr;
+    approved->bound_behind = last_ran_;
     planning_may_run(approved->judgement);
     send_to_server(bound->bind);
     const std::string portal = replayed_portal();
@@ -1268,6 +1293,7 @@ void Session::exceeded_opened(const TicketOpened& event) {
     if (event.answer) {
         hold_->ticket = event.answer->id;
         record_own_ticket("opened", {});
+        say(ReleaseTicket{hold_->ticket});  // it does not wait
     }
     if (waiting_ == Waiting::unit) return fail_unit(std::move(refusal));
     end_exceeded_group(std::move(refusal));
@@ -1294,7 +1320,7 @@ audit::Record Session::ticket_record(std::string outcome, const approval::Ticket
     record.ticket = ticket.id;
     record.outcome = std::move(outcome);
     for (const approval::Vote& vote : ticket.votes) {
-        if (vote.approve) record.approved_by.push_back(vote.role);
+        (vote.approve ? record.approved_by : record.denied_by).push_back(vote.role);
     }
     record.comment = ticket.request.glass ? ticket.request.glass_reason : ticket.comment;
     for (const approval::TableRows& one : ticket.request.evidence.tables) {

@@ -209,6 +209,7 @@ bool Session::server_reply(char tag, std::size_t total) {
     const bool whole = kind == BackendTag::ReadyForQuery || kind == BackendTag::CommandComplete ||
                        kind == BackendTag::PortalSuspended ||
                        kind == BackendTag::EmptyQueryResponse || keeps ||
+                       (role == Role::counted && group_keeps(total)) ||
                        (kind == BackendTag::ParameterDescription &&
                         ledger_.front_hides_parameter()) ||
                        (kind == BackendTag::DataRow &&

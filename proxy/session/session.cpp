@@ -51,7 +51,11 @@ void Session::close(std::string reason) {
     if (phase_ == Phase::closed) return;
     phase_ = Phase::closed;
     forget_ticket(reason, client_closed_);
-    finish_claimed("the connection was lost before it was over: it may have run or not");
+    if (client_closed_) withdraw_approval(reason);
+    give_back_approval();
+    finish_claimed(claimed_ && claimed_->sequence == 0 && waiting_ != Waiting::unit
+                       ? "not run"
+                       : "the connection was lost before it was over: it may have run or not");
     waiting_ = Waiting::nothing;
     say(Close{std::move(reason)});
 }

@@ -292,7 +292,7 @@ private:
     std::string held_bind();
     void start_exceeded(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
     policy::Refusal exceeded_refusal(const TicketOpened& event) const;
-    void exceed_unit(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
+    void exceed_unit(policy::Refusal refusal, const CountedPtr& terms);
     void exceeded_unit_identified();
     void exceeded_unit_retreated();
     void exceed_group(policy::Refusal refusal, const Effects& effects, const CountedPtr& terms);
@@ -317,6 +317,8 @@ private:
     void end_hold();
     void clear_hold_deadlines();
     void refuse_held(policy::Refusal refusal);
+    void give_back_approval();
+    void withdraw_approval(std::string_view why);
     void fail_held_by_server();
     void abandon_hold(std::string_view why);
     void forget_ticket(std::string_view why, bool withdraw);
@@ -402,6 +404,7 @@ private:
     unsigned stale_claims_ = 0;                 // answers to come that nobody waits for any more
     unsigned stale_opens_ = 0;
     std::uint64_t unique_ = 0;
+    std::uint64_t last_ran_ = 0;  // the last message sent that runs something
     // The last statement on this session was refused because it was unbounded: its command tag and
     // the rule.
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;

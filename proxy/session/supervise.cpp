@@ -330,7 +330,13 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
                            : "The server's answer about changed rows could not be read.";
         refusal->hint = "Ask whoever runs the database to switch track_counts on.";
     } else {
-        refusal = exceeded(effects, limits, tally, facts, terms->rule);
+        if (limits.approved && s.approved_ticket != limits.approved->ticket) {
+            s.approved_ticket = limits.approved->ticket;
+            s.approved_effects = {};
+        }
+        if (limits.approved) s.approved_effects.add(effects);
+        refusal = exceeded(limits.approved ? s.approved_effects : effects, limits, tally, facts,
+                           terms->rule);
     }
     const std::uint64_t rows = effects.changed();
     // What a cursor did before a savepoint is not undone with what was refused behind it.
@@ -567,9 +573,10 @@ void Session::unit_step() {
                 return fail_unit_by_server();
             }
             const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+            unit.effects.add(effects);
             if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
                 unit.ours = true;
-                return exceed_unit(std::move(*refusal), effects, unit.gate_terms);
+                return exceed_unit(std::move(*refusal), unit.gate_terms);
             }
             unit.chained = unit.pieces[unit.at].chains && !(s.before && s.before->read_only);
             return run_control();
@@ -603,8 +610,9 @@ void Session::unit_step() {
         case Step::last_gate: {
             if (!s.injected_error.empty()) return fail_unit_by_server();
             const Effects effects = std::exchange(s.effects, std::nullopt).value_or(Effects{});
+            unit.effects.add(effects);
             if (auto refusal = verdict(effects, unit.gate_terms, nullptr)) {
-                return exceed_unit(std::move(*refusal), effects, unit.gate_terms);
+                return exceed_unit(std::move(*refusal), unit.gate_terms);
             }
             return commit_unit();
         }
@@ -839,8 +847,9 @@ void Session::piece_ran() {
             effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
                                std::move(effects), s.before ? &*s.before : nullptr);
         }
+        unit.effects.add(effects);
         if (auto refusal = verdict(effects, piece.counted, terms.facts)) {
-            return exceed_unit(std::move(*refusal), effects, piece.counted);
+            return exceed_unit(std::move(*refusal), piece.counted);
         }
     }
     const bool last = unit.at + 1 == unit.pieces.size();

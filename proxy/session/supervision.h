@@ -109,6 +109,7 @@ struct Supervision {
         // it can be taken back and run again once it is approved.
         bool keeps = false;
         bool shown = false;  // too much, or too early, to be kept
+        Effects effects;     // of all its pieces so far
         std::string kept;
     };
 
@@ -181,6 +182,10 @@ struct Supervision {
     CountedPtr transaction_terms;     // of the last statement in it that was read; null: none was
     bool transaction_sticky = false;  // it has a cursor on something opaque: whatever runs may run
                                       // that
+
+    // What was done so far by the approval of one ticket.
+    std::string approved_ticket;
+    Effects approved_effects;
 
     // Rows changed by this session, for max_rows_per_session.
     std::deque<std::pair<std::chrono::system_clock::time_point, std::uint64_t>> window;
