@@ -27,8 +27,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds backoff_min{100};
 constexpr milliseconds backoff_max{5000};
-// Trouble that comes back within this time is the same trouble: it is not told again, and waiting
-// for its end does not begin anew.
+// Trouble that comes back within this time is the same trouble: it is not told again as long as it
+// goes by itself, and waiting for its end does not begin anew.
 constexpr std::chrono::seconds same_trouble{30};
 // So many that have ended are remembered, so that news of them is not told twice.
 constexpr std::size_t remembered_max = 10'000;
@@ -39,10 +39,6 @@ constexpr std::size_t page = 200;
 
 Failure too_much() {
     return {Problem::store_failed, "too many requests wait for the approval store", ""};
-}
-
-Failure unknown(const std::string& id) {
-    return {Problem::unknown_ticket, "there is no ticket " + id.substr(0, 40), ""};
 }
 
 // The readiness of whom may_be_approved() asks about.
@@ -84,6 +80,7 @@ struct Desk::Impl {
     auto use(const Work& work) -> decltype(work(std::declval<Store&>()));
     void do_or_defer(std::function<bool(Store&)> work);
     void go_down(const Failure& failure);
+    void tell_trouble();
     void try_again();
     void learn();
     void hear();
@@ -133,9 +130,9 @@ struct Desk::Impl {
     bool learned = false;                              // `opens` is true to the store
     bool down = false;
     Failure trouble;
-    Steady::time_point trouble_began{}, try_next{}, hear_next{};
+    Steady::time_point trouble_last{}, try_next{}, hear_next{};
     milliseconds backoff = backoff_min;
-    bool trouble_told = false;
+    bool trouble_told = false;  // this time
 
     // Approved and not used, by place().
     mutable std::shared_mutex ready_mutex;
@@ -231,18 +228,20 @@ void Desk::Impl::do_or_defer(std::function<bool(Store&)> work) {
     deferred.push_back(std::move(work));
 }
 
+void Desk::Impl::tell_trouble() {
+    notice(trouble.text + "; what needs an approval is refused until it works again");
+    trouble_told = true;
+}
+
 void Desk::Impl::go_down(const Failure& failure) {
     const auto now = Steady::now();
-    const bool same = now - trouble_began < same_trouble && trouble_began != Steady::time_point{};
-    if (!same) {
-        backoff = backoff_min;
-        trouble_told = false;
-    }
-    if (!trouble_told || failure.text != trouble.text)
-        notice(failure.text + "; what needs an approval is refused until it works again");
+    const bool same = trouble_last != Steady::time_point{} && now - trouble_last < same_trouble &&
+                      failure.text == trouble.text;
+    if (!same) backoff = backoff_min;
     trouble = failure;
-    trouble_told = true;
-    trouble_began = now;
+    trouble_told = false;
+    if (!same) tell_trouble();
+    trouble_last = now;
     down = true;
     try_next = now + backoff;
     backoff = std::min(backoff * 2, backoff_max);
@@ -253,14 +252,15 @@ void Desk::Impl::go_down(const Failure& failure) {
 void Desk::Impl::try_again() {
     if (auto checked = store->check(); !checked) {
         trouble = checked.error();
-        trouble_began = Steady::now();
-        try_next = trouble_began + backoff;
+        trouble_last = Steady::now();
+        try_next = trouble_last + backoff;
         backoff = std::min(backoff * 2, backoff_max);
+        // It lasts, so it is worth telling again.
+        if (!trouble_told) tell_trouble();
         return;
     }
     down = false;
-    // Only what lasts is worth telling.
-    notice("the approval store " + store->where() + " works again");
+    if (trouble_told) notice("the approval store " + store->where() + " works again");
     learn();
     if (!down) hear();
     for (std::size_t left = deferred.size(); left > 0 && !down; --left) {
@@ -607,7 +607,7 @@ void Desk::find(std::string id, Person person, Then<Ticket> then) {
          then = std::move(then)] {
             auto ticket = impl->use([&](Store& s) { return s.find(id); });
             if (ticket && !may_see(*ticket, person))
-                then(unknown(id));
+                then(no_such_ticket(id));
             else
                 then(std::move(ticket));
         },

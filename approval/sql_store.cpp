@@ -47,10 +47,6 @@ Result<std::vector<Ticket>> tickets_in(const Rows& rows) {
     return tickets;
 }
 
-Failure unknown(std::string_view id) {
-    return {Problem::unknown_ticket, "there is no ticket " + std::string(id.substr(0, 40)), ""};
-}
-
 class SqlStore final : public Store {
 public:
     SqlStore(std::unique_ptr<Database> database, const std::string& prefix)
@@ -89,7 +85,7 @@ public:
 
     Result<Ticket> update(std::string_view id, const Change& change) override {
         const auto number = number_of(id);
-        if (!number) return unknown(id);
+        if (!number) return no_such_ticket(id);
         return transaction<Ticket>(true, [&]() -> Result<Ticket> {
             auto before = read(id, *number, database_->for_update());
             if (!before) return before.error();
@@ -107,7 +103,7 @@ public:
 
     Result<Ticket> find(std::string_view id) override {
         const auto number = number_of(id);
-        if (!number) return unknown(id);
+        if (!number) return no_such_ticket(id);
         return transaction<Ticket>(false, [&] { return read(id, *number, ""); });
     }
 
@@ -222,7 +218,7 @@ private:
             "SELECT body FROM " + tickets_ + " WHERE number = $1" + std::string(lock),
             {static_cast<std::int64_t>(number)});
         if (!rows) return rows.error();
-        if (rows->empty()) return unknown(id);
+        if (rows->empty()) return no_such_ticket(id);
         return ticket_at(rows->front());
     }
 

@@ -162,6 +162,15 @@ std::string_view sqlstate(Problem problem) {
     return {};
 }
 
+Failure no_such_ticket(std::string_view id) {
+    const auto readable = [](char c) { return c >= ' ' && c <= '~'; };
+    const bool quotable = !id.empty() && id.size() <= 40 &&
+                          std::all_of(id.begin(), id.end(), readable);
+    return {Problem::unknown_ticket,
+            quotable ? "there is no ticket " + std::string(id) : "there is no such ticket",
+            "SHOW chaperone.pending lists those that are open."};
+}
+
 void throw_exception_from_error(const Failure& failure, const boost::source_location&) {
     throw std::runtime_error(failure.text);
 }

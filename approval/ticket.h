@@ -172,6 +172,8 @@ struct Failure {
     std::string hint;
 };
 std::string_view sqlstate(Problem problem);
+// Problem::unknown_ticket, for an id as somebody has written it.
+Failure no_such_ticket(std::string_view id);
 template <class T>
 using Result = boost::system::result<T, Failure>;
 [[noreturn]] void throw_exception_from_error(const Failure& failure,

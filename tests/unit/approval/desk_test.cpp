@@ -49,14 +49,14 @@ using Kind = Happened::Kind;
 // A desk as one replica has it, with a clock that the test turns.
 struct Replica {
     explicit Replica(std::unique_ptr<Store> store, std::string name = "one",
-                     std::size_t queue_max = 10'000)
+                     std::size_t queue_max = 10'000, std::chrono::milliseconds poll = 20ms)
         : desk(std::move(store),
                {.replica = std::move(name),
                 .on_happened = [this](const Happened& h) { happened.say(h); },
                 .on_notice = [this](std::string_view text) { notices.say(std::string(text)); },
                 .now = [this] { return Time(std::chrono::microseconds(now_us)); },
                 .queue_max = queue_max,
-                .poll = 20ms}) {}
+                .poll = poll}) {}
 
     std::atomic<std::int64_t> now_us{
         std::chrono::duration_cast<std::chrono::microseconds>(start_time.time_since_epoch())
@@ -314,6 +314,17 @@ TEST_CASE("a ticket that is held at one replica is decided at another") {
     CHECK(two.desk.stats().approved == 1);
 }
 
+TEST_CASE("PostgreSQL tells a replica of what others did, without being asked") {
+    Home home(HomeKind::postgres);
+    Replica one(home.open(), "one", 100, 1h);
+    Replica two(home.open(), "two", 100, 1h);
+    const Ticket ticket = one.open().value();
+    two.vote(ticket.id, bob()).value();
+    CHECK(one.decided.wait_for(1).size() == 1);
+    CHECK(one.claim(claim_of(ticket, true)).value());
+    CHECK(two.kinds(3) == std::vector{Kind::opened, Kind::decided, Kind::used});
+}
+
 TEST_CASE("a replica that has died leaves its tickets usable") {
     EVERY_HOME;
     std::string id;
@@ -417,6 +428,7 @@ TEST_CASE("people see their own tickets and those that they may decide on") {
     CHECK(one.find(ended, bob()));
     CHECK(one.find(ended, dave()).error().problem == Problem::unknown_ticket);
     CHECK(one.find("Z99", bob()).error().problem == Problem::unknown_ticket);
+    CHECK(one.find("\xff\n", bob()).error().text == "there is no such ticket");
     CHECK(one.find(ended, dave()).error().text == "there is no ticket " + ended);
 }
 
