@@ -3,6 +3,7 @@
 #include "proxy/net/connection.h"
 #include "proxy/net/io_thread.h"
 #include "proxy/net/judge_pool.h"
+#include "proxy/net/late_store.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/ticket_words.h"
 
@@ -95,6 +96,18 @@ TlsContexts load_tls(const ServerOptions& options) {
         for (const std::string& warning : context->warnings()) spdlog::warn("{}", warning);
     }
     return contexts;
+}
+
+// A file that can't be used is a mistake of who starts the process. A database may just be down.
+std::unique_ptr<approval::Store> open_store(const ServerOptions& options) {
+    const std::string& where = options.ticket_store;
+    const OpenStore open = [where, postgres = options.tickets_in_postgres] {
+        return postgres ? approval::open_postgres_store(where) : approval::open_sqlite_store(where);
+    };
+    auto store = open();
+    if (store) return std::move(*store);
+    if (!options.tickets_in_postgres) throw std::runtime_error(store.error().text);
+    return late_store(open, store.error());
 }
 
 // Signals are waited for on the main thread; no other gets them.
@@ -203,10 +216,7 @@ private:
     }
 
     void open_desk() {
-        const std::string& where = shared_.options.ticket_store;
-        auto store = shared_.options.tickets_in_postgres ? approval::open_postgres_store(where)
-                                                         : approval::open_sqlite_store(where);
-        if (store.has_error()) throw std::runtime_error(store.error().text);
+        std::unique_ptr<approval::Store> store = open_store(shared_.options);
         approval::DeskOptions options;
         options.replica = shared_.options.replica;
         options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
@@ -218,8 +228,8 @@ private:
                 spdlog::info("{}", line.text);
             }
         };
-        const std::string store_name = (*store)->where();
-        shared_.desk = std::make_unique<approval::Desk>(std::move(*store), std::move(options));
+        const std::string store_name = store->where();
+        shared_.desk = std::make_unique<approval::Desk>(std::move(store), std::move(options));
         VirtualSchema::Sources sources{
             *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}};
         sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
-from support.approval import USUAL, Held
+from support.approval import USUAL, Held, Refused
 from support.e2e import Guard, Target, main, needs_guard
 from support.wire import Wire, cancel_request, query
 
@@ -145,6 +145,24 @@ class Processes(Held):
     def test_a_store_that_can_not_be_opened_is_told_at_the_start(self):
         with self.assertRaisesRegex(RuntimeError, "pgchaperone: .*no-such-place"):
             Guard(self.cluster, "--approval-store", "/proc/no-such-place/tickets.db", configuration=USUAL)
+
+    def test_a_shared_store_that_is_not_there_at_the_start_stops_only_what_is_to_be_held(self):
+        store = f"host={self.cluster.host} port={self.cluster.port} user=postgres dbname=tickets"
+        target = self.guard_of_its_own("--approval-store", store)
+        connection = self.wire(target=target)
+        self.done(connection, "SELECT 1", "SELECT 1")
+        self.refused(connection, UPDATE, "58030", "pgchaperone: ")
+        self.assertEqual(0, self.count("jobs", "state = 'done'"))
+        self.sql("CREATE DATABASE tickets")
+
+        def works():
+            with contextlib.suppress(Refused):
+                return self.ask("bob", "SHOW chaperone.pending", target=target) == []
+
+        processes.wait_until(works, 20, "the guard to find its tickets' place")
+        ticket = self.hold(connection, UPDATE)
+        self.decide(ticket, target=target)
+        self.done(connection, tag="UPDATE 20")
 
     def test_an_operator_reloads_and_reads_what_is_wrong(self):
         operators = USUAL.replace("approvers: [dba]", "approvers: [dba]\n  operators: [leads]")
