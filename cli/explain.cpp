@@ -93,6 +93,11 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
             out << ' ' << number << " of " << verdict.statements.size();
         out << ": " << policy::first_words(statement.text, 100) << '\n';
         print_facts(*statement.facts, out);
+        if (statement.action == policy::Action::answer) {
+            out << "Decision: answer, by pgchaperone itself: the server never sees it, and no rule"
+                   " is asked\n";
+            continue;
+        }
         out << "Rules of " << policy.source << (policy.rules.empty() ? ": none" : "") << '\n';
         const policy::Subject subject{*statement.facts, statement.text, situation.session,
                                       statement.moment};
