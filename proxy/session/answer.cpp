@@ -337,7 +337,7 @@ void Session::answer_step() {
     }
     if (!s.identity.usable()) return refuse_bind(nobody_known());
     auto values = values_of(*call, *bind, *pending_.statement, settings_.client_encoding_is_utf8());
-    if (!values) return refuse_bind(std::move(values.error()));
+    if (!values) return refuse_bind(values.error());
     s.asking = Supervision::Asking::answer;
     say(AskChaperone{call, std::move(*values), std::exchange(s.identity, Identity{}).person});
 }
