@@ -3,6 +3,7 @@
 #include "cli/subcommands.h"
 #include "cli/verdict.h"
 #include "config/json_text.h"
+#include "config/values.h"
 #include "policy/relation_names.h"
 
 #include <CLI/CLI.hpp>
@@ -57,6 +58,30 @@ void line(std::ostream& out, std::string_view name, std::string_view value) {
     if (value.empty()) return;
     out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value
         << '\n';
+}
+
+std::vector<std::string> approvers_of(const policy::Policy& policy,
+                                      const policy::HoldTerms& terms) {
+    if (!terms.approvers.empty()) return terms.approvers;
+    std::vector<std::string> out;
+    for (const policy::Glob& role : policy.approvers) out.push_back(role.text());
+    return out;
+}
+
+std::string who_decides(const policy::Policy& policy, const policy::HoldTerms& terms) {
+    const std::string roles = join(approvers_of(policy, terms));
+    if (roles.empty()) return "nobody: the policy lists no approvers";
+    return (terms.approvals > 1 ? std::to_string(terms.approvals) + " different people" : "one") +
+           " of " + roles + (terms.allow_self ? "; the requester may be one of them" : "");
+}
+
+std::string evidence_word(const policy::HoldTerms& terms) {
+    switch (terms.evidence) {
+        case policy::HoldTerms::Evidence::none: return "none";
+        case policy::HoldTerms::Evidence::plan: return "plan";
+        case policy::HoldTerms::Evidence::trial: return "trial";
+    }
+    return {};
 }
 
 void print_facts(const StatementFacts& facts, std::ostream& out) {
@@ -122,7 +147,17 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
             out << " (" << statement.rule->place.text() << ")";
         out << '\n';
         if (statement.observed) continue;
-        if (statement.action == policy::Action::block || statement.action == policy::Action::hold) {
+        const auto& terms = statement.outcome.action(policy).hold;
+        if (statement.action == policy::Action::hold && terms) {
+            line(out, "reason", statement.reason);
+            line(out, "waits",
+                 config::duration_text(terms->wait) +
+                     " for a decision; the ticket stays open for " +
+                     config::duration_text(terms->ticket_ttl));
+            line(out, "approvers", who_decides(policy, *terms));
+            line(out, "evidence", evidence_word(*terms));
+        }
+        if (statement.action == policy::Action::block) {
             line(out, "MESSAGE", statement.refusal.message);
             std::string detail = statement.refusal.detail;
             for (std::size_t at = 0; (at = detail.find('\n', at)) != std::string::npos; at += 17) {
@@ -169,7 +204,18 @@ boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
         boost::json::object decision{{"action", policy::action_name(statement.action)},
                                      {"observed", statement.observed}};
         if (statement.rule != nullptr) decision["rule"] = statement.rule->name;
-        if (statement.action == policy::Action::block || statement.action == policy::Action::hold) {
+        const auto& terms = statement.outcome.action(policy).hold;
+        if (statement.action == policy::Action::hold && terms) {
+            decision["reason"] = statement.reason;
+            decision["hold"] = boost::json::object{
+                {"wait", config::duration_text(terms->wait)},
+                {"ticket_ttl", config::duration_text(terms->ticket_ttl)},
+                {"evidence", evidence_word(*terms)},
+                {"approvers", texts(approvers_of(policy, *terms))},
+                {"approvals", terms->approvals},
+                {"allow_self", terms->allow_self}};
+        }
+        if (statement.action == policy::Action::block) {
             decision["message"] = statement.refusal.message;
             decision["detail"] = statement.refusal.detail;
             decision["hint"] = statement.refusal.hint;

@@ -1,7 +1,7 @@
 #pragma once
 // One text judged by one policy for people: what `explain`, `test` and `check` have in common.
 // Unlike the proxy's engine it keeps everything that can be told, and it takes the policy at its
-// word: a `hold` is a hold, whatever this version of the proxy can do.
+// word.
 
 #include "cli/session_options.h"
 #include "policy/analyzer.h"
