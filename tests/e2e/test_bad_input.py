@@ -185,7 +185,7 @@ class BadSurroundings(EndToEnd):
         for text in texts:
             self.assertIn(text, done.stderr)
         self.assertNotIn("terminate called", done.stderr)
-        self.assertLess(len(done.stderr.splitlines()), 20)
+        self.assertLess(len(done.stderr.splitlines()), 30)
 
     def test_unknown_options_and_impossible_values(self):
         for arguments, text in ((["serve", "--lisen", "x"], "--lisen"), (["serve", "--listen", "nowhere"], "nowhere"),
