@@ -814,7 +814,8 @@ void Session::judge_held_again() {
 // The ticket is used: the statement runs as soon as that is on record.
 void Session::cleared(const approval::Ticket& ticket) {
     Hold& h = *hold_;
-    if (claimed_) finish_claimed("not run");
+    if (claimed_ && claimed_->sequence == 0) finish_claimed("not run");
+    claimed_ended('T');  // one of the same pipeline
     claimed_ = std::make_unique<ClaimedTicket>();
     claimed_->id = ticket.id;
     h.reclaim.clear();

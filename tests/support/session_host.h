@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -96,7 +97,17 @@ public:
     bool answer_cancel = true;
     bool cancel_taken = false;  // by another session, for which something was held
     std::vector<std::string> cancel_keys_asked;
-    std::string cancel_key;              // of this session, by the server's word
+    std::string cancel_key;  // of this session, by the server's word
+    // The store of tickets; nothing: it takes its time.
+    std::function<std::optional<session::TicketClaimed>(const session::ClaimTicket&)> claim =
+        [](const session::ClaimTicket&) { return session::TicketClaimed{}; };
+    std::function<std::optional<session::TicketOpened>(const session::OpenTicket&)> open =
+        [](const session::OpenTicket&) { return std::nullopt; };
+    std::vector<session::ClaimTicket> claims;
+    std::vector<session::OpenTicket> opens;
+    std::vector<std::string>
+        ticket_words;  // "release K7", "withdraw K7: why", "finish K7: outcome"
+    std::map<session::DeadlineKind, std::chrono::milliseconds> deadlines;
     std::vector<session::Judge> judged;  // `sql` points into `judged_texts`
     std::vector<std::string> judged_texts;
     std::vector<policy::RelationName> last_own_tables;
@@ -143,19 +154,31 @@ private:
     void carry_out(session::StartTls& command) {
         milestones.emplace_back(command.direct ? "StartTls direct" : "StartTls");
     }
-    void carry_out(session::SetDeadline&) {}
-    void carry_out(session::ClearDeadline&) {}
+    void carry_out(session::SetDeadline& command) { deadlines[command.kind] = command.after; }
+    void carry_out(session::ClearDeadline& command) { deadlines.erase(command.kind); }
     void carry_out(session::ShutdownServer&) { milestones.emplace_back("ShutdownServer"); }
     void carry_out(session::Close& command) {
         milestones.push_back("Close: " + command.reason);
         closed = true;
     }
     void carry_out(session::Log&) {}
-    void carry_out(session::ClaimTicket&) {}
-    void carry_out(session::OpenTicket&) {}
-    void carry_out(session::ReleaseTicket&) {}
-    void carry_out(session::WithdrawTicket&) {}
-    void carry_out(session::FinishTicket&) {}
+    void carry_out(session::ClaimTicket& command) {
+        claims.push_back(command);
+        if (auto answer = claim(command)) session.handle(*answer);
+    }
+    void carry_out(session::OpenTicket& command) {
+        opens.push_back(command);
+        if (auto answer = open(command)) session.handle(*answer);
+    }
+    void carry_out(session::ReleaseTicket& command) {
+        ticket_words.push_back("release " + command.id);
+    }
+    void carry_out(session::WithdrawTicket& command) {
+        ticket_words.push_back("withdraw " + command.id + ": " + command.why);
+    }
+    void carry_out(session::FinishTicket& command) {
+        ticket_words.push_back("finish " + command.id + ": " + command.outcome);
+    }
     void carry_out(session::AskChaperone& command) {
         asked.push_back(command);
         if (auto answer = chaperone(command)) session.handle(*answer);
