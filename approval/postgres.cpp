@@ -180,7 +180,7 @@ private:
         bool leave = false;
         command_.clear();
         for (;;) {
-            for (int flush; (flush = PQflush(connection_.get())) != 0;) {
+            for (int flush = 0; (flush = PQflush(connection_.get())) != 0;) {
                 if (flush < 0) return lost();
                 if (!wait_for(PQsocket(connection_.get()), POLLIN | POLLOUT, until))
                     return too_slow();

@@ -340,7 +340,7 @@ const std::vector<Migration>& migrations() {
 }
 
 Result<std::unique_ptr<Store>> make_sql_store(std::unique_ptr<Database> database,
-                                              std::string prefix) {
+                                              const std::string& prefix) {
     auto store = std::make_unique<SqlStore>(std::move(database), prefix);
     if (auto started = store->start(); !started) return started.error();
     return std::unique_ptr<Store>(std::move(store));

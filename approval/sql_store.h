@@ -58,6 +58,6 @@ const std::vector<Migration>& migrations();
 
 // `prefix` goes before the names of tables ("pgchaperone."). The tables must be there.
 Result<std::unique_ptr<Store>> make_sql_store(std::unique_ptr<Database> database,
-                                              std::string prefix);
+                                              const std::string& prefix);
 
 }  // namespace pgchaperone::approval
