@@ -78,7 +78,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.process = processes.start([binary(), *arguments], stdin=slave, stdout=slave, stderr=slave,
                                        start_new_session=True,
-                                       env=test.guarded.environment(PGUSER="bob", TERM="xterm", **environment))
+                                       env=test.guarded.environment(**{"PGUSER": "bob", "TERM": "xterm", **environment}))
         os.close(slave)
         test.addCleanup(os.close, self.master)
         test.addCleanup(processes.stop, self.process)
@@ -277,6 +277,14 @@ class CommandLine(EndToEnd):
         terminal.until(ticket)
         terminal.process.send_signal(signal.SIGINT)
         self.assertEqual(0, terminal.status())
+
+    def test_a_password_is_asked_for_and_not_shown(self):
+        terminal = Terminal(self, ["pending"], PGUSER="person_scram", PGPASSFILE="/nonexistent")
+        terminal.until("Password: ")
+        terminal.type("person_scram-secret\n")
+        terminal.until("No ticket waits")
+        self.assertEqual(0, terminal.status())
+        self.assertNotIn("secret", terminal.seen)
 
     # --- In a pipe
 
