@@ -23,6 +23,9 @@ using asio::awaitable;
 
 namespace {
 
+// Why a ticket ends with its session, and what is said of one that it could not use any more.
+constexpr const char* gone = "its session has ended";
+constexpr const char* not_run = "not run: its session had ended";
 // What is read while nothing else is known: small, since it stands by for every idle session.
 constexpr std::size_t idle_buffer_bytes = 4 * 1024;
 // Reads in a row before the other sessions of the thread get their turn.
@@ -73,8 +76,7 @@ void Connection::finished() {
     client_.transport->close();
     if (server_.transport) server_.transport->close();
     timers_ = {};
-    leave_tickets(false);
-    thread_.shared().directory.left(id_);
+    leave(false);
     spdlog::info("session {}: end: {}", id_, close_reason_);
     thread_.remove(id_);
 }
@@ -257,7 +259,8 @@ void Connection::tell(const Event& event) {
     session_.set_policy_version(thread_.engine().policy_version());
     session_.handle(event);
     carry_out();
-    if (logged_in_ && session_.facts().revision != presented_revision_) present();
+    const bool renamed = session_.facts().revision != presented_revision_;
+    if (logged_in_ && renamed && !closing_) present();
 }
 
 // Not entered twice: a command whose answer is known at once feeds it to the core and lets the loop
@@ -448,7 +451,7 @@ void Connection::carry_out(session::ClaimTicket& command) {
                 const auto connection = thread.find(id);
                 if (connection && connection->deliver(claimed)) return;
                 if (!claimed.answer || !*claimed.answer) return;
-                desk.finish((**claimed.answer).id, "not run: its session had ended");
+                desk.finish((**claimed.answer).id, not_run);
             });
         });
 }
@@ -470,9 +473,9 @@ void Connection::carry_out(session::OpenTicket& command) {
                 const auto connection = thread.find(id);
                 if ((connection && connection->deliver(opened)) || !opened.answer) return;
                 if (opened.answer->open()) {
-                    desk.withdraw(opened.answer->id, "disconnected");
+                    desk.withdraw(opened.answer->id, gone);
                 } else {
-                    desk.finish(opened.answer->id, "not run: its session had ended");
+                    desk.finish(opened.answer->id, not_run);
                 }
             });
         },
@@ -532,14 +535,15 @@ void Connection::claimed(std::string ticket) {
 
 // Whatever becomes of a session, its tickets do not stay as if it were still there. The core has
 // said so before where it could.
-void Connection::leave_tickets(bool shutting_down) {
+void Connection::leave(bool shutting_down) {
+    thread_.shared().directory.left(id_);
     approval::Desk& desk = *thread_.shared().desk;
     if (!held_ticket_.empty()) {
         // Who is sent away by a restart can come back and find it approved.
         if (shutting_down) {
             desk.release(std::exchange(held_ticket_, {}));
         } else {
-            desk.withdraw(std::exchange(held_ticket_, {}), "disconnected");
+            desk.withdraw(std::exchange(held_ticket_, {}), gone);
         }
     }
     for (std::string& ticket : claimed_tickets_) {
@@ -609,7 +613,7 @@ void Connection::carry_out(session::Close& command) {
     closing_ = true;
     close_reason_ = std::move(command.reason);
     timers_ = {};
-    leave_tickets(false);
+    leave(false);
     // The readers wake up and say good-bye. What waits for the socket's room is not a reader and
     // goes on.
     for (Side* const side : {&client_, &server_}) {
@@ -638,7 +642,7 @@ void Connection::drain(bool now) {
     draining_ = true;
     if (session_.end_if_idle()) return carry_out();
     if (!now) return;
-    leave_tickets(true);
+    leave(true);
     closing_ = true;
     close_reason_ = "shut down before it was idle";
     client_.transport->close();

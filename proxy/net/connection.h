@@ -118,7 +118,7 @@ private:
     void holds(std::string ticket);
     void claimed(std::string ticket);
     void present();
-    void leave_tickets(bool shutting_down);
+    void leave(bool shutting_down);
     bool client_hung_up_unread();
 
     void tls_progress();
