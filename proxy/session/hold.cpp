@@ -123,9 +123,11 @@ bool leaves_something(const policy::StatementFacts& facts) {
     return std::find(commands.begin(), commands.end(), facts.command) != commands.end();
 }
 
+// What is dangerous may reach beyond the transaction (a program, a file, a sequence, another
+// session): it would have happened before anybody has approved it.
 bool can_be_tried(const policy::StatementFacts& facts) {
-    return !leaves_something(facts) && !facts.unparsable.set && facts.runs_in_transaction &&
-           !facts.controls_transaction &&
+    return !leaves_something(facts) && !facts.dangerous.set && !facts.unparsable.set &&
+           facts.runs_in_transaction && !facts.controls_transaction &&
            facts.transaction_control == policy::TransactionControl::none && !facts.copies_in &&
            !facts.holds_cursor && !facts.chaperone;
 }
@@ -702,8 +704,8 @@ void Session::tell_that_it_waits() {
         }
         const std::string names = names_text(h.terms.approval.approvers);
         notice.hint = "Ask one of " + (names.empty() ? "the approvers" : names) +
-                      " to CALL chaperone.approve('" + h.ticket +
-                      "') or chaperone.deny('" + h.ticket + "', 'why'). Cancelling withdraws it.";
+                      " to CALL chaperone.approve('" + h.ticket + "') or chaperone.deny('" +
+                      h.ticket + "', 'why'). Cancelling withdraws it.";
         if (h.may_break_glass) {
             notice.hint +=
                 " You may go ahead alone: cancel, SET chaperone.reason = '...', and run it again.";
@@ -828,8 +830,8 @@ void Session::cleared(const approval::Ticket& ticket) {
             if (was_held) decision.action = policy::Action::allow;
             continue;
         }
-        auto limits = std::make_shared<policy::SuperviseLimits>(
-            was_held ? limits_of_a_trial() : *decision.supervise);
+        auto limits = std::make_shared<policy::SuperviseLimits>(was_held ? limits_of_a_trial()
+                                                                         : *decision.supervise);
         limits->approved = approved_effects(ticket);
         decision.action = policy::Action::supervise;
         decision.supervise = std::move(limits);
