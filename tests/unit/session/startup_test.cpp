@@ -112,7 +112,8 @@ TEST_CASE("a cancel that ended something held does not reach the server") {
     SessionHost host;
     host.cancel_taken = true;
     host.client(encoded(protocol::CancelRequest{7, "1234"}));
-    CHECK(host.cancel_keys_asked == std::vector<std::string>{std::string("\0\0\0\x07", 4) + "1234"});
+    CHECK(host.cancel_keys_asked ==
+          std::vector<std::string>{std::string("\0\0\0\x07", 4) + "1234"});
     CHECK(host.closed);
     CHECK(host.to_client().empty());
     CHECK(host.to_server().empty());
