@@ -551,8 +551,8 @@ void Session::start_trial() {
     terms->total = true;
     h.trial = terms;
     h.tag.clear();
+    h.tried = 0;
     h.step = Step::tried;
-    h.moved = characters_before(0);
     Supervision& s = *supervision_;
     s.fresh = false;
     s.effects.reset();
@@ -571,6 +571,8 @@ void Session::hold_tried() {
     Hold& h = *hold_;
     if (h.trial) {
         own_tables_.failed();
+        const std::size_t last = h.trial->analysis->statements.size() - 1;
+        h.moved = characters_before(std::min(h.tried, last));
         if (h.error.empty() && supervision_->unusable) {
             h.evidence.text = "what it does could not be counted: the server's track_counts is off";
         }
@@ -591,6 +593,9 @@ void Session::retreat() {
         inject_extended(rollback_to_savepoint_sql, Role::ours, nullptr);
         inject_extended(release_savepoint_sql, Role::ours, nullptr);
     } else {
+        // The portal of a statement that failed is there until the rollback.
+        send_to_server(protocol::encoded(protocol::Close{'P', injected_name}));
+        ledger_.sent(Owed::close, Disposition::swallow, nullptr, Role::ours);
         inject_extended(rollback_sql, Role::ours, nullptr);
     }
     end_asking();

@@ -63,6 +63,7 @@ struct Hold {
     std::ptrdiff_t moved = 0;  // characters from its text to the client's
     CountedPtr trial;          // whose effects are read
     std::string tag;           // of the trial
+    std::size_t tried = 0;     // so many of its statements were run
     bool trial_in_block = false;
     unsigned attempts = 0;  // at rolling it back
     bool may_break_glass = false;

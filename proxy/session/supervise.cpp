@@ -1431,7 +1431,10 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
             }
             return false;
         case Role::trial:
-            if (kind == BackendTag::CommandComplete && hold_) hold_->tag = tag_in(message);
+            if (kind == BackendTag::CommandComplete && hold_) {
+                hold_->tag = tag_in(message);
+                ++hold_->tried;
+            }
             return false;
         case Role::identity:
             if (kind == BackendTag::DataRow &&
