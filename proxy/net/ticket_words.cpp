@@ -81,6 +81,18 @@ std::string parameters_text(const approval::Request& request) {
     return lines(items);
 }
 
+std::string note_text(const approval::Request& request) {
+    std::vector<std::string> items;
+    const Evidence& evidence = request.evidence;
+    const bool told = evidence.kind == Evidence::Kind::none ||  // with the evidence's kind
+                      evidence.kind == Evidence::Kind::plan;    // as the plan
+    if (!told && !evidence.text.empty()) items.push_back(evidence.text);
+    if (request.statement_cut) {
+        items.push_back("Only the beginning of the statement is kept; all of it would run.");
+    }
+    return lines(items);
+}
+
 std::string waiting_text(const Ticket& ticket, Time now) {
     if (!ticket.open()) return {};
     return ticket.waiting(now) ? "yes" : "no: its requester has to run the statement again";
@@ -161,17 +173,13 @@ std::vector<std::pair<std::string, std::string>> ticket_fields(const Ticket& tic
     add("foreign_writes", lines(request.evidence.foreign_writes));
     if (request.evidence.kind == Evidence::Kind::plan) {
         add("plan", request.evidence.text);
-    } else if (request.evidence.kind != Evidence::Kind::none) {
-        add("note", request.evidence.text);
     }
+    add("note", note_text(request));
     if (ticket.ended) add("ended", audit::to_text(*ticket.ended));
     add("ended_by", ticket.ended_by);
     add("outcome", ticket.outcome);
     add("settings", request.settings);
     add("parameters", parameters_text(request));
-    if (request.statement_cut) {
-        add("statement_cut", "only the beginning of the statement is kept");
-    }
     add("statement", request.statement);
     return out;
 }

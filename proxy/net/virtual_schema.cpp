@@ -119,7 +119,7 @@ void VirtualSchema::ask(AskChaperone question, const policy::SessionFacts& asker
 
 void VirtualSchema::pending(Person person, Then then) {
     sources_.desk.open_tickets(
-        std::move(person), tickets_max,
+        std::move(person), rows_max,
         [this, then = std::move(then)](approval::Result<std::vector<Ticket>> tickets) {
             if (!tickets) return then(refused(tickets.error()));
             const approval::Time now = sources_.now();
@@ -160,7 +160,7 @@ void VirtualSchema::ticket(std::string id, Person person, Then then) {
 
 void VirtualSchema::history(Person person, Then then) {
     sources_.desk.history(
-        std::move(person), tickets_max,
+        std::move(person), rows_max,
         [then = std::move(then)](approval::Result<std::vector<Ticket>> tickets) {
             if (!tickets) return then(refused(tickets.error()));
             JsonRows out;
@@ -190,8 +190,10 @@ ChaperoneAnswer VirtualSchema::sessions(const Person& person, std::uint64_t own)
     const policy::Policy& policy = edition->policy;
     const bool all = is_one_of(person, policy.approvers) || is_one_of(person, policy.operators);
     JsonRows out;
+    std::size_t shown = 0;
     for (const Present& present : sources_.directory.all()) {
         if (!all && present.user != person.role && present.session != own) continue;
+        if (shown++ == rows_max) break;
         out.row()
             .number("session", present.session)
             .text("username", present.user)

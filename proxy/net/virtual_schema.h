@@ -38,7 +38,7 @@ public:
     VirtualSchema(const VirtualSchema&) = delete;
     VirtualSchema& operator=(const VirtualSchema&) = delete;
 
-    static constexpr std::size_t tickets_max = 1000;           // in one answer
+    static constexpr std::size_t rows_max = 1000;              // of a list
     static constexpr std::size_t statement_characters = 1000;  // of it, where many are shown
 
     // `asker`: of the session that asks. Who asks is `question.person`, by the server's word.

@@ -85,6 +85,20 @@ TEST_CASE("a glass that was broken says so, and why, in place of who may approve
     CHECK(fields.find("waiting") == std::string::npos);
 }
 
+TEST_CASE("who decides on the beginning of a statement is told that there is more") {
+    Ticket cut = ticket();
+    cut.request.statement_cut = true;
+    cut.request.evidence.kind = approval::Evidence::Kind::trial;
+    cut.request.evidence.text = "It also moved a sequence.";
+    std::string note;
+    for (const auto& [field, value] : net::ticket_fields(cut, {})) {
+        if (field == "note") note = value;
+    }
+    CHECK(note ==
+          "It also moved a sequence.\n"
+          "Only the beginning of the statement is kept; all of it would run.");
+}
+
 TEST_CASE("a plan's numbers are told as the estimates that they are") {
     Ticket planned = ticket();
     planned.request.evidence.kind = approval::Evidence::Kind::plan;
