@@ -27,8 +27,25 @@ _SUPERVISE_EVERYTHING = """policy:
       match: { runs_in_transaction: true, controls_transaction: false, unparsable: false }
       action: { supervise: { max_rows: 100000000, effects: total, exclusive_locks: allow } }
 """
-ALLOW_EVERYTHING = (_SUPERVISE_EVERYTHING if os.environ.get("PGCHAPERONE_E2E_POLICY") == "supervise" else
-                    "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n")
+# `hold` and `trial`: with every statement held, looked at by EXPLAIN or tried out, and let go on at once, since
+# everybody may break the glass. What a client is told of that (notices that begin with "pgchaperone:") is left out of
+# the comparison.
+_HOLD_EVERYTHING = """policy:
+  default: allow
+  unparsable: allow
+  break_glass: {{ roles: ["*"], require_reason: false }}
+  rules:
+    - name: hold-everything
+      match: {{ controls_transaction: false, unparsable: false, not: {{ command: EXECUTE }} }}
+      action: {{ hold: {{ evidence: {evidence} }} }}
+"""
+_POLICIES = {
+    "supervise": _SUPERVISE_EVERYTHING,
+    "hold": _HOLD_EVERYTHING.format(evidence="plan"),
+    "trial": _HOLD_EVERYTHING.format(evidence="trial"),
+}
+ALLOW_EVERYTHING = _POLICIES.get(os.environ.get("PGCHAPERONE_E2E_POLICY", ""),
+                                 "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n")
 BUILT_IN_POLICY = ""
 _SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed")
 
