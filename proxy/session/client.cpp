@@ -140,7 +140,10 @@ bool Session::client_message() {
     if ((ledger_.skipping() || group_refused()) && tag != FrontendTag::Sync &&
         tag != FrontendTag::Terminate) {
         // The server would throw it away.
-        if (supervision_) supervision_->gate = Supervision::Gate::none;
+        if (supervision_) {
+            supervision_->gate = Supervision::Gate::none;
+            supervision_->group.keeps = false;  // it would have to be run again with the rest
+        }
         pass(total, Fate::discard);
         return true;
     }
@@ -271,7 +274,7 @@ void Session::pass_bind(std::size_t total, std::string_view portal, const Statem
 // The Bind that waits has been judged, and nothing holds it (any more).
 void Session::let_bind_through() {
     StatementHandle handle = pending_.statement;
-    const bool approved = pending_.looked && claimed_;
+    const bool approved = pending_.cleared && claimed_;
     const bool may_exceed = holds_when_exceeding(pending_.judgement) &&
                             pending_.total <= bind_kept_bytes_max;
     if (approved || may_exceed) {
@@ -281,6 +284,7 @@ void Session::let_bind_through() {
         bound->bound_behind = last_ran_;
         if (may_exceed) bound->bind = *from_client_.peek(pending_.total);
         handle = std::move(bound);
+        if (approved) claimed_->bound = handle;
     }
     if (!handle->judgement.plainly_allowed()) planning_may_run(handle->judgement);
     const std::size_t count = std::min(
@@ -374,7 +378,8 @@ bool Session::client_execute(std::size_t total) {
         }
     }
     // What ran since its Bind may have given its functions another meaning.
-    const bool undisturbed = handle && (handle->started || last_ran_ <= handle->bound_behind);
+    const bool undisturbed = handle && !handle->revoked &&
+                             (handle->started || last_ran_ <= handle->bound_behind);
     if (handle && handle->approved && undisturbed &&
         handle->judgement.policy_version == policy_version_) {
         handle->started = true;
@@ -386,6 +391,7 @@ bool Session::client_execute(std::size_t total) {
         pending_.judgement = handle->judgement;
         pending_.statement = handle;
         pending_.looked = true;
+        pending_.cleared = claimed_ && claimed_->bound == handle;
         carry_out();
         return true;
     }
@@ -534,7 +540,8 @@ void Session::handle(const AuditStored& event) {
             "pgchaperone: this statement needs a record in the audit log, which can't be written",
             event.error, "Ask the operator of pgchaperone to look at the audit log's disk."};
     }
-    if (pending_.refusal && claimed_) finish_claimed("not run: " + pending_.refusal->message);
+    if (pending_.refusal && pending_.cleared)
+        finish_claimed("not run: " + pending_.refusal->message);
     carry_out();
     read_client();
 }
@@ -611,7 +618,7 @@ void Session::let_through() {
         case StatementKind::function_call: sequence = ledger_.sent(Owed::function_call); break;
     }
     if (runs) {
-        if (pending_.looked) claimed_runs(sequence);
+        if (pending_.cleared) claimed_runs(sequence);
         ran(analysis, sequence);
     }
     if (pending_.kind == StatementKind::execute) {

@@ -202,6 +202,16 @@ bool Session::must_hold() {
     const bool waiting_for_claim = waits_for_claim();
     if (holds(pending_.judgement)) {
         policy::Refusal refusal;
+        if (ledger_.copy_in_open() && pending_.kind != StatementKind::parse) {
+            // To a server that takes COPY data any message is a mistake; but the COPY may have
+            // failed meanwhile.
+            refusal.message =
+                "pgchaperone: this statement needs an approval, which can't be asked for while "
+                "COPY data is sent";
+            refusal.hint = "End the COPY first.";
+            refuse(std::move(refusal));
+            return true;
+        }
         switch (pending_.kind) {
             case StatementKind::parse: return false;  // its Bind waits
             case StatementKind::execute: break;
@@ -231,7 +241,7 @@ bool Session::must_hold() {
     }
     const bool looks = holds_when_exceeding(pending_.judgement) && !pending_.looked &&
                        !pending_.too_long && pending_.kind != StatementKind::parse &&
-                       pending_.kind != StatementKind::execute;
+                       pending_.kind != StatementKind::execute && !ledger_.copy_in_open();
     if (looks && (pending_.may_be_approved || waiting_for_claim)) {
         start_hold(true);
         return true;
@@ -308,16 +318,25 @@ void Session::hold_drained() {
     Hold& h = *hold_;
     if (ledger_.skipping() || group_refused()) return end_hold();
     const char status = predicted_status_;
-    if (status == 'E') {
-        // The server refuses it in its own words.
-        pending_.judgement.decisions.clear();
+    if (h.looks_only && status == 'E') {
+        pending_.looked = true;
         return end_hold();
     }
-    if (ledger_.copy_in_open()) {
+    if (status == 'E') {
+        const policy::AnalysisPtr& analysis = pending_.judgement.analysis;
+        const bool one = analysis && analysis->statements.size() == 1 &&
+                         !analysis->statements.front().unparsable.set;
+        if (one || pending_.kind == StatementKind::function_call) {
+            // The server refuses it in its own words.
+            pending_.judgement.decisions.clear();
+            return end_hold();
+        }
+        // The first of several may be a ROLLBACK.
         policy::Refusal refusal;
+        refusal.sqlstate = "25P02";
         refusal.message = "pgchaperone: " + subject_of(h.command) +
-                          " can't wait for an approval while COPY data is sent";
-        refusal.hint = "End the COPY first.";
+                          " needs an approval, which can't be asked for in a failed transaction";
+        refusal.hint = "Send the ROLLBACK first, by itself.";
         return refuse_held(std::move(refusal));
     }
     const bool alone = pending_.kind != StatementKind::bind
@@ -821,8 +840,12 @@ void Session::judge_held_again() {
 // The ticket is used: the statement runs as soon as that is on record.
 void Session::cleared(const approval::Ticket& ticket) {
     Hold& h = *hold_;
-    if (claimed_ && claimed_->sequence == 0) finish_claimed("not run");
+    if (claimed_ && claimed_->sequence == 0) {
+        if (claimed_->bound) claimed_->bound->revoked = true;
+        finish_claimed("not run");
+    }
     claimed_ended('T');  // one of the same pipeline
+    finish_claimed("begun, and not over");
     claimed_ = std::make_unique<ClaimedTicket>();
     claimed_->id = ticket.id;
     h.reclaim.clear();
@@ -850,7 +873,7 @@ void Session::cleared(const approval::Ticket& ticket) {
         notice.hint = "This is on record. RESET chaperone.reason when you are done.";
         send_to_client(notice_response(notice, settings_.client_encoding_is_utf8()));
     }
-    pending_.looked = true;
+    pending_.looked = pending_.cleared = true;
     StoreAudit store;
     store.records.push_back(
         ticket_record(ticket.request.glass ? "glass broken" : "approved", ticket));
@@ -930,12 +953,40 @@ void Session::withdraw_approval(std::string_view why) {
     say(WithdrawTicket{std::exchange(hold_->reclaim, {}), std::string(why)});
 }
 
+namespace {
+
+// An ErrorResponse for our copy of a Bind, with the names of the client's.
+std::string with_clients_names(std::string_view error, std::string_view bind_message) {
+    const auto bind = protocol::decode<protocol::Bind>(bind_message.substr(protocol::head_size));
+    auto response = protocol::decode<protocol::ErrorResponse>(error.substr(protocol::head_size));
+    if (!bind || !response) return std::string(error);
+    const std::string ours = "\"" + std::string(injected_name) + "\"";
+    std::vector<std::string> texts(response->fields.size());
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        std::string& text = texts[i] = response->fields[i].value;
+        const auto replace = [&](const std::string& what, const std::string& by) {
+            const std::size_t at = text.find(what);
+            if (at != std::string::npos) text.replace(at, what.size(), by);
+        };
+        replace("prepared statement " + ours,
+                "prepared statement \"" + std::string(bind->statement) + "\"");
+        replace("portal " + ours, bind->portal.empty()
+                                      ? "unnamed portal"
+                                      : "portal \"" + std::string(bind->portal) + "\"");
+        response->fields[i].value = text;
+    }
+    return protocol::encoded(*response);
+}
+
+}  // namespace
+
 // What was tried has failed at the server, and so would the statement itself.
 void Session::fail_held_by_server() {
     Hold& h = *hold_;
     std::string error = std::exchange(h.error, {});
     if (error.empty())
         return refuse_held({"XX000", "pgchaperone: the server did not answer", "", ""});
+    if (pending_.kind == StatementKind::bind) error = with_clients_names(error, held_bind());
     send_to_client(moved_position(error, h.moved));
     clear_hold_deadlines();
     waiting_ = Waiting::nothing;
@@ -1178,6 +1229,7 @@ void Session::exceed_group(policy::Refusal refusal, const Effects& effects,
     hold_->bound = terms->bound;
     s.group.withheld.clear();
     s.group.refused = true;
+    s.group.keeps = s.group.keeps && !ledger_.owes_client();
     s.group.to_close = ledger_.hide_rest();
     own_tables_.failed();
     s.group.exceeded = Supervision::Group::Exceeded::due;
@@ -1225,11 +1277,11 @@ void Session::exceeded_group_step() {
     say(OpenTicket{h.request});
 }
 
-// It was the only one of its group, the client has seen nothing of it and has sent its Sync: it can
-// be taken back and run again.
+// It was the only one of its group, the client has seen nothing of it and has sent its Sync, and
+// nothing else between them: it can be taken back and run again.
 bool Session::exceeded_group_waits() {
     const Supervision::Group& group = supervision_->group;
-    return group.keeps && group.executes == 1 && group.at_gate && supervision_->gate_ends_group &&
+    return group.keeps && group.at_gate && supervision_->gate_ends_group &&
            group.to_close.empty() && predicted_status_ == 'I' && !client_closed_;
 }
 
@@ -1261,7 +1313,7 @@ void Session::replay_bind() {
     const StatementHandle bound = pending_.statement;
     auto approved = std::make_shared<PreparedStatement>(*bound);
     approved->judgement = pending_.judgement;
-    approved->approved = claimed_ != nullptr;
+    approved->approved = pending_.cleared;
     approved->bound_behind = last_ran_;
     planning_may_run(approved->judgement);
     send_to_server(bound->bind);

@@ -79,7 +79,8 @@ struct Hold {
 // A ticket that was claimed, while its statement runs.
 struct ClaimedTicket {
     std::string id;
-    std::uint64_t sequence = 0;  // of the message that runs it
+    std::uint64_t sequence = 0;  // of the message that runs it; 0: it has not been sent yet
+    StatementHandle bound;       // the portal that is to run by it, of a Bind
     std::string outcome;
     bool failed = false;
 };

@@ -181,6 +181,12 @@ std::vector<std::string> Ledger::hide_rest() {
     return parsed;
 }
 
+bool Ledger::owes_client() const {
+    return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
+        return entry.disposition != Disposition::swallow && entry.owed != Owed::copy_end;
+    });
+}
+
 bool Ledger::owes_ready() const {
     return std::any_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
         return ends_with_ready_for_query(entry.owed) && !(entry.unsure && entry.owed == Owed::sync);

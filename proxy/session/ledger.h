@@ -137,6 +137,8 @@ public:
     // what is owed now, until the next Sync. Returns the names of statements whose Parse is among
     // it.
     std::vector<std::string> hide_rest();
+    // Of what is owed now the client would see something.
+    bool owes_client() const;
     // A ReadyForQuery is owed, so the transaction's state is not known yet.
     bool owes_ready() const;
     const Entry* front() const { return entries_.empty() ? nullptr : &entries_.front(); }

@@ -32,6 +32,7 @@ struct PreparedStatement {
     bool approved = false;
     std::uint64_t bound_behind = 0;  // of such a portal: the last message that ran before
     mutable bool started = false;    // it was executed
+    mutable bool revoked = false;    // its ticket was given up before
     std::string bind;  // a portal's: the Bind message, where a ticket for it would need that
     std::vector<std::int32_t> parameter_types;  // of one that is: those that the client knows of
 };

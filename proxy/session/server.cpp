@@ -45,9 +45,21 @@ void Session::read_server() {
                 from_server_.discard(count);
             }
             server_pass_bytes_ -= count;
+            if (server_pass_bytes_ == 0 && !behind_server_message_.empty()) {
+                from_server_.insert(std::exchange(behind_server_message_, {}));
+            }
             continue;
         }
         if (!server_message()) return;
+    }
+}
+
+// Never in the middle of a message of the server's.
+void Session::send_to_client(std::string bytes) {
+    if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) {
+        behind_server_message_ += bytes;
+    } else {
+        from_server_.insert(std::move(bytes));
     }
 }
 

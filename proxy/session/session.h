@@ -141,6 +141,7 @@ private:
         StatementHandle statement;     // bind: what it binds
         bool may_be_approved = false;  // see Verdict
         bool looked = false;           // for an approval that lies ready, or was approved
+        bool cleared = false;          // it is what the claimed ticket is for
         bool too_long = false;         // to be held
         policy::Judgement judgement;
         std::string rule;  // of the refusal
@@ -358,7 +359,7 @@ private:
 
     void say(Command command);
     void flush_outputs();
-    void send_to_client(std::string bytes) { from_server_.insert(std::move(bytes)); }
+    void send_to_client(std::string bytes);
     void send_to_server(std::string bytes) { from_client_.insert(std::move(bytes)); }
     void close(std::string reason);
     // Tells the client why (as FATAL) and closes.
@@ -389,6 +390,7 @@ private:
     Inlet from_server_;
     std::uint64_t client_pass_bytes_ = 0;  // of the current message's body, still to pass unread
     std::uint64_t server_pass_bytes_ = 0;
+    std::string behind_server_message_;  // for the client, once that has passed
     Fate client_pass_ = Fate::forward;
     Fate server_pass_ = Fate::forward;
 

@@ -884,8 +884,7 @@ void Session::show_kept() {
 // The same of a supervised Execute.
 bool Session::group_keeps(std::size_t total) {
     Supervision::Group& group = supervision_->group;
-    if (!group.keeps) return false;
-    if (group.kept.size() + total <= kept_bytes_max) return true;
+    if (group.keeps && group.kept.size() + total <= kept_bytes_max) return true;
     group.keeps = false;
     if (!group.kept.empty()) send_to_client(std::exchange(group.kept, {}));
     return false;
@@ -1194,12 +1193,12 @@ void Session::execute_counted() {
     }
     auto extra = std::make_unique<Extra>();
     extra->counted = terms;
-    s.group.keeps = ++s.group.executes == 1 && terms->bound && predicted_status_ == 'I' &&
+    s.group.keeps = !pipeline_open_ && terms->bound && predicted_status_ == 'I' &&
                     pending_.row_limit == 0 && !facts.copies_in && !s.group.our_block;
     const std::uint64_t sequence = ledger_.sent(Owed::execute, Disposition::forward,
                                                 std::move(extra), Role::counted);
     pipeline_open_ = true;
-    if (pending_.looked) claimed_runs(sequence);
+    if (pending_.cleared) claimed_runs(sequence);
     ran(terms->analysis.get(), sequence);
     send_execute(pending_.total);
     s.group.supervised = true;

@@ -134,7 +134,6 @@ struct Supervision {
         enum class Exceeded : std::uint8_t { no, due, identified, retreated, opened };
         Exceeded exceeded = Exceeded::no;
         bool at_gate = false;  // and a message waits at the gate meanwhile
-        unsigned executes = 0;
         // The rows of the only Execute, kept back until it is judged: it may be run again.
         bool keeps = false;
         std::string kept;
