@@ -906,11 +906,10 @@ void Session::claimed_failed(std::string_view why) {
 // Its ReadyForQuery has come, or its unit is over.
 void Session::claimed_ended(char status) {
     if (!claimed_) return;
-    if (claimed_->outcome.empty() && status == 'T' && waiting_ != Waiting::unit) {
-        return;  // bound, and not run yet
-    }
+    const bool sent = claimed_->sequence != 0 || waiting_ == Waiting::unit;
+    if (!sent && status == 'T') return;  // bound, and not run yet
     std::string outcome = std::move(claimed_->outcome);
-    if (outcome.empty()) outcome = "not run";
+    if (outcome.empty()) outcome = claimed_->sequence != 0 ? "begun" : "not run";
     if (!claimed_->failed && status == 'T') outcome += " (in a transaction that was not over)";
     finish_claimed(std::move(outcome));
 }
@@ -1132,6 +1131,7 @@ std::string Session::held_bind() {
 
 void Session::start_exceeded(policy::Refusal refusal, const Effects& effects,
                              const CountedPtr& terms) {
+    give_back_approval();
     hold_ = std::make_unique<Hold>();
     Hold& h = *hold_;
     add_terms(h.terms, *terms->limits->hold);

@@ -259,7 +259,9 @@ void Session::reading_done(const CountedPtr& terms) {
     }
     if (s.first_oid == 0 && !terms) s.first_oid = reading.highest_oid;
     s.before = std::move(reading);
-    if (terms && waiting_ != Waiting::unit && waiting_ != Waiting::hold && !s.group.refused) {
+    // A statement that waits may be behind a group whose readings are still to come.
+    const bool tried = waiting_ == Waiting::hold && terms == hold_->trial;
+    if (terms && waiting_ != Waiting::unit && !tried && !s.group.refused) {
         const Effects effects = at_least(std::exchange(s.effects, std::nullopt).value_or(Effects{}),
                                          effects_of_tag(s.group.tag, *terms->facts),
                                          s.before ? &*s.before : nullptr);
@@ -1329,7 +1331,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::trial:
         case Role::settle: {
             s.incoming = {};
-            if (waiting_ == Waiting::hold) {
+            if (waiting_ == Waiting::hold && hold_->step != Hold::Step::drained) {
                 if (hold_->error.empty()) hold_->error = message;
                 return;
             }
@@ -1469,6 +1471,8 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
 
 // What a unit's statements report of the session's settings comes before its ReadyForQuery.
 bool Session::keep_report(std::string_view message) {
+    // What a trial sets is taken back with it, and reported twice.
+    if (waiting_ == Waiting::hold && hold_->trial) return true;
     if (waiting_ != Waiting::unit || supervision_->unit.step == Step::start) return false;
     supervision_->unit.reports += message;
     return true;

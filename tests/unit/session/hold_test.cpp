@@ -42,6 +42,7 @@ public:
     unsigned deleted_by_delete = 3;
     std::string reason;
     std::string idle_timeout = "0";
+    bool suspends = false;  // every portal with a limit
 
     std::string answer(std::string_view bytes) {
         std::string out;
@@ -88,10 +89,14 @@ private:
                 portals_[std::string(bound.portal)] = prepared_[std::string(bound.statement)];
                 return bind_complete();
             }
-            case 'E':
+            case 'E': {
+                const auto execute = *protocol::decode<protocol::Execute>(body);
                 implicit_ = true;
-                return run(portals_[std::string(protocol::decode<protocol::Execute>(body)->portal)],
-                           true);
+                const std::string replies = run(portals_[std::string(execute.portal)], true);
+                return suspends && execute.max_rows > 0
+                           ? protocol::encoded(protocol::PortalSuspended{})
+                           : replies;
+            }
             case 'F':
                 ran.push_back("function call of " + std::to_string(body.size()) + " bytes");
                 return protocol::encoded(protocol::FunctionCallResponse{}) + ready(status);
@@ -788,6 +793,16 @@ TEST_CASE("an approved portal runs by its one approval, however often it is exec
     CHECK(host.opens.size() == 2);
 }
 
+TEST_CASE("an approved portal that is not run to its end has begun all the same") {
+    Guard host;
+    host.postgres.suspends = true;
+    host.send(parse("", "DELETE FROM t RETURNING id") + bind("", "") + execute("", 1) +
+              sync_message());
+    host.to_client();
+    host.decide(true);
+    CHECK(host.ticket_words == Words{"finish K1: begun"});
+}
+
 TEST_CASE("a connection that would be closed for being idle is used now and then") {
     Guard host;
     host.postgres.idle_timeout = "3000";
@@ -871,6 +886,23 @@ TEST_CASE("an Execute that exceeds its limits waits too where it is alone in its
         CHECK(host.postgres.runs_of(erase) == 1);
         host.send(query("SELECT 1"));
         CHECK(server_tags(host.to_client()) == "CZ");
+    }
+}
+
+TEST_CASE("what was approved is judged by its counts before the next one of its pipeline waits") {
+    policy::HoldTerms terms = usual_terms();
+    terms.evidence = policy::HoldTerms::Evidence::trial;
+    for (const bool more : {false, true}) {
+        Guard host(terms);
+        host.send(group(erase));
+        host.to_client();
+        if (more) host.postgres.deleted_by_delete = 4;
+        host.vote(true);
+        host.client(group("DELETE FROM u") + sync_message());
+        host.event(session::TicketDecided{*host.ticket});
+        host.pump();
+        CHECK(server_tags(host.to_client()) == (more ? "2EZ" : "2C1N"));
+        CHECK(host.opens.size() == (more ? 1 : 2));
     }
 }
 
