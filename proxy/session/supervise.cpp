@@ -957,8 +957,8 @@ void Session::end_unit() {
     s.unit_analysis.reset();
     s.injected_error.clear();
     send_to_client(protocol::encoded(protocol::ReadyForQuery{transaction_status_}));
-    waiting_ = Waiting::nothing;
     claimed_ended(transaction_status_);
+    waiting_ = Waiting::nothing;
 }
 
 bool Session::unit_copying() const {
@@ -1341,6 +1341,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
                                                                    : std::string(message);
                 return;
             }
+            if (claimed_ && claimed_->sequence != 0) claimed_failed(error_summary(message));
             if (s.group.refused) return;
             if (reply.role == Role::settle) send_to_client(s.group.withheld);
             s.group.withheld.clear();
