@@ -494,7 +494,6 @@ bool Session::trial_possible() const {
 void Session::seek_evidence() {
     Hold& h = *hold_;
     const policy::AnalysisPtr& analysis = pending_.judgement.analysis;
-    if (client_closed_) return abandon_hold("its requester has left");
     if (h.terms.evidence == HoldTerms::Evidence::trial && trial_possible()) return start_trial();
     const bool one = analysis && analysis->statements.size() == 1 &&
                      pending_.kind != StatementKind::function_call && !facts_.replication;
@@ -651,7 +650,6 @@ void Session::hold_retreated() {
 
 void Session::open_ticket() {
     Hold& h = *hold_;
-    if (client_closed_) return abandon_hold("its requester has left");
     h.request.evidence = h.evidence;
     h.request.wait = h.in_block && !h.terms.waits_in_transaction ? std::chrono::milliseconds(0)
                                                                  : h.terms.wait;
@@ -662,6 +660,7 @@ void Session::open_ticket() {
     h.request.glass = may_break && (!h.terms.glass_needs_reason || !identity.reason.empty());
     h.request.glass_reason = h.request.glass ? identity.reason : std::string();
     h.may_break_glass = may_break;
+    if (client_closed_ && !h.request.glass) return abandon_hold("its requester has left");
     h.step = Step::opened;
     say(OpenTicket{h.request});
 }
@@ -674,6 +673,8 @@ void Session::handle(const TicketOpened& event) {
     if (!wanted) {
         if (event.answer && event.answer->open()) {
             say(WithdrawTicket{event.answer->id, "cancelled by its requester"});
+        } else if (event.answer && event.answer->state == approval::State::used) {
+            say(FinishTicket{event.answer->id, "not run: it was cancelled"});
         }
         return;
     }
@@ -1050,10 +1051,8 @@ void Session::forget_ticket(std::string_view why, bool withdraw) {
 }
 
 void Session::client_left_hold() {
-    const Step step = hold_->step;
-    if (step == Step::claimed || step == Step::opened || step == Step::waiting) {
-        abandon_hold("its requester has left");
-    }
+    // It may only have said that it sends nothing more: what needs no waiting goes on.
+    if (hold_->step == Step::waiting) abandon_hold("its requester has left");
 }
 
 // The server has closed the connection while a statement waited: nothing was run.
@@ -1229,7 +1228,7 @@ void Session::exceed_group(policy::Refusal refusal, const Effects& effects,
     hold_->bound = terms->bound;
     s.group.withheld.clear();
     s.group.refused = true;
-    s.group.keeps = s.group.keeps && !ledger_.owes_client();
+    s.group.keeps = s.group.keeps && !s.group.withheld.empty() && !ledger_.owes_client();
     s.group.to_close = ledger_.hide_rest();
     own_tables_.failed();
     s.group.exceeded = Supervision::Group::Exceeded::due;

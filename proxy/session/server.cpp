@@ -54,8 +54,9 @@ void Session::read_server() {
     }
 }
 
-// Never in the middle of a message of the server's.
+// Never in the middle of a message of the server's, nor behind its last word.
 void Session::send_to_client(std::string bytes) {
+    if (server_said_fatal_) return;
     if (server_pass_bytes_ > 0 && server_pass_ == Fate::forward) {
         behind_server_message_ += bytes;
     } else {

@@ -121,13 +121,14 @@ void Session::half_close() {
 void Session::handle(const ServerClosed& event) {
     if (server_closed_ || phase_ == Phase::closed) return;
     server_closed_ = true;
+    const bool held = waiting_ == Waiting::hold && !server_said_fatal_ && !client_closed_;
+    // Of what is said of it, no half message may stand in front.
+    if (held && server_pass_bytes_ == 0) from_server_.discard_all();
     // What came of a message cut in half is the client's, unless it was not meant for it.
     if (ledger_.front_disposition() == Disposition::forward) {
         from_server_.forward(from_server_.available());
     }
-    if (waiting_ == Waiting::hold && !server_said_fatal_ && !client_closed_) {
-        return server_left_hold();
-    }
+    if (held) return server_left_hold();
     const bool expected = client_terminated_ || client_closed_ || phase_ == Phase::cancel;
     if (!expected && !event.broken && ledger_.idle() && !server_said_fatal_) {
         say(Log{LogLevel::warning, "the server closed the connection"});

@@ -1,7 +1,9 @@
 """The extended protocol, byte for byte as direct: matrices over raw messages that no driver would send."""
 
 import itertools
+import os
 import sys
+import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -10,6 +12,8 @@ from support.wire import bind, close, describe, execute, flush, parse, query, ru
 
 GOOD = run("SELECT id, name FROM items ORDER BY id LIMIT 3")
 WRITE = run("INSERT INTO scratch VALUES (1, 'one')")
+
+EVERYTHING_IS_HELD = os.environ.get("PGCHAPERONE_E2E_POLICY") == "hold"
 
 # Ways in which a message can go wrong, each answered by one ErrorResponse and then skipping until Sync.
 ERRORS = {
@@ -132,6 +136,7 @@ class ExtendedProtocol(EndToEnd):
                                       reset=True)
             self.assertEqual("I" * (3 * len(pieces) + 1), wire.statuses(frames))
 
+    @unittest.skipIf(EVERYTHING_IS_HELD, "what comes behind a ROLLBACK in one string can't be held")
     def test_simple_and_extended_queries_outstanding_together(self):
         data = query("SELECT 1") + GOOD + sync() + query("SELECT 1 / 0; SELECT 2") + sync() + WRITE + sync() + \
             query("BEGIN; SELECT 3") + GOOD + sync() + query("") + run("SELECT 1 / 0") + query("skipped") + sync() + \
@@ -161,6 +166,7 @@ class ExtendedProtocol(EndToEnd):
         data = b"".join((run("SELECT $1::int", ["x" if i % 7 == 0 else str(i)]) + sync()) for i in range(400))
         self.same_frames(data, ready(400))
 
+    @unittest.skipIf(EVERYTHING_IS_HELD, "what comes behind a ROLLBACK in one string can't be held")
     def test_transactions_inside_a_pipeline(self):
         for verbs in (["BEGIN", "COMMIT"], ["BEGIN", "ROLLBACK"], ["COMMIT"], ["ROLLBACK"], ["BEGIN"],
                       ["SAVEPOINT s"], ["BEGIN", "SAVEPOINT s", "ROLLBACK TO s", "COMMIT"], ["VACUUM scratch"]):
