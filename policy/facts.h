@@ -60,8 +60,8 @@ struct ChaperoneCall {
         std::optional<std::string> text;  // a constant; none: NULL, or a parameter
         int parameter = 0;                // $1 ...; 0: a constant
     };
-    bool call = false;    // CALL; else SHOW
-    std::string name;     // folded: "pending", "ticket_k7", "approve"
+    bool call = false;  // CALL; else SHOW
+    std::string name;   // folded: "pending", "ticket_k7", "approve"
     std::vector<Argument> arguments;
     std::string problem;  // what is wrong with the call, for people: arguments that are no
                           // constants, too many ...
