@@ -990,6 +990,10 @@ void Session::fail_held_by_server() {
     send_to_client(moved_position(error, h.moved));
     clear_hold_deadlines();
     waiting_ = Waiting::nothing;
+    // Who cancels at the instant at which somebody approves has cancelled.
+    const auto code = protocol::peek_error_field(
+        std::string_view(error).substr(protocol::head_size), 'C');
+    if (code && *code && **code == "57014") withdraw_approval("cancelled by its requester");
     give_back_approval();
     const std::size_t total = pending_.total;
     if (pending_.kind == StatementKind::bind) {
