@@ -1021,14 +1021,16 @@ void Session::fail_held_by_server() {
     pending_ = {};
 }
 
-// Its client has gone.
+// Its client has gone, or has said that it sends nothing more: it may still read, and what it has
+// sent behind this goes on as behind any refusal.
 void Session::abandon_hold(std::string_view why) {
     forget_ticket(why, true);
     withdraw_approval(why);
-    clear_hold_deadlines();
-    waiting_ = Waiting::nothing;
-    pass(std::min(pending_.total, from_client_.available()), Fate::discard);
-    pending_ = {};
+    policy::Refusal refusal;
+    refusal.message = "pgchaperone: " + subject_of(hold_->command) +
+                      " needs an approval, and its client has closed the connection";
+    refusal.hint = "Nothing was changed. Leave the connection open while it waits.";
+    refuse_held(std::move(refusal));
 }
 
 // The session ends, or its statement is not wanted any more. `withdraw`: by its requester; else
@@ -1230,9 +1232,9 @@ void Session::exceed_group(policy::Refusal refusal, const Effects& effects,
     claimed_failed(refusal.message);
     start_exceeded(std::move(refusal), effects, terms);
     hold_->bound = terms->bound;
+    s.group.keeps = s.group.keeps && !s.group.withheld.empty() && !ledger_.owes_client();
     s.group.withheld.clear();
     s.group.refused = true;
-    s.group.keeps = s.group.keeps && !s.group.withheld.empty() && !ledger_.owes_client();
     s.group.to_close = ledger_.hide_rest();
     own_tables_.failed();
     s.group.exceeded = Supervision::Group::Exceeded::due;
