@@ -273,14 +273,25 @@ void Desk::Impl::try_again() {
 // Once: which tickets are open. From then on changed() tells.
 void Desk::Impl::learn() {
     if (learned) return;
+    std::vector<std::string> abandoned;
     for (std::optional<Ticket> last;;) {
         auto tickets = use([&](Store& s) { return s.open_tickets(page, last ? &*last : nullptr); });
         if (!tickets) return;
-        for (const Ticket& ticket : *tickets) remember(ticket);
+        for (const Ticket& ticket : *tickets) {
+            remember(ticket);
+            // An earlier run of this replica waited for it, and was killed.
+            const bool waits = is_mine(ticket) && ticket.waiting(options.now());
+            if (waits && !watchers.contains(ticket.id)) abandoned.push_back(ticket.id);
+        }
         if (tickets->size() < page) break;
         last = std::move(tickets->back());
     }
     learned = true;
+    for (const std::string& id : abandoned) {
+        change(
+            id, [&](const Ticket& ticket) { return released(ticket, options.now()); },
+            [](const Result<Ticket>&) {});
+    }
 }
 
 void Desk::Impl::hear() {

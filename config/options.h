@@ -45,7 +45,8 @@ struct Approval {
     // The file of a SQLite database, or libpq's connection string or URI of a PostgreSQL one, which
     // several replicas can share.
     std::string store = "pgchaperone-tickets.db";
-    std::string replica;  // this one's name among them; empty: the host's name and the process id
+    std::string replica;  // this one's name among them; empty: the host's name and the address it
+                          // listens on
 };
 // Whether `store` is a connection string: it has a scheme, or a setting with an equals sign.
 bool is_connection_string(std::string_view store);

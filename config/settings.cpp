@@ -285,7 +285,7 @@ std::span<const Setting> settings() {
                 Shape::text,
                 {},
                 "The name of this proxy among those that share the store; without it the host's "
-                "name and the process id.",
+                "name and the address it listens on.",
                 [](O& o, S t, Base) -> Wrong {
                     if (t.empty() || t.size() > replica_bytes_max) {
                         return "a replica's name has 1 to " + std::to_string(replica_bytes_max) +

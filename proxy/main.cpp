@@ -15,7 +15,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <unistd.h>
 #include <utility>
 
 namespace {
@@ -38,10 +37,11 @@ net::TlsSettings tls_settings(const config::Tls& tls) {
     return {tls_mode(tls.mode), tls.certificate, tls.key, tls.ca};
 }
 
-std::string name_of_this_process() {
+// The same after a restart, so that what was waited for before is known to be waited for no more.
+std::string name_of_this_replica(const config::Endpoint& listen) {
     boost::system::error_code error;
     const std::string host = boost::asio::ip::host_name(error);
-    return (error ? "unknown" : host) + ":" + std::to_string(::getpid());
+    return (error ? "unknown" : host) + " " + listen.text();
 }
 
 net::ServerOptions server_options(const config::Options& options) {
@@ -61,7 +61,7 @@ net::ServerOptions server_options(const config::Options& options) {
     server.audit_file = options.audit.file;
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
-    server.replica = options.approval.replica.empty() ? name_of_this_process()
+    server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
     return server;
 }

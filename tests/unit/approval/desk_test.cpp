@@ -341,6 +341,23 @@ TEST_CASE("a replica that has died leaves its tickets usable") {
     CHECK(two.claim(claim_of(ticket, false)).value()->id == id);
 }
 
+TEST_CASE("a replica that was killed and comes back waits for none of its tickets any more") {
+    EVERY_HOME;
+    std::string id, of_another;
+    {
+        Replica one(home.open(), "one");
+        Replica another(home.open(), "another");
+        id = one.open().value().id;
+        of_another = another.open(request_of_alice("b2")).value().id;
+        another.vote(of_another, bob()).value();
+    }
+    Replica one(home.open(), "one");
+    one.vote(id, bob()).value();
+    CHECK(one.claim(claim_of(one.find(id, alice()).value(), false)).value()->id == id);
+    // That one may be alive.
+    CHECK_FALSE(one.claim(claim_of(one.find(of_another, alice()).value(), false)).value());
+}
+
 TEST_CASE("what a session says late of a ticket that another replica has taken up is not heard") {
     EVERY_HOME;
     Replica one(home.open(), "one");
