@@ -105,6 +105,8 @@ class Psqls(Held):
 
 @needs_guard
 class Life(Held):
+    cluster_options = {"settings": {"max_connections": "80"}}
+
     def test_nobody_decides_in_time_and_the_statement_passes_later_but_only_once(self):
         for form in (query, lambda sql: run(sql) + sync()):
             self.setUp()
@@ -190,7 +192,7 @@ class Life(Held):
             self.assertNotEqual(ticket, self.given_ticket(clerk, ALL.format("later")))
 
     def test_fifty_wait_at_once_and_are_approved_in_any_order(self):
-        count = 40  # the test server takes 60 sessions
+        count = 50
         waiting = []
         for i in range(count):
             connection = self.wire()

@@ -306,6 +306,12 @@ class Held(EndToEnd):
     def guarded_by(self, configuration: str, *options) -> Target:
         guard = Guard(self.cluster, *options, configuration=configuration)
         self.addCleanup(guard.erase)
+        self.addCleanup(self.forget, guard)
         target = Target("guarded by terms of its own", guard.host, guard.port)
         target.guard = guard
         return target
+
+    def forget(self, guard: Guard):
+        """Closes what people have open there: a guard that ends waits for them."""
+        for user, port in [key for key in self.people if key[1] == guard.port]:
+            self.people.pop((user, port)).close()
