@@ -10,6 +10,11 @@ namespace pgchaperone::sim {
 bool is_substitute(std::string_view sql);
 // Its query that limits how long a lock is waited for.
 bool is_guard_setting(std::string_view sql);
+// Who is at the other end, and under which settings.
+bool is_guard_identity(std::string_view sql);
+// EXPLAIN of a statement that is held; the rest is the statement's text.
+bool is_guard_plan(std::string_view sql);
+std::string_view planned_text(std::string_view sql);
 // One of the guard's own queries, this one or those that read the effects of a transaction.
 bool is_guard_reading(std::string_view sql);
 // Anything that the guard may send of its own accord.

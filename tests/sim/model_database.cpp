@@ -298,6 +298,8 @@ std::optional<Failure> ModelTransaction::run(const Statement& s, const std::vect
     Effect effect;
     effect.text = s.text;
     effect.opaque = s.opaque();
+    effect.trial = trial;
+    effect.ticket = ticket;
     effects_.push_back(std::move(effect));
     if (auto failure = change(s, parameters, outcome)) return failure;
     if (s.heals) broken_ = 0;
@@ -322,6 +324,7 @@ std::optional<Failure> ModelTransaction::fire_deferred() {
         Effect effect;
         effect.text = "a deferred trigger";
         effect.deferred = true;
+        effect.trial = trial;
         effects_.push_back(std::move(effect));
         count(static_cast<std::size_t>(t2), &Counts::deleted, taken);
     }
@@ -346,6 +349,8 @@ void ModelTransaction::copy_begin(const Statement& statement) {
     queried_ = true;
     Effect effect;
     effect.text = statement.text;
+    effect.trial = trial;
+    effect.ticket = ticket;
     effects_.push_back(std::move(effect));
 }
 

@@ -41,6 +41,8 @@ struct Effect {
     bool deferred = false;   // a deferred trigger's, not a statement's
     CountsByTable counts;    // all of it: cascades and triggers included
     Counts tagged;           // as CommandComplete tells them
+    bool trial = false;      // of a statement that was only to be tried
+    std::string ticket;      // by which it ran
     bool truncated = false;  // took an ACCESS EXCLUSIVE lock that was not held before
     std::uint64_t rows() const;
     std::uint64_t inserted() const;
@@ -83,6 +85,9 @@ public:
         : database_(database), random_(seed) {}
 
     bool open() const { return open_; }
+    // What runs now is the guard's trial of a statement.
+    bool trial = false;
+    std::string ticket;  // by which it runs
     // `read_only`: as AND CHAIN hands it on.
     void begin(bool read_only = false);
     // Fails where deferred constraints do; the transaction is rolled back then.

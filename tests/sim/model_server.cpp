@@ -229,6 +229,7 @@ std::optional<Failure> ModelServer::finish_command() {
 std::optional<Failure> ModelServer::end_transaction(bool commit) {
     block_ = Block::idle;
     pipelining_ = false;
+    names_at_savepoints_.clear();
     forget_portals();
     std::optional<Failure> failure;
     if (commit) {
@@ -308,15 +309,21 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
         case Verb::savepoint:
             if (outside) return only_in_block;
             transaction_.savepoint(s.name);
+            names_at_savepoints_.emplace_back(s.name, name_);
             outcome.tag = "SAVEPOINT";
             return std::nullopt;
         case Verb::release:
             if (outside) return only_in_block;
             outcome.tag = "RELEASE";
-            return transaction_.release(s.name);
+            if (auto failure = transaction_.release(s.name)) return failure;
+            while (names_at_savepoints_.back().first != s.name) names_at_savepoints_.pop_back();
+            names_at_savepoints_.pop_back();
+            return std::nullopt;
         case Verb::rollback_to:
             if (outside) return only_in_block;
             if (auto failure = transaction_.roll_back_to(s.name)) return failure;
+            while (names_at_savepoints_.back().first != s.name) names_at_savepoints_.pop_back();
+            name_ = names_at_savepoints_.back().second;
             block_ = Block::block;
             outcome.tag = "ROLLBACK";
             return std::nullopt;
@@ -329,6 +336,7 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
             outcome.tag = "PREPARE TRANSACTION";
             auto failure = transaction_.prepare(s.name);
             block_ = Block::idle;
+            names_at_savepoints_.clear();
             forget_portals();
             (failure ? name_ : name_committed_) = failure ? name_committed_ : name_;
             return failure;
@@ -358,7 +366,7 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
 
 // Statements
 
-std::optional<Failure> ModelServer::before_running(const Statement& s) {
+std::optional<Failure> ModelServer::before_running(const Statement& s, const Running& how) {
     if (cancel_pending_ && !random_.one_in(4)) {
         if (hooks_.cancelled) hooks_.cancelled(s.text);
         return cancelled_by_user;
@@ -367,7 +375,7 @@ std::optional<Failure> ModelServer::before_running(const Statement& s) {
     if (hooks_.fails) {
         if (auto failure = hooks_.fails(s.text)) return failure;
     }
-    if (hooks_.runs) hooks_.runs(s);
+    if (hooks_.runs) transaction_.ticket = hooks_.runs(s, how);
     if (!s.fails.empty()) return Failure{s.fails, "as the script has it"};
     return std::nullopt;
 }
@@ -378,6 +386,7 @@ std::optional<Failure> ModelServer::fetch(const Statement& s, Outcome& outcome) 
     Portal& cursor = found->second;
     if (!cursor.started) {
         cursor.started = true;
+        if (transaction_.ticket.empty()) transaction_.ticket = cursor.ticket;
         if (auto failure = transaction_.run(cursor.statement, {}, cursor.outcome)) return failure;
     }
     const std::size_t left = cursor.outcome.rows.size() - cursor.position;
@@ -396,6 +405,7 @@ std::optional<Failure> ModelServer::declare(const Statement& s, Outcome& outcome
     if (portals_.contains(s.name)) return Failure{"42P03", "cursor already exists"};
     Portal cursor;
     cursor.statement = s;
+    cursor.ticket = transaction_.ticket;
     cursor.statement.verb = s.inner;
     outcome.tag = "DECLARE CURSOR";
     if (s.inner == Verb::select_rows) {
@@ -429,7 +439,11 @@ std::optional<Failure> ModelServer::prepared(const Statement& s, Outcome& outcom
         return std::nullopt;
     }
     if (found == prepared_.end()) return Failure{"26000", "prepared statement does not exist"};
-    if (s.verb == Verb::execute) return transaction_.run(found->second, {}, outcome);
+    if (s.verb == Verb::execute) {
+        Statement inner = found->second;
+        inner.text = s.text;
+        return transaction_.run(inner, {}, outcome);
+    }
     prepared_.erase(found);
     outcome.tag = "DEALLOCATE";
     return std::nullopt;
@@ -489,6 +503,27 @@ std::optional<Failure> ModelServer::run(const Statement& s, const std::vector<in
 std::optional<Failure> ModelServer::guard_reading(const Statement& s, Outcome& outcome) {
     if (is_guard_setting(s.text)) {
         outcome.tag = "SELECT 0";
+        return std::nullopt;
+    }
+    if (is_guard_identity(s.text)) {
+        outcome.reading = {
+            {"login", "clerk", "16384"},
+            {"member", "clerk", "16384"},
+            {"member", "staff", "16390"},
+            {"setting", "search_path", "public"},
+            {"setting", "role", "none"},
+            {"temporary", std::nullopt, std::nullopt},
+            {"timeout", "idle_session_timeout", std::to_string(idle_timeout)},
+            {"timeout", "idle_in_transaction_session_timeout", std::to_string(idle_timeout)},
+            {"reason", std::nullopt, reason}};
+        outcome.tag = "SELECT " + std::to_string(outcome.reading.size());
+        return std::nullopt;
+    }
+    if (is_guard_plan(s.text)) {
+        outcome.reading = {{R"([{"Plan":{"Node Type":"ModifyTable","Operation":"Update",
+            "Relation Name":"t1","Schema":"public","Plans":[{"Node Type":"Seq Scan",
+            "Parent Relationship":"Outer","Plan Rows":40}]}}])"}};
+        outcome.tag = "EXPLAIN";
         return std::nullopt;
     }
     outcome = transaction_.reading(s.text != session::written_sql,
@@ -570,7 +605,7 @@ void ModelServer::finish_statement() {
     if (run.extended) return finish_execute(statement);
     start_command();
     if (run.statements.size() > 1 && block_ == Block::started) block_ = Block::implicit;
-    std::optional<Failure> failure = before_running(statement);
+    std::optional<Failure> failure = before_running(statement, {false, false, &run.parameters});
     Outcome outcome;
     if (!failure && statement.verb == Verb::copy_in && transaction_.read_only()) {
         failure = read_only_failure();
@@ -795,7 +830,9 @@ void ModelServer::finish_execute(const Statement& statement) {
     if (portal.started && !statement.returns_rows()) {
         return fail({"55000", "portal cannot be run"}, true);
     }
-    std::optional<Failure> failure = before_running(statement);
+    const bool trial = run.portal == session::injected_name && !is_injected(statement.text);
+    std::optional<Failure> failure = before_running(statement,
+                                                    {trial, portal.started, &run.parameters});
     if (!failure && statement.verb == Verb::copy_in && transaction_.read_only()) {
         failure = read_only_failure();
     }
@@ -812,7 +849,11 @@ void ModelServer::finish_execute(const Statement& statement) {
     const bool first = !portal.started;
     portal.started = true;
     if (!first) outcome = portal.outcome;
-    if (!failure && first) failure = this->run(statement, run.parameters, outcome);
+    if (!failure && first) {
+        transaction_.trial = trial;
+        failure = this->run(statement, run.parameters, outcome);
+        transaction_.trial = false;
+    }
     if (failure) return fail(*failure, true);
     if (first && statement.notice) notice("NOTICE", "00000", "as the script has it");
     if (statement.verb == Verb::copy_out) send_copy_out(outcome);
@@ -887,7 +928,7 @@ void ModelServer::function_call(std::string_view body) {
 void ModelServer::finish_function_call() {
     const Statement call = run_->statements.front();
     Outcome outcome;
-    auto failure = before_running(call);
+    auto failure = before_running(call, {});
     if (!failure) failure = transaction_.run(call, {}, outcome);
     if (!failure) {
         const std::string result = std::to_string(outcome.rows.front());

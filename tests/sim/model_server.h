@@ -24,11 +24,18 @@ namespace pgchaperone::sim {
 
 class ModelServer {
 public:
+    // How a statement runs.
+    struct Running {
+        bool trial = false;  // by the guard, to see what it does
+        bool again = false;  // a portal that has begun before
+        const std::vector<int>* parameters = nullptr;
+    };
     // What the world around hears of.
     struct Hooks {
-        std::function<void(std::string_view sql)> arrived;     // a Query or Parse
-        std::function<void(const Statement& statement)> runs;  // it begins to take effect
-        std::function<void(std::string_view sql)> cancelled;   // 57014 hit this
+        std::function<void(std::string_view sql)> arrived;  // a Query or Parse
+        // It begins to take effect: by the ticket that is answered, if any.
+        std::function<std::string(const Statement& statement, const Running& how)> runs;
+        std::function<void(std::string_view sql)> cancelled;                // 57014 hit this
         std::function<std::optional<Failure>(std::string_view sql)> fails;  // by the server's whim
         std::function<void(std::int32_t id, std::string_view key)> cancel_request;
         std::function<void(std::string_view bytes)> impossible;  // what no client may send
@@ -58,6 +65,10 @@ public:
     std::size_t unread_bytes() const { return input_.size(); }
     bool closed() const { return closed_; }  // behind what is left in `output`
     bool in_transaction() const { return transaction_.open(); }
+    // Something of the guard's own is left in the client's transaction.
+    bool trial_left() const { return transaction_.has_savepoint("pgchaperone_trial"); }
+    std::string reason;    // chaperone.reason
+    int idle_timeout = 0;  // in milliseconds; 0: none
     bool busy() const { return run_ != nullptr; }
     bool logged_in() const { return logged_in_; }
     char status() const;
@@ -70,6 +81,7 @@ private:
         bool started = false;
         std::size_t position = 0;
         Outcome outcome;
+        std::string ticket;  // a cursor's
     };
     // What runs now.
     struct Run {
@@ -115,7 +127,7 @@ private:
     std::optional<Failure> prepared(const Statement& statement, Outcome& outcome);
     std::optional<Failure> fetch(const Statement& statement, Outcome& outcome);
     std::optional<Failure> guard_reading(const Statement& statement, Outcome& outcome);
-    std::optional<Failure> before_running(const Statement& statement);
+    std::optional<Failure> before_running(const Statement& statement, const Running& how);
     std::optional<Failure> end_transaction(bool commit);
     void send_rows(const Outcome& outcome, std::size_t from, std::size_t to);
     void send_description(const Statement& statement);
@@ -148,6 +160,7 @@ private:
     std::unique_ptr<Run> run_;
     std::map<std::string, Statement> prepared_;
     std::map<std::string, Portal> portals_;
+    std::vector<std::pair<std::string, std::string>> names_at_savepoints_;
     std::string name_ = "script";  // application_name now, when last committed, and as reported
     std::string name_committed_ = name_;
     std::string name_reported_ = name_;

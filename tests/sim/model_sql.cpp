@@ -343,6 +343,14 @@ std::vector<Statement> parse_sql(std::string_view sql) {
     whole.text = trimmed(sql);
     if (is_guard_reading(sql)) {
         whole.verb = Verb::guard;
+        if (is_guard_plan(sql)) {
+            const auto planned = parse_sql(planned_text(sql));
+            if (planned.size() != 1) whole.verb = Verb::syntax_error;
+            if (planned.size() == 1) whole.parameters = planned.front().parameters;
+            if (planned.size() == 1 && planned.front().verb == Verb::syntax_error) {
+                whole.verb = Verb::syntax_error;
+            }
+        }
         return {whole};
     }
     whole.verb = Verb::syntax_error;

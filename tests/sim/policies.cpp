@@ -72,6 +72,47 @@ rules:
     match: { any: [ { class: WRITE }, { opaque: true } ] }
     action: { supervise: { max_rows: 1, effects: total } })",
                         .observed = true});
+        const auto holding = [&](std::string_view name, std::string_view yaml, bool tried) {
+            list.push_back({.name = name, .yaml = yaml, .held = true, .tried = tried});
+        };
+        holding("hold", R"(approvers: [boss, chief]
+rules:
+  - name: held
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { hold: { wait: 60s, ticket_ttl: 2m, evidence: none } })",
+                false);
+        holding("hold, with a plan, for two approvers, up to the ticket's end",
+                R"(approvers: [boss, chief]
+rules:
+  - name: held
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { hold: { wait: 60s, ticket_ttl: 60s, evidence: plan, approvals: 2 } })",
+                false);
+        holding("hold, with a trial", R"(approvers: [boss, chief]
+rules:
+  - name: held
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { hold: { wait: 60s, ticket_ttl: 2m, evidence: trial } })",
+                true);
+        holding("hold, refuse in a transaction", R"(approvers: [boss, chief]
+break_glass: { roles: [clerk] }
+rules:
+  - name: held
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { hold: { wait: 60s, ticket_ttl: 2m, evidence: plan, in_transaction: refuse } })",
+                false);
+        list.push_back({.name = "hold what exceeds",
+                        .yaml = R"(approvers: [boss, chief]
+rules:
+  - name: counted
+    match: { any: [ { class: WRITE }, { opaque: true } ] }
+    action: { supervise: { max_rows: 3, max_inserted: 5, effects: total, on_exceed: hold,
+                           hold: { wait: 60s, ticket_ttl: 2m } } })",
+                        .supervised = true,
+                        .total = true,
+                        .exceeding_waits = true,
+                        .max_rows = 3,
+                        .max_inserted = 5});
         return list;
     }();
     return cases;
@@ -91,6 +132,7 @@ std::unique_ptr<policy::Engine> engine_for(const PolicyCase& policy_case) {
     }
     policy::Capabilities capabilities;
     capabilities.supervise = true;
+    capabilities.hold = true;
     return std::make_unique<policy::Engine>(std::make_shared<policy::RuleBook>(std::move(rules)),
                                             capabilities);
 }
@@ -165,6 +207,18 @@ bool PolicyCase::surely_within(const CountsByTable& counts, std::uint64_t before
     if (max_inserted && inserted > *max_inserted) return false;
     if (no_locks && locked) return false;
     return !no_catalog_changes || !counts[catalog_table].any();
+}
+
+bool PolicyCase::holds(const Statement& statement) const {
+    switch (statement.verb) {
+        case Verb::insert:
+        case Verb::update:
+        case Verb::remove:
+        case Verb::truncate:
+        case Verb::copy_in:
+        case Verb::execute: return held;
+        default: return held && statement.opaque();
+    }
 }
 
 bool PolicyCase::blocks(const Statement& statement) const {

@@ -18,10 +18,13 @@ namespace pgchaperone::sim {
 struct PolicyCase {
     std::string_view name;
     std::string_view yaml;
-    bool supervised = false;   // everything that writes and everything opaque
-    bool total = false;        // effects: total
-    bool blocks_text = false;  // TRUNCATE, and writes without a WHERE
-    bool observed = false;     // nothing is refused
+    bool supervised = false;       // everything that writes and everything opaque
+    bool total = false;            // effects: total
+    bool blocks_text = false;      // TRUNCATE, and writes without a WHERE
+    bool observed = false;         // nothing is refused
+    bool held = false;             // everything that writes and everything opaque waits
+    bool tried = false;            // and is tried before
+    bool exceeding_waits = false;  // on_exceed: hold
     std::optional<std::uint64_t> max_rows = std::nullopt;
     std::optional<std::uint64_t> max_rows_of_t1 = std::nullopt;
     std::optional<std::uint64_t> max_inserted = std::nullopt;
@@ -40,6 +43,8 @@ struct PolicyCase {
     bool surely_within(const CountsByTable& counts, std::uint64_t before, bool locked) const;
     // What can't be read, too.
     bool blocks(const Statement& statement) const;
+    // It must not run before somebody has approved it.
+    bool holds(const Statement& statement) const;
 };
 
 // Rows that the effects count as changed.

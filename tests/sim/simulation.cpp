@@ -9,6 +9,7 @@
 #include "sim/injected.h"
 #include "sim/model_client.h"
 #include "sim/model_server.h"
+#include "sim/model_store.h"
 #include "support/random.h"
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
 #include <set>
 #include <utility>
@@ -114,7 +116,13 @@ public:
     bool client_told_end = false;
     bool server_end_told = false;
     bool closing = false;
-    std::set<session::DeadlineKind> deadlines;
+    std::map<session::DeadlineKind, std::chrono::system_clock::time_point> deadlines;
+    // What the store, and those who decide, have said and the guard has not heard yet.
+    std::deque<std::variant<session::TicketClaimed, session::TicketOpened, session::TicketDecided>>
+        answers;
+    std::set<std::string> watched;  // tickets
+    std::string cancel_key;
+    bool killed = false;
     std::uint64_t hoarded = 0;  // bytes of the client since anything last left
     std::string close_reason;
 
@@ -133,7 +141,7 @@ private:
     void carry_out(session::StoreAudit& command);
     void carry_out(session::Connect&) { connect_wanted = true; }
     void carry_out(session::StartTls&) {}
-    void carry_out(session::SetDeadline& command) { deadlines.insert(command.kind); }
+    void carry_out(session::SetDeadline& command);
     void carry_out(session::ClearDeadline& command) { deadlines.erase(command.kind); }
     void carry_out(session::ShutdownServer&) { shutdown_server = true; }
     void carry_out(session::Close& command) {
@@ -144,14 +152,16 @@ private:
         records_wait = false;
     }
     void carry_out(session::Log&) {}
-    void carry_out(session::ClaimTicket&) {}
-    void carry_out(session::OpenTicket&) {}
-    void carry_out(session::ReleaseTicket&) {}
-    void carry_out(session::WithdrawTicket&) {}
-    void carry_out(session::FinishTicket&) {}
+    void carry_out(session::ClaimTicket& command);
+    void carry_out(session::OpenTicket& command);
+    void carry_out(session::ReleaseTicket& command);
+    void carry_out(session::WithdrawTicket& command);
+    void carry_out(session::FinishTicket& command);
     void carry_out(session::AskChaperone&) {}
-    void carry_out(session::FindCancelled&) { core.handle(session::CancelTaken{false}); }
-    void carry_out(session::KnowCancelKey&) {}
+    void carry_out(session::FindCancelled& command);
+    void carry_out(session::KnowCancelKey& command) { cancel_key = command.key; }
+    template <class Answer>
+    void answer(Answer given);
 
     World& world_;
 };
@@ -185,11 +195,18 @@ public:
     void to_server(Link& link, std::string_view bytes);
     const Weather& weather() const { return plan_.weather; }
     bool answer_audit_well();
-    // A millisecond a step.
+    // A millisecond a step, and what was waited for.
     std::chrono::system_clock::time_point now() const {
         return std::chrono::system_clock::time_point(std::chrono::hours(24 * 20'000)) +
-               std::chrono::milliseconds(result_.steps);
+               std::chrono::milliseconds(result_.steps) + waited_;
     }
+    session::TicketClaimed claim(Link& link, const approval::Claim& claim);
+    session::TicketOpened open(Link& link, approval::Request request);
+    void release(const std::string& id);
+    void withdraw(const std::string& id, const std::string& why);
+    void finish(const std::string& id, const std::string& outcome);
+    bool cancel_held(std::string_view key);
+    bool may_be_approved();
     policy::Engine& engine() { return engine_; }
     Sabotage sabotage() const { return plan_.sabotage; }
 
@@ -209,6 +226,8 @@ private:
         server_bytes,
         server_end,
         deadline,
+        store_answers,
+        approver,
         weather,
     };
     struct Action {
@@ -234,6 +253,25 @@ private:
     std::size_t chunk(std::size_t available);
 
     void arrived(std::string_view sql);
+    std::string runs(const Statement& statement, const ModelServer::Running& how);
+    void commits(const std::vector<Effect>& effects);
+    void store_answers(Link& link);
+    void approver();
+    void decided(const std::string& id);
+    void wait_until(std::chrono::system_clock::time_point when);
+    bool held_now() const { return !main_->watched.empty(); }
+    bool store_fails() { return plan_.weather.store_fails && random_.one_in(5); }
+    void begin_again();
+    void check_tickets();
+    void kill();
+
+    // A ticket that was claimed, and what its statement may do by it.
+    struct Live {
+        approval::Ticket ticket;
+        std::vector<std::string> texts;  // that may run yet, once each
+        bool ran = false;
+        bool over = false;
+    };
 
     const Plan& plan_;
     const PolicyCase& policy_;
@@ -242,14 +280,23 @@ private:
     Random random_;
     Result result_;
     ModelDatabase database_;
-    ModelClient client_;
+    ModelStore store_;
+    std::unique_ptr<ModelClient> client_;
     std::unique_ptr<Link> main_;
     std::vector<std::unique_ptr<Link>> cancels_;
     std::set<std::string, std::less<>> allowed_texts_;
     std::uint64_t rows_committed_ = 0;
     int talks_left_ = 100;
-    bool chaos_ = false;         // the server died, a deadline ended the session, ...
-    bool guard_failed_ = false;  // something of the guard's own
+    std::chrono::microseconds waited_{0};
+    int votes_left_ = 300;
+    bool again_ = false;  // the client's second session
+    std::map<std::string, Live> live_;
+    // What ran by an approval in the transaction under way, and what it was approved of.
+    std::map<std::string, approval::Evidence> approved_runs_;  // by ticket
+    std::map<std::string, std::size_t> approved_told_;         // ticket -> session
+    std::set<std::string> store_lied_;  // tickets that were opened, and the guard was told not
+    bool chaos_ = false;                // the server died, a deadline ended the session, ...
+    bool guard_failed_ = false;         // something of the guard's own
     bool sabotaged_ = false;
     std::string passed_to_client_;  // the part of a message that sabotage looks at
     Tap client_tap_;
@@ -293,7 +340,38 @@ void Link::carry_out(session::Judge& command) {
         question = std::move(asked);
         return;
     }
-    core.handle(session::Verdict{world_.judge(asked, core.facts()), world_.now()});
+    core.handle(session::Verdict{world_.judge(asked, core.facts()), world_.now(),
+                                 world_.may_be_approved()});
+}
+
+void Link::carry_out(session::SetDeadline& command) {
+    deadlines[command.kind] = world_.now() + command.after;
+}
+
+// What the store says comes at once, or joins what it has said before.
+template <class Answer>
+void Link::answer(Answer given) {
+    if (world_.weather().late_store || closing) {
+        answers.emplace_back(std::move(given));
+    } else {
+        core.handle(given);
+    }
+}
+
+void Link::carry_out(session::ClaimTicket& command) { answer(world_.claim(*this, command.claim)); }
+
+void Link::carry_out(session::OpenTicket& command) {
+    answer(world_.open(*this, std::move(command.request)));
+}
+
+void Link::carry_out(session::ReleaseTicket& command) { world_.release(command.id); }
+
+void Link::carry_out(session::WithdrawTicket& command) { world_.withdraw(command.id, command.why); }
+
+void Link::carry_out(session::FinishTicket& command) { world_.finish(command.id, command.outcome); }
+
+void Link::carry_out(session::FindCancelled& command) {
+    core.handle(session::CancelTaken{world_.cancel_held(command.key)});
 }
 
 void Link::carry_out(session::StoreAudit& command) {
@@ -312,34 +390,27 @@ World::World(const Plan& plan, policy::Engine& engine, std::size_t trace_lines)
       engine_(engine),
       trace_(trace_lines),
       random_(plan.seed ^ 0xA11CE),
-      client_(plan.script),
+      client_(std::make_unique<ModelClient>(plan.script)),
       client_tap_(trace_, protocol::Side::frontend, "client -> guard            "),
       to_server_tap_(trace_, protocol::Side::frontend, "          guard -> server  "),
       from_server_tap_(trace_, protocol::Side::backend, "          guard <- server  "),
       to_client_tap_(trace_, protocol::Side::backend, "client <- guard            ") {
     database_.counters_on = !plan.weather.counters_off;
     database_.counters_lie = plan.sabotage == Sabotage::counters_lie;
-    database_.on_commit = [this](const std::vector<Effect>& effects) {
-        for (const Effect& effect : effects) {
-            if (!effect.changes()) continue;
-            ++result_.commits;
-            break;
-        }
-        if (const auto why = policy_.forbids(effects, rows_committed_)) {
-            violate("a transaction that the policy forbids was committed: " + *why);
-        }
-        for (const Effect& effect : effects) rows_committed_ += effect.rows();
-    };
-    client_tap_.feed(client_.out);
+    database_.on_commit = [this](const std::vector<Effect>& effects) { commits(effects); };
+    database_.on_end = [this](const CountsByTable&, bool) { approved_runs_.clear(); };
+    store_.violation = [this](std::string what) { violate(std::move(what)); };
+    store_.claims_unapproved = plan.sabotage == Sabotage::claim_unapproved;
+    store_.claims_twice = plan.sabotage == Sabotage::claim_twice;
+    client_tap_.feed(client_->out);
     main_ = std::make_unique<Link>(*this, fresh_session_id(), false);
 }
 
 ModelServer::Hooks World::hooks() {
     ModelServer::Hooks hooks;
     hooks.arrived = [this](std::string_view sql) { arrived(sql); };
-    hooks.runs = [this](const Statement& statement) {
-        trace_.line("                     runs: " + statement.text.substr(0, 70));
-        if (policy_.blocks(statement)) violate("a blocked statement ran: " + statement.text);
+    hooks.runs = [this](const Statement& statement, const ModelServer::Running& how) {
+        return runs(statement, how);
     };
     hooks.cancelled = [this](std::string_view sql) {
         ++result_.cancels_hit;
@@ -349,6 +420,7 @@ ModelServer::Hooks World::hooks() {
     hooks.fails = [this](std::string_view sql) -> std::optional<Failure> {
         // A ROLLBACK never fails, nor does what only sets something behind a COMMIT.
         const bool may = plan_.weather.guard_fails && is_injected(sql) && !is_substitute(sql) &&
+                         !sql.starts_with("ROLLBACK TO") && !sql.starts_with("RELEASE") &&
                          sql != session::rollback_sql && sql != session::read_write_sql &&
                          !sql.empty();
         if (!may || !random_.one_in(6)) return std::nullopt;
@@ -369,12 +441,324 @@ ModelServer::Hooks World::hooks() {
 }
 
 std::unique_ptr<ModelServer> World::new_server(std::uint64_t seed) {
-    return std::make_unique<ModelServer>(database_, seed, hooks());
+    auto server = std::make_unique<ModelServer>(database_, seed, hooks());
+    if (plan_.weather.idle_timeout) server->idle_timeout = 30'000;
+    if (plan_.weather.glass) server->reason = "the shop is on fire";
+    return server;
+}
+
+// What runs for real, and not only to be looked at, has been approved where it had to be: the whole
+// of the text, with these parameters, once.
+std::string World::runs(const Statement& statement, const ModelServer::Running& how) {
+    trace_.line("                     " + std::string(how.trial ? "is tried: " : "runs: ") +
+                statement.text.substr(0, 70));
+    if (policy_.blocks(statement)) violate("a blocked statement ran: " + statement.text);
+    if (how.again || is_injected(statement.text)) return {};
+    if (how.trial) {
+        if (!policy_.tried) violate("a statement was tried without need: " + statement.text);
+        return {};
+    }
+    // A failed block keeps it, and can do nothing with it.
+    if (main_->server->trial_left() && !statement.ends_failed_block())
+        violate("a trial's savepoint is left in a transaction");
+    const bool call = statement.text == "function call";
+    std::vector<std::optional<std::string>> parameters;
+    for (int i = 0; how.parameters != nullptr && i < statement.parameters; ++i) {
+        parameters.emplace_back(std::to_string((*how.parameters)[static_cast<std::size_t>(i)]));
+    }
+    for (auto& [id, live] : live_) {
+        if (live.over) continue;
+        const approval::Request& request = live.ticket.request;
+        const auto text = std::find(live.texts.begin(), live.texts.end(), statement.text);
+        const bool same = text != live.texts.end() && request.parameters == parameters;
+        const bool called = call && live.texts.size() == 1 && live.texts[0].empty();
+        if (!same && !called) continue;
+        live.texts.erase(called ? live.texts.begin() : text);
+        live.ran = true;
+        ++result_.approved_runs;
+        trace_.line("                     by ticket " + id);
+        // The statements of one message are approved of together.
+        if (request.evidence.binds()) approved_runs_[id] = request.evidence;
+        return id;
+    }
+    if (policy_.holds(statement)) {
+        violate("a held statement ran without an approval: " + statement.text);
+    }
+    return {};
+}
+
+void World::commits(const std::vector<Effect>& effects) {
+    std::vector<Effect> others;
+    CountsByTable approved{};
+    bool any = false;
+    for (const Effect& effect : effects) {
+        any = any || effect.changes();
+        if (effect.trial) violate("a trial was committed: " + effect.text);
+        // Where not everything waits, nobody can say who has deferred what, nor whose reading has
+        // seen what a cursor did.
+        const bool vague = effect.deferred || effect.text.starts_with("declare");
+        if (vague && policy_.exceeding_waits && !approved_runs_.empty()) continue;
+        const bool of_approved = effect.deferred ? !approved_runs_.empty()
+                                                 : approved_runs_.contains(effect.ticket);
+        if (!of_approved) {
+            others.push_back(effect);
+            continue;
+        }
+        for (std::size_t table = 0; table < approved.size(); ++table) {
+            approved[table].inserted += effect.counts[table].inserted;
+            approved[table].updated += effect.counts[table].updated;
+            approved[table].deleted += effect.counts[table].deleted;
+        }
+    }
+    if (any) ++result_.commits;
+    for (int table = 0; table < tables_count; ++table) {
+        Counts may;
+        for (const auto& [id, evidence] : approved_runs_) {
+            for (const approval::TableRows& rows : evidence.tables) {
+                if (rows.table != "public.t" + std::to_string(table + 1)) continue;
+                may.inserted += rows.inserted;
+                may.updated += rows.updated;
+                may.deleted += rows.deleted;
+            }
+        }
+        const Counts& did = approved[static_cast<std::size_t>(table)];
+        if (did.inserted > may.inserted || did.changed() > may.changed()) {
+            violate("more was committed than was approved of: of t" + std::to_string(table + 1) +
+                    " " + std::to_string(did.inserted) + " inserted and " +
+                    std::to_string(did.changed()) + " changed, approved " +
+                    std::to_string(may.inserted) + " and " + std::to_string(may.changed()));
+        }
+    }
+    if (const auto why = policy_.forbids(others, rows_committed_)) {
+        violate("a transaction that the policy forbids was committed: " + *why);
+    }
+    for (const Effect& effect : others) rows_committed_ += effect.rows();
+}
+
+// --- Tickets
+
+session::TicketClaimed World::claim(Link& link, const approval::Claim& claim) {
+    if (store_fails()) {
+        return {approval::Failure{approval::Problem::store_failed, "the disk is full", ""}};
+    }
+    auto answer = store_.claim(claim, now());
+    if (!answer || !*answer) {
+        trace_.line("                     no ticket to claim" +
+                    (answer ? std::string() : ": " + answer.error().text));
+        return {std::move(answer)};
+    }
+    const approval::Ticket& ticket = **answer;
+    trace_.line("                     claims ticket " + ticket.id);
+    link.watched.erase(ticket.id);
+    if (live_.contains(ticket.id)) violate("ticket " + ticket.id + " was used twice");
+    Live live;
+    live.ticket = ticket;
+    const auto statements = parse_sql(ticket.request.statement);
+    const bool unreadable = !statements.empty() && statements[0].verb == Verb::syntax_error;
+    for (const Statement& statement : statements) {
+        live.texts.push_back(unreadable ? std::string() : statement.text);
+    }
+    if (live.texts.empty()) live.texts.emplace_back();
+    live_[ticket.id] = std::move(live);
+    return {std::move(answer)};
+}
+
+session::TicketOpened World::open(Link& link, approval::Request request) {
+    const approval::Failure full{approval::Problem::store_failed, "the disk is full", ""};
+    const bool fails = store_fails();
+    // It may have happened nevertheless.
+    if (fails && random_.one_in(2)) return {full};
+    const approval::Ticket ticket = store_.open(std::move(request), now());
+    ++result_.tickets;
+    trace_.line("                     ticket " + ticket.id + " for " +
+                ticket.request.statement.substr(0, 60) +
+                (ticket.request.evidence.binds() ? ", " + ticket.request.evidence.summary() : ""));
+    if (fails) {
+        store_lied_.insert(ticket.id);
+        return {full};
+    }
+    if (ticket.state == approval::State::used) {
+        Live live;
+        live.ticket = ticket;
+        for (const Statement& statement : parse_sql(ticket.request.statement)) {
+            live.texts.push_back(statement.verb == Verb::syntax_error ? "" : statement.text);
+        }
+        if (live.texts.empty()) live.texts.emplace_back();
+        live_[ticket.id] = std::move(live);
+    } else if (ticket.state == approval::State::pending) {
+        link.watched.insert(ticket.id);
+    }
+    return {ticket};
+}
+
+void World::release(const std::string& id) {
+    trace_.line("                     releases ticket " + id);
+    main_->watched.erase(id);
+    if (plan_.sabotage != Sabotage::forget_release) store_.release(id, now());
+}
+
+void World::withdraw(const std::string& id, const std::string& why) {
+    trace_.line("                     withdraws ticket " + id + ": " + why);
+    main_->watched.erase(id);
+    if (plan_.sabotage != Sabotage::forget_release) store_.withdraw(id, nullptr, why, now());
+}
+
+void World::finish(const std::string& id, const std::string& outcome) {
+    trace_.line("                     finishes ticket " + id + ": " + outcome);
+    store_.finish(id, outcome);
+    const auto found = live_.find(id);
+    if (found == live_.end()) return;
+    Live& live = found->second;
+    live.over = true;
+    if (live.ran && outcome.starts_with("not run")) {
+        violate("ticket " + id + " is said not to have run, and it has: " + outcome);
+    }
+    // A first error may keep all of it from running.
+    const bool vague = outcome.empty() || outcome.starts_with("not run") ||
+                       outcome.starts_with("failed") ||
+                       outcome.find("may have run or not") != std::string::npos;
+    if (!live.ran && !vague) {
+        violate("ticket " + id + " is said to have run, and it has not: " + outcome);
+    }
+}
+
+bool World::cancel_held(std::string_view key) {
+    if (key.empty() || key != main_->cancel_key || main_->closing) return false;
+    const bool taken = main_->core.handle(session::CancelAsked{});
+    main_->carry_out_all();
+    if (taken) ++result_.cancels_hit;
+    trace_.line(std::string("                     a cancel is ") +
+                (taken ? "taken by the guard" : "passed on"));
+    return taken;
+}
+
+bool World::may_be_approved() { return store_.any_approved() || random_.one_in(8); }
+
+// What the store has said reaches the guard, or what is left of it.
+void World::store_answers(Link& link) {
+    auto answer = std::move(link.answers.front());
+    link.answers.pop_front();
+    if (link.killed) return;
+    if (!link.closing) {
+        return std::visit([&](const auto& event) { link.tell(event); }, answer);
+    }
+    // As the host does for a session that is not there any more.
+    if (const auto* const claimed = std::get_if<session::TicketClaimed>(&answer)) {
+        if (claimed->answer && *claimed->answer) {
+            finish((*claimed->answer)->id, "not run: its session had ended");
+        }
+    } else if (const auto* const opened = std::get_if<session::TicketOpened>(&answer)) {
+        if (opened->answer && opened->answer->open()) {
+            withdraw(opened->answer->id, "disconnected");
+        } else if (opened->answer) {
+            finish(opened->answer->id, "not run: its session had ended");
+        }
+    }
+}
+
+void World::wait_until(std::chrono::system_clock::time_point when) {
+    if (when > now()) {
+        waited_ += std::chrono::duration_cast<std::chrono::microseconds>(when - now());
+    }
+}
+
+// Its session hears of it once.
+void World::decided(const std::string& id) {
+    if (main_->watched.erase(id) == 0 || main_->closing) return;
+    const approval::Ticket& ticket = *store_.find(id);
+    if (ticket.state == approval::State::approved) approved_told_[id] = main_->core.facts().id;
+    if (plan_.sabotage == Sabotage::forget_decision) return;
+    main_->answers.emplace_back(session::TicketDecided{ticket});
+}
+
+// Somebody looks at a ticket, and decides or not.
+void World::approver() {
+    --votes_left_;
+    const std::vector<std::string> ids = store_.open_ids();
+    if (ids.empty()) return;
+    const std::string id = ids[random_.below(ids.size())];
+    const auto mood = plan_.weather.approvers;
+    static const std::array<approval::Person, 4> people{
+        approval::Person{"boss", 1001, {"boss"}}, approval::Person{"chief", 1002, {"chief"}},
+        approval::Person{"clerk", 16384, {"clerk", "boss"}},
+        approval::Person{"outsider", 1003, {"outsider"}}};
+    if (random_.one_in(16)) {
+        // At its last moment, or at the one when it is over.
+        const auto end = store_.find(id)->expires;
+        wait_until(random_.one_in(2) ? end : end - std::chrono::microseconds(1));
+    }
+    const std::size_t most = random_.one_in(4) ? 3 : 1;
+    for (std::size_t i = 0; i < most; ++i) {
+        const approval::Person&
+            by = people[random_.one_in(6) ? random_.below(4) : random_.below(2)];
+        const unsigned denials = mood == Weather::Approvers::willing ? 40
+                                 : mood == Weather::Approvers::mixed ? 4
+                                                                     : 2;
+        if (by.role == "clerk" && random_.one_in(4)) {
+            if (store_.withdraw(id, &by, "changed my mind", now())) decided(id);
+            continue;
+        }
+        const auto voted = store_.vote(id, by, !random_.one_in(denials), now());
+        if (voted) {
+            trace_.line("                     " + by.role + " votes on " + id + ": " +
+                        std::string(state_name(voted->state)));
+        }
+        if (voted && voted->state != approval::State::pending) decided(id);
+    }
+}
+
+void World::kill() {
+    trace_.line("                     the guard is killed");
+    chaos_ = true;
+    Link& link = *main_;
+    link.killed = link.closing = true;
+    link.deadlines.clear();
+    link.answers.clear();
+    link.question.reset();
+    link.records_wait = link.connect_wanted = false;
+    link.to_client.clear();
+    link.to_server.clear();
+    link.watched.clear();
+    client_->cut_off = true;
+}
+
+// When the session is over, no ticket is waited for, and what was claimed has come to an end.
+void World::check_tickets() {
+    if (main_->killed) return;
+    for (const approval::Ticket& ticket : store_.tickets()) {
+        if (ticket.request.session != main_->core.facts().id) continue;
+        if (store_lied_.contains(ticket.id)) continue;
+        if (ticket.open() && ticket.held_until > ticket.opened) {
+            return violate("nobody waits for ticket " + ticket.id + " any more, and it is still " +
+                           std::string(state_name(ticket.state)) + " and held");
+        }
+    }
+    for (auto& [id, live] : live_) {
+        if (!live.over && live.ticket.request.session == main_->core.facts().id) {
+            return violate("what became of the run of ticket " + id + " was never said");
+        }
+        live.over = true;
+    }
+}
+
+// A new session with the same script, on what the first has left.
+void World::begin_again() {
+    trace_.line("                     the same client comes again");
+    again_ = true;
+    chaos_ = guard_failed_ = false;
+    rows_committed_ = 0;
+    cancels_.clear();
+    approved_runs_.clear();
+    result_.cancels_hit = result_.cancels_hit_guard = 0;
+    for (auto& [id, live] : live_) live.over = true;
+    client_ = std::make_unique<ModelClient>(plan_.script);
+    main_ = std::make_unique<Link>(*this, fresh_session_id(), false);
 }
 
 // No text reaches the server that was not judged and allowed, whole or as one of several
 // statements.
 void World::arrived(std::string_view sql) {
+    if (is_guard_plan(sql)) sql = planned_text(sql);
     if (is_injected(sql) || allowed_texts_.contains(sql)) return;
     for (const std::string& text : allowed_texts_) {
         if (!sql.empty() && text.find(sql) != std::string::npos) return;
@@ -442,8 +826,13 @@ void World::to_server(Link& link, std::string_view bytes) {
     if (!link.is_cancel) to_server_tap_.feed(bytes);
     trace_.mix(2, bytes);
     link.to_server += bytes;
+    if (plan_.sabotage == Sabotage::lose_trial_end) {
+        // COMMIT in its place.
+        const auto at = link.to_server.find(std::string("ROLLBACK", 9));
+        if (at != std::string::npos) link.to_server.replace(at, 8, "COMMIT  ");
+    }
     if (plan_.sabotage == Sabotage::skip_judge && !link.is_cancel && !sabotaged_ &&
-        client_.dialogue.logged_in()) {
+        client_->dialogue.logged_in()) {
         sabotaged_ = true;
         link.to_server += protocol::encoded(protocol::Query{"select 2"});
     }
@@ -456,7 +845,7 @@ void World::sabotage_client_bytes(std::string& bytes) {
     while (const auto size = message_size(passed_to_client_)) {
         std::string message = passed_to_client_.substr(0, *size);
         passed_to_client_.erase(0, *size);
-        const bool first_ready = message[0] == 'Z' && client_.position() == 0;
+        const bool first_ready = message[0] == 'Z' && client_->position() == 0;
         if (!sabotaged_ && !first_ready) {
             if (plan_.sabotage == Sabotage::wrong_status) {
                 if (message[0] == 'Z') message.back() = message.back() == 'I' ? 'T' : 'I';
@@ -479,12 +868,16 @@ std::size_t World::chunk(std::size_t available) {
 }
 
 void World::gather(std::vector<Action>& actions) {
-    if (client_.can_step()) actions.push_back({Doing::client_step, main_.get(), 3});
+    if (client_->can_step()) actions.push_back({Doing::client_step, main_.get(), 3});
     gather(*main_, actions);
     for (const auto& cancel : cancels_) gather(*cancel, actions);
     const bool anything = !actions.empty();
-    for (Link* link : {main_.get()}) {
-        if (link->deadlines.empty() || link->closing) continue;
+    const bool attended = plan_.weather.approvers != Weather::Approvers::absent;
+    if (attended && votes_left_ > 0 && held_now() && (!anything || random_.one_in(12))) {
+        actions.push_back({Doing::approver, main_.get(), anything ? 4U : 6U});
+    }
+    Link* const link = main_.get();
+    if (!link->deadlines.empty() && !link->closing) {
         if (!anything) {
             actions.push_back({Doing::deadline, link, 1});
         } else if (plan_.weather.early_deadlines && random_.one_in(400)) {
@@ -498,7 +891,9 @@ void World::gather(std::vector<Action>& actions) {
             }
         }
     }
-    if (anything && (plan_.weather.server_dies || plan_.weather.server_talks) &&
+    if (anything &&
+        (plan_.weather.server_dies || plan_.weather.server_talks ||
+         (plan_.weather.killed && !again_)) &&
         random_.one_in(120)) {
         actions.push_back({Doing::weather, main_.get(), 4});
     }
@@ -506,16 +901,16 @@ void World::gather(std::vector<Action>& actions) {
 
 void World::gather(Link& link, std::vector<Action>& actions) {
     const bool main = !link.is_cancel;
-    std::string& incoming = main ? client_.out : link.from_client;
+    std::string& incoming = main ? client_->out : link.from_client;
     if (!link.closing) {
         const bool room = link.to_server.size() <= pending_bytes_max;
         if (!incoming.empty() && room && link.core.wants_client_bytes()) {
             actions.push_back({Doing::client_bytes, &link, 3});
         }
         // Where the guard does not read, a broken connection still shows.
-        const bool ended = main ? client_.ended : true;
+        const bool ended = main ? client_->ended : true;
         if (ended && !link.client_told_end &&
-            (incoming.empty() || (main && client_.broken && random_.one_in(4)))) {
+            (incoming.empty() || (main && client_->broken && random_.one_in(4)))) {
             actions.push_back({Doing::client_end, &link, 2});
         }
         if (link.connect_wanted) actions.push_back({Doing::connect, &link, 2});
@@ -524,8 +919,9 @@ void World::gather(Link& link, std::vector<Action>& actions) {
         }
         if (link.records_wait) actions.push_back({Doing::audit, &link, 2});
     }
+    if (!link.answers.empty()) actions.push_back({Doing::store_answers, &link, 2});
     if (main && !link.to_client.empty()) actions.push_back({Doing::client_reads, &link, 3});
-    if (main && link.closing && link.to_client.empty() && !client_.cut_off) {
+    if (main && link.closing && link.to_client.empty() && !client_->cut_off) {
         actions.push_back({Doing::client_closed, &link, 2});
     }
     if (!link.server) return;
@@ -554,20 +950,25 @@ void World::gather(Link& link, std::vector<Action>& actions) {
 }
 
 void World::client_step() {
-    const std::size_t before = client_.out.size();
-    if (client_.step(random_)) {
+    const std::size_t before = client_->out.size();
+    if (client_->step(random_)) {
+        if (plan_.weather.direct_cancels && random_.one_in(3)) {
+            trace_.line("                     a cancel reaches the server by another way");
+            if (main_->server) main_->server->cancel();
+            return;
+        }
         trace_.line("client                     asks for a cancel");
         auto link = std::make_unique<Link>(*this, fresh_session_id(), true);
         link->from_client = protocol::encoded(
             protocol::CancelRequest{ModelServer::process_id, ModelServer::secret_key});
         cancels_.push_back(std::move(link));
-    } else if (client_.out.size() > before) {
-        client_tap_.feed(std::string_view(client_.out).substr(before));
+    } else if (client_->out.size() > before) {
+        client_tap_.feed(std::string_view(client_->out).substr(before));
     }
 }
 
 void World::client_bytes(Link& link) {
-    std::string& incoming = link.is_cancel ? link.from_client : client_.out;
+    std::string& incoming = link.is_cancel ? link.from_client : client_->out;
     // A buffer of its own that is gone afterwards: a view kept too long shows under a sanitizer.
     const std::string bytes = incoming.substr(0, chunk(incoming.size()));
     incoming.erase(0, bytes.size());
@@ -601,17 +1002,27 @@ void World::connect(Link& link) {
 
 void World::fire_deadline(Link& link) {
     auto which = link.deadlines.begin();
-    std::advance(which, random_.below(link.deadlines.size()));
-    const session::DeadlineKind kind = *which;
+    if (plan_.weather.early_deadlines) {
+        std::advance(which, random_.below(link.deadlines.size()));
+    } else {
+        which = std::min_element(link.deadlines.begin(), link.deadlines.end(),
+                                 [](const auto& a, const auto& b) { return a.second < b.second; });
+    }
+    const session::DeadlineKind kind = which->first;
+    const bool of_a_hold = kind == session::DeadlineKind::held ||
+                           kind == session::DeadlineKind::notice ||
+                           kind == session::DeadlineKind::keep_alive;
+    if (of_a_hold) wait_until(which->second);
     link.deadlines.erase(which);
-    if (!link.is_cancel) chaos_ = true;
+    if (!link.is_cancel && !of_a_hold) chaos_ = true;
     trace_.line("                     a deadline passes: " +
                 std::to_string(static_cast<int>(kind)));
     link.tell(session::Deadline{kind});
 }
 
 void World::bad_weather() {
-    if (!main_->server) return;
+    if (plan_.weather.killed && !again_ && !main_->closing && random_.one_in(3)) return kill();
+    if (!main_->server || (!plan_.weather.server_talks && !plan_.weather.server_dies)) return;
     if (plan_.weather.server_talks && (!plan_.weather.server_dies || random_.one_in(2))) {
         // Not for ever: it would hide that nothing else happens.
         if (talks_left_-- > 0) main_->server->say_something();
@@ -630,19 +1041,20 @@ void World::act(const Action& action) {
         case Doing::client_bytes: return client_bytes(link);
         case Doing::client_end:
             link.client_told_end = true;
-            return link.tell(session::ClientClosed{!link.is_cancel && client_.broken});
+            return link.tell(session::ClientClosed{!link.is_cancel && client_->broken});
         case Doing::client_reads: {
             const std::string bytes = link.to_client.substr(0, chunk(link.to_client.size()));
             link.to_client.erase(0, bytes.size());
-            if (auto wrong = client_.receive(bytes)) violate("the client got " + *wrong);
+            if (auto wrong = client_->receive(bytes)) violate("the client got " + *wrong);
             return;
         }
-        case Doing::client_closed: client_.cut_off = true; return;
+        case Doing::client_closed: client_->cut_off = true; return;
         case Doing::connect: return connect(link);
         case Doing::verdict: {
             const Question question = std::move(*link.question);
             link.question.reset();
-            return link.tell(session::Verdict{judge(question, link.core.facts()), now()});
+            return link.tell(
+                session::Verdict{judge(question, link.core.facts()), now(), may_be_approved()});
         }
         case Doing::audit: {
             link.records_wait = false;
@@ -661,11 +1073,14 @@ void World::act(const Action& action) {
             link.server_end_told = true;
             return link.tell(session::ServerClosed{chaos_ && random_.one_in(2)});
         case Doing::deadline: return fire_deadline(link);
+        case Doing::store_answers: return store_answers(link);
+        case Doing::approver: return approver();
         case Doing::weather: return bad_weather();
     }
 }
 
 void World::check_now() {
+    for (const std::string& id : store_.expire(now())) decided(id);
     const Link& link = *main_;
     if (link.core.ledger().size() > session::Ledger::entries_max) violate("the ledger grows");
     // A longer text has to be seen whole before it is judged; no script has one.
@@ -680,7 +1095,18 @@ Result World::go() {
     while (result_.violation.empty()) {
         actions.clear();
         gather(actions);
-        if (actions.empty()) break;
+        if (actions.empty()) {
+            check_at_the_end();
+            check_tickets();
+            if (result_.violation.empty() && !again_) compare();
+            if (!plan_.weather.again || again_ || !result_.violation.empty()) break;
+            // Those who decide do so although nobody waits.
+            for (int i = 0; i < 6 && plan_.weather.approvers != Weather::Approvers::absent; ++i) {
+                approver();
+            }
+            begin_again();
+            continue;
+        }
         unsigned sum = 0;
         for (const Action& action : actions) sum += action.weight;
         std::size_t chosen = random_.below(sum);
@@ -694,11 +1120,9 @@ Result World::go() {
             trace_.mix(++unseeded);
         }
     }
-    if (result_.violation.empty()) check_at_the_end();
-    if (result_.violation.empty()) compare();
     result_.digest = trace_.digest();
     result_.trace = trace_.take();
-    for (const std::string& message : client_.messages) {
+    for (const std::string& message : client_->messages) {
         if (is_refusal(message)) ++result_.refusals;
     }
     return std::move(result_);
@@ -707,12 +1131,13 @@ Result World::go() {
 // Nothing can happen any more: then nothing may be owed.
 void World::check_at_the_end() {
     const Link& link = *main_;
-    const bool excused = client_.broken || chaos_ || client_.dialogue.fatal();
-    if (!client_.done()) {
-        return violate("a hang: the client waits at step " + std::to_string(client_.position()) +
-                       ", " + std::to_string(client_.dialogue.owed()) + " replies are owed");
+    const bool excused = client_->broken || chaos_ || client_->dialogue.fatal();
+    if (main_->killed) return;
+    if (!client_->done()) {
+        return violate("a hang: the client waits at step " + std::to_string(client_->position()) +
+                       ", " + std::to_string(client_->dialogue.owed()) + " replies are owed");
     }
-    if (client_.ended && !link.core.closed()) {
+    if (client_->ended && !link.core.closed()) {
         return violate("the client has gone, and its session goes on");
     }
     if (link.server && (link.server->in_transaction() || !link.server->closed())) {
@@ -723,25 +1148,27 @@ void World::check_at_the_end() {
     for (const auto& cancel : cancels_) {
         if (!cancel->closing) return violate("a cancel request's connection never ends");
     }
-    if (!excused && !client_.ended) {
+    if (!excused && !client_->ended) {
         return violate("the client was cut off: " + link.close_reason);
     }
     // A COPY whose data end with the connection is not answered, nor is, in a transaction of the
     // guard's, one that was cancelled just then. What is owed without a Sync the server may keep.
-    const bool copy_cut_off = client_.dialogue.copying() || client_.dialogue.copy_failed();
-    if (!excused && client_.dialogue.ready_owed() > 0 && !copy_cut_off) {
-        return violate(std::to_string(client_.dialogue.ready_owed()) + " ReadyForQuery never came");
+    const bool copy_cut_off = client_->dialogue.copying() || client_->dialogue.copy_failed();
+    if (!excused && client_->dialogue.ready_owed() > 0 && !copy_cut_off) {
+        return violate(std::to_string(client_->dialogue.ready_owed()) +
+                       " ReadyForQuery never came");
     }
-    if (!excused && client_.in_the_middle()) return violate("the client got half a message");
+    if (!excused && client_->in_the_middle()) return violate("the client got half a message");
     std::size_t cancelled = 0;
-    for (const std::string& message : client_.messages) {
+    for (const std::string& message : client_->messages) {
         if (message[0] != 'E' || field_of(message, 'C') != "57014") continue;
         if (field_of(message, 'M').find("user request") != std::string::npos) ++cancelled;
     }
     if (cancelled > result_.cancels_hit) violate("more was cancelled than was asked for");
     // One of the guard's own may be sent again, and nobody needs to know. Behind a refusal nothing
     // of its group is shown.
-    const bool refused = std::any_of(client_.messages.begin(), client_.messages.end(), is_refusal);
+    const bool refused = std::any_of(client_->messages.begin(), client_->messages.end(),
+                                     is_refusal);
     if (!excused && !refused && cancelled + result_.cancels_hit_guard < result_.cancels_hit) {
         violate("a statement was cancelled, and the client does not know it");
     }
@@ -767,11 +1194,22 @@ Bare run_bare(const Plan& plan) {
     ModelServer::Hooks hooks;
     for (const std::string& text : texts_of(plan.script)) {
         for (const Statement& statement : parse_sql(text)) {
-            if (policy.blocks(statement)) bare.surely_allowed = false;
+            if (policy.blocks(statement) || policy.holds(statement)) bare.surely_allowed = false;
+            if (policy.held &&
+                (statement.verb == Verb::prepare || statement.verb == Verb::declare_cursor)) {
+                bare.surely_allowed = false;
+            }
             // What commits by itself can't be supervised.
             if (policy.supervised && statement.verb == Verb::call_sweep) {
                 bare.surely_allowed = false;
             }
+        }
+    }
+    for (const Step& step : plan.script) {
+        if (policy.held && step.tag() == 'F') bare.surely_allowed = false;
+        // An Execute of nobody knows what.
+        if (policy.held && step.bytes.find("nowhere") != std::string::npos) {
+            bare.surely_allowed = false;
         }
     }
     ModelServer server(database, plan.seed, std::move(hooks));
@@ -806,15 +1244,19 @@ Bare run_bare(const Plan& plan) {
 // Where nothing but the script decided, the client must have seen what it would have seen without a
 // guard: up to the first refusal, and there may be none where nothing could be refused.
 void World::compare() {
-    const bool by_script_alone = !chaos_ && cancels_.empty() && !client_.broken &&
+    const bool by_script_alone = !chaos_ && cancels_.empty() && !client_->broken &&
                                  !plan_.weather.audit_fails && !plan_.weather.counters_off &&
-                                 !guard_failed_ && !client_.dialogue.fatal();
+                                 !guard_failed_ && !client_->dialogue.fatal();
     const bool terminated = !plan_.script.empty() &&
                             plan_.script.back().kind == Step::Kind::terminate;
     if (!by_script_alone || !terminated) return;
     Bare bare = run_bare(plan_);
     if (!bare.violation.empty()) return violate(bare.violation);
-    const std::vector<std::string>& seen = client_.messages;
+    // What the guard says of its own.
+    std::vector<std::string> seen = client_->messages;
+    std::erase_if(seen, [](const std::string& message) {
+        return message[0] == 'N' && field_of(message, 'M').starts_with("pgchaperone");
+    });
     for (std::size_t i = 0; i < std::max(seen.size(), bare.messages.size()); ++i) {
         if (i < seen.size() && is_refusal(seen[i])) {
             if (bare.surely_allowed) {
@@ -833,6 +1275,8 @@ void World::compare() {
             bare.messages.erase(bare.messages.begin() + static_cast<std::ptrdiff_t>(i));
             continue;
         }
+        // What fails when it is tried fails before anything else of its group.
+        if (policy_.tried && i < seen.size() && seen[i][0] == 'E') return;
         const auto show = [&](const std::vector<std::string>& list) {
             return i < list.size() ? protocol::dump(protocol::Side::backend, list[i]) : "nothing";
         };
@@ -873,6 +1317,17 @@ Plan make_plan(std::uint64_t seed) {
     weather.connect_fails = random.one_in(40);
     weather.counters_off = random.one_in(30);
     weather.guard_fails = random.one_in(8);
+    weather.late_store = random.one_in(2);
+    weather.store_fails = random.one_in(10);
+    weather.killed = random.one_in(12);
+    weather.direct_cancels = random.one_in(3);
+    weather.idle_timeout = random.one_in(4);
+    weather.glass = random.one_in(8);
+    static constexpr std::array moods{Weather::Approvers::willing, Weather::Approvers::willing,
+                                      Weather::Approvers::mixed, Weather::Approvers::strict,
+                                      Weather::Approvers::absent};
+    weather.approvers = moods[random.below(moods.size())];
+    weather.again = random.one_in(3);
     plan.script = make_script(random, taste);
     std::size_t bytes = 0;
     for (const Step& step : plan.script) bytes += step.bytes.size();
@@ -893,6 +1348,15 @@ std::string to_text(const Plan& plan) {
     if (weather.connect_fails) out += ", connect fails";
     if (weather.counters_off) out += ", counters off";
     if (weather.guard_fails) out += ", the guard's own statements fail";
+    if (weather.late_store) out += ", late tickets";
+    if (weather.store_fails) out += ", the store fails";
+    if (weather.killed) out += ", the guard is killed";
+    if (weather.direct_cancels) out += ", cancels go past the guard";
+    if (weather.idle_timeout) out += ", an idle timeout";
+    if (weather.glass) out += ", a reason is set";
+    static constexpr std::array moods{"willing", "mixed", "strict", "absent"};
+    out += std::string(", approvers ") + moods[static_cast<std::size_t>(weather.approvers)];
+    if (weather.again) out += ", twice";
     return out + "\nscript:\n" + to_text(plan.script);
 }
 
@@ -914,7 +1378,9 @@ Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& vio
     for (bool Weather::*const flag :
          {&Weather::late_verdicts, &Weather::late_audit, &Weather::audit_fails,
           &Weather::server_dies, &Weather::server_talks, &Weather::early_deadlines,
-          &Weather::connect_fails, &Weather::counters_off, &Weather::guard_fails}) {
+          &Weather::connect_fails, &Weather::counters_off, &Weather::guard_fails,
+          &Weather::late_store, &Weather::store_fails, &Weather::killed, &Weather::direct_cancels,
+          &Weather::idle_timeout, &Weather::glass, &Weather::again}) {
         without(flag);
     }
     Plan whole_chunks = smallest;

@@ -27,8 +27,19 @@ struct Weather {
     bool server_talks = false;     // notices, notifications, ParameterStatus out of the blue
     bool early_deadlines = false;  // deadlines fire although something else could still happen
     bool connect_fails = false;
-    bool counters_off = false;  // the server's track_counts
-    bool guard_fails = false;   // what the guard sends of its own fails now and then
+    bool counters_off = false;    // the server's track_counts
+    bool guard_fails = false;     // what the guard sends of its own fails now and then
+    bool late_store = false;      // tickets are kept, and decisions told, at some later time
+    bool store_fails = false;     // now and then
+    bool killed = false;          // the guard, at some moment, and its client with it
+    bool direct_cancels = false;  // now and then a cancel reaches the server without the guard
+    bool idle_timeout = false;    // of the server's
+    bool glass = false;           // chaperone.reason is set
+    // Who decides on tickets.
+    enum class Approvers : std::uint8_t { willing, mixed, strict, absent };
+    Approvers approvers = Approvers::willing;
+    // Then the same client comes again with the same script, by a new session.
+    bool again = false;
 };
 
 // Deliberate faults of the host or the server, to show that the checks can fail.
@@ -44,6 +55,11 @@ enum class Sabotage : std::uint8_t {
     wrong_status,      // ReadyForQuery says T for I and I for T
     change_tag,        // CommandComplete is changed on the way to the client
     hoard,             // the host gives the core more than it wants to take, again and again
+    claim_unapproved,  // the store gives a ticket that nobody has approved
+    claim_twice,       // or one that was used
+    lose_trial_end,    // the guard's ROLLBACK of a trial does not reach the server
+    forget_decision,   // an approval is never told
+    forget_release,    // the store does not learn that nobody waits any more
     chance,            // something draws numbers that no seed governs
 };
 
@@ -68,6 +84,8 @@ struct Result {
     std::size_t commits = 0;            // of transactions that changed something
     std::size_t cancels_hit = 0;        // cancels that made something fail
     std::size_t cancels_hit_guard = 0;  // and of these, something of the guard's own
+    std::size_t tickets = 0;            // opened
+    std::size_t approved_runs = 0;      // statements that ran by one
     bool compared = false;              // with the run without a guard, to the end
     std::vector<std::string> trace;
 };
