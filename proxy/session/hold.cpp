@@ -212,21 +212,25 @@ bool Session::must_hold() {
             refuse(std::move(refusal));
             return true;
         }
+        const bool unseen = pending_.kind == StatementKind::bind &&
+                            pending_.judgement.analysis->text.empty();
         switch (pending_.kind) {
-            case StatementKind::parse: return false;  // its Bind waits
             case StatementKind::execute: break;
+            case StatementKind::parse:
+                if (!pending_.too_long) return false;  // its Bind waits
+                [[fallthrough]];
             case StatementKind::query:
             case StatementKind::bind:
             case StatementKind::function_call:
-                if (!pending_.too_long) {
+                if (!pending_.too_long && !unseen) {
                     start_hold(false);
                     return true;
                 }
+                // Nobody could see all of it, and no approval be bound to it.
                 refusal.sqlstate = "54000";
                 refusal.message =
-                    "pgchaperone: this statement needs an approval, and its parameters are too "
-                    "long for one";
-                refusal.hint = "Nothing was changed. Send fewer or shorter parameters.";
+                    "pgchaperone: this statement needs an approval, and it is too long for one";
+                refusal.hint = "Nothing was changed. Send a shorter text, or shorter parameters.";
                 refuse(std::move(refusal));
                 return true;
         }
@@ -438,6 +442,7 @@ void Session::handle(const TicketClaimed& event) {
         return;
     }
     Hold& h = *hold_;
+    h.step = Step::tried;  // no answer is awaited any more
     if (event.answer && *event.answer) {
         cleared(**event.answer);
     } else if (h.looks_only) {
@@ -1345,6 +1350,7 @@ void Session::end_exceeded_group(policy::Refusal refusal) {
     group.exceeded = Supervision::Group::Exceeded::no;
     send_to_client(error_response(refusal, "ERROR", settings_.client_encoding_is_utf8()));
     waiting_ = std::exchange(group.at_gate, false) ? Waiting::gate : Waiting::nothing;
+    supervise();  // nothing else may come that makes it go on
 }
 
 bool Session::exceeded_opens() const {

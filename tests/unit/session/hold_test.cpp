@@ -354,6 +354,21 @@ TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {
     CHECK(host.session.ledger().empty());
 }
 
+TEST_CASE("a text that is too long to be seen whole is not held but refused") {
+    const std::string long_text = erase + std::string(session::Session::text_bytes_max, ' ');
+    Guard host;
+    host.send(query(long_text));
+    CHECK(host.opens.empty());
+    CHECK(host.postgres.runs_of(long_text) == 0);
+    CHECK(server_tags(host.to_client()) == "EZ");
+    host.send(group(long_text) + sync_message());
+    CHECK(host.opens.empty());
+    CHECK(host.postgres.runs_of(long_text) == 0);
+    const std::string seen = host.to_client();
+    CHECK(server_tags(seen) == "EZ");
+    CHECK(contains(seen, "C54000"));
+}
+
 TEST_CASE("a denied statement is refused with the approver's words, and the session goes on") {
     for (const bool extended : {false, true}) {
         Guard host;
@@ -509,6 +524,18 @@ TEST_CASE("a client that leaves takes its ticket back, and nothing runs") {
         host.event(session::ClientClosed{true});
         CHECK((host.has_word("withdraw K1") || host.has_word("release K1")));
     }
+}
+
+TEST_CASE("a client that sends no more is told what it can't wait for, and the rest goes on") {
+    Guard host;
+    host.client(query(erase) + query("SELECT 1") + group("DELETE FROM u"));
+    host.event(session::ClientClosed{});
+    host.pump();
+    CHECK(server_tags(host.to_client()) == "EZCZ1E");
+    CHECK(host.postgres.runs_of("SELECT 1") == 1);
+    CHECK(host.postgres.runs_of(erase) == 0);
+    CHECK(host.opens.empty());
+    CHECK(host.milestones.back() == "ShutdownServer");
 }
 
 TEST_CASE("a server that goes while a statement waits is told of, and the ticket stays open") {
