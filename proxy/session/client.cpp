@@ -106,7 +106,10 @@ void Session::read_client() {
         }
         if (!progress) break;
     }
-    if (client_closed_ && waiting_ == Waiting::hold) client_left_hold();
+    if (client_closed_ && waiting_ == Waiting::hold) {
+        client_left_hold();
+        if (waiting_ != Waiting::hold) return read_client();  // what it has sent behind that
+    }
     // A statement that runs is brought to its end, unless it waits for the client's data.
     if (client_closed_ && (waiting_ == Waiting::nothing || unit_copying()) &&
         phase_ == Phase::relay && !half_closed_ && !ledger_.full()) {
@@ -350,6 +353,7 @@ bool Session::client_statement(StatementKind kind, std::size_t total) {
         body = bytes->substr(protocol::head_size);
         question.oversized_bytes = total - protocol::head_size;
     }
+    const bool too_long = question.oversized_bytes > 0;
     std::string_view name;
     if (kind == StatementKind::parse) {
         name = up_to_zero(body);
@@ -359,6 +363,7 @@ bool Session::client_statement(StatementKind kind, std::size_t total) {
     pending_ = {};
     pending_.kind = kind;
     pending_.name = name;
+    pending_.too_long = too_long;
     ask(std::move(question), total);
     return true;
 }
