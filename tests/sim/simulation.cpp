@@ -955,6 +955,7 @@ void World::client_step() {
         if (plan_.weather.direct_cancels && random_.one_in(3)) {
             trace_.line("                     a cancel reaches the server by another way");
             if (main_->server) main_->server->cancel();
+            guard_failed_ = true;  // without it, it would not have come at this moment
             return;
         }
         trace_.line("client                     asks for a cancel");
