@@ -189,7 +189,7 @@ class Drivers(Held):
                 with self.assertRaisesRegex(asyncpg.InsufficientPrivilegeError, "not approved in time"):
                     await c.execute("UPDATE soon SET state = $1", "live", timeout=20)
                 with self.assertRaises(asyncio.TimeoutError):
-                    await c.execute("UPDATE jobs SET state = $1", "live", timeout=0.5)
+                    await c.execute("UPDATE jobs SET state = $1", "live", timeout=1.5)
                 return await c.fetchval("SELECT 'alive'")
             finally:
                 await c.close()

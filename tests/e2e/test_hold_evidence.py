@@ -1,5 +1,5 @@
-"""What an approver is shown of a held statement: nothing, the plan, or the effects of a trial that leaves nothing behind;
-and what was counted by a supervised run that went over its limits."""
+"""What an approver is shown of a held statement: nothing, the plan, or the effects of a trial that leaves nothing
+behind; and what was counted by a supervised run that went over its limits."""
 
 import sys
 from pathlib import Path
@@ -75,15 +75,15 @@ class Evidence(Held):
                     self.assertEqual((20, 40, 0), (self.count("tried"), self.count("receipts"), self.count("log")))
                     state = self.sql("SELECT state FROM pg_stat_activity WHERE application_name = 'asker'")
                     self.assertEqual([("idle in transaction" if block else "idle",)], state)
-                    locks = self.sql("SELECT l.relation::regclass::text, l.mode FROM pg_locks l JOIN pg_stat_activity a "
-                                     "USING (pid) WHERE a.application_name = 'asker' AND l.locktype = 'relation' "
+                    locks = self.sql("SELECT l.relation::regclass::text, l.mode FROM pg_locks l "
+                                     "JOIN pg_stat_activity a USING (pid) WHERE a.application_name = 'asker' AND l.locktype = 'relation' "
                                      "AND l.relation::regclass::text LIKE 'held.%'")
                     # (A Parse of the client's in a block locks what it names, as without a guard.)
                     if not (block and name == "extended"):
                         self.assertEqual([], locks, "others can go on while it waits")
                     self.sql("UPDATE held.tried SET state = 'by another'")
                     fields = self.fields(ticket)
-                    self.assertEqual("held.log: 20 inserted", [t for t in fields["tables"].split("\n") if "log" in t][0])
+                    self.assertIn("held.log: 20 inserted", fields["tables"].split("\n"))
                     self.decide(ticket, "deny")
                     clerk.until_ready()
                     if block:
@@ -110,8 +110,9 @@ class Evidence(Held):
 
     def test_what_the_server_refuses_is_refused_in_its_own_words(self):
         tickets = len(self.pending())
-        for text in ("UPDATE {} SET nowhere = 1", "/* ü */ UPDATE {} SET id = 'x' || 1", "UPDATE {} SET id = 1 RETURNING y",
-                     "DELETE FROM {} t USING nowhere", "SELECT 1; UPDATE {} SET nowhere = 1",
+        for text in ("UPDATE {} SET nowhere = 1", "/* ü */ UPDATE {} SET id = 'x' || 1",
+                     "UPDATE {} SET id = 1 RETURNING y", "DELETE FROM {} t USING nowhere",
+                     "SELECT 1; UPDATE {} SET nowhere = 1",
                      "UPDATE {} SET state = 1 / 0", "DELETE FROM {} WHERE (1 = 'a')::bool OR true"):
             for table in ("tried", "planned"):
                 sql = text.format(table)
@@ -390,7 +391,8 @@ class Exceeding(Held):
 
     def test_a_string_of_statements_waits_as_a_whole(self):
         with self.wire() as clerk:
-            ticket = self.hold(clerk, "INSERT INTO log VALUES (1, 'x'); DELETE FROM counted WHERE id <= 12; SELECT 'end'")
+            ticket = self.hold(clerk, "INSERT INTO log VALUES (1, 'x'); DELETE FROM counted WHERE id <= 12; "
+                                      "SELECT 'end'")
             self.assertEqual((20, 0), (self.count("counted"), self.count("log")))
             self.decide(ticket)
             frames = self.done(clerk, tag=["INSERT 0 1", "DELETE 12", "SELECT 1"])

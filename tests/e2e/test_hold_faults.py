@@ -1,8 +1,9 @@
-"""Held statements when things go wrong, at any moment: nothing runs that was not approved, nothing runs twice, nobody waits
-for ever, and what was approved is not lost."""
+"""Held statements when things go wrong, at any moment: nothing runs that was not approved, nothing runs twice, nobody
+waits for ever, and what was approved is not lost."""
 
 import os
 import random
+import resource
 import signal
 import socket
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
-from support.approval import FILL_SQL, RULES, USUAL, Held, Psql, Refused, policy, rule
+from support.approval import FILL_SQL, USUAL, Held, Psql, Refused
 from support.e2e import main, needs_guard, wire
 from support.wire import query, run, sync
 
@@ -201,7 +202,7 @@ class Moments(Faults):
                 frames = clerk.until_ready()
                 state = self.wait_for_state(ticket, "denied" if wire.sqlstates(frames) else "used")["state"]
                 self.assertEqual(0 if state == "denied" else 1, self.times_run("jobs"))
-                self.assertLessEqual(sum(not isinstance(r, Refused) for r in results[:2]), 1 + (state == "denied"))
+                self.assertLessEqual(sum(not isinstance(r, Refused) for r in results[:2]), 1, results)
 
     def test_one_approval_and_many_who_run_it(self):
         with self.victim() as clerk:
@@ -273,12 +274,12 @@ class Servers(Faults):
                 for table in ("jobs", "tried"):
                     clerk = self.victim(user="clerk" if table == "jobs" else "clara")
                     for setting in ("idle_in_transaction_session_timeout", "idle_session_timeout", "statement_timeout"):
-                        clerk.ask(f"SET {setting} = '300ms'")
+                        clerk.ask(f"SET {setting} = '1s'")
                     if block:
                         clerk.ask("BEGIN")
                         clerk.ask("INSERT INTO log VALUES (1, 'kept')")
                     waiting.append((clerk, self.hold(clerk, form(ALL.format(table)))))
-        time.sleep(1.2)
+        time.sleep(2.2)
         for clerk, ticket in waiting:
             self.decide(ticket)
             self.done(clerk, tag="UPDATE 20")
@@ -397,7 +398,6 @@ class Stores(Faults):
                     self.assertEqual((1, 1), (self.times_run("later"), self.times_run("jobs")))
 
     def test_a_full_disk_refuses_and_recovers(self):
-        import resource
         target = self.guarded_by(USUAL)
         with self.victim(target=target) as clerk:
             for _ in range(3):
@@ -431,7 +431,6 @@ class Stores(Faults):
         with self.victim(target=one) as clerk:
             ticket = self.hold(clerk, ALL.format("jobs"))
             self.assertTrue(self.pending(target=two)[ticket]["waiting"])
-            self.assertEqual("deny", "deny")
             start = time.monotonic()
             self.decide(ticket, target=two)
             self.done(clerk, tag="UPDATE 20")

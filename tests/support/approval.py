@@ -1,4 +1,4 @@
-"""People, tables and a policy for the end-to-end tests of held statements: who asks, who decides, and the words of both.
+"""People, tables and a policy for the end-to-end tests of held statements: who asks, who decides, and what they say.
 
 Every table of the fixture has its own terms: what is held there is told by the table's name. Whoever decides does so as
 people do, over a connection through the guard."""
@@ -50,7 +50,8 @@ TERMS = {
 }
 
 FIXTURE_SQL = ("DROP SCHEMA IF EXISTS held CASCADE; CREATE SCHEMA held; SET search_path = held;\n" +
-               "".join(f"CREATE TABLE {table} (id int PRIMARY KEY, state text);\n" for table in [*TERMS, "counted"]) + """\
+               "".join(f"CREATE TABLE {table} (id int PRIMARY KEY, state text);\n"
+                       for table in [*TERMS, "counted"]) + """\
 CREATE TABLE shops (id int PRIMARY KEY, name text);
 CREATE TABLE sales (id int PRIMARY KEY, shop int REFERENCES shops ON DELETE CASCADE);
 CREATE TABLE log (id int, note text);
@@ -77,7 +78,10 @@ def rule(name: str, match: str, action: str) -> str:
     return f"    - name: {name}\n      match: {{ {match} }}\n      action: {action}\n"
 
 
-def policy(*rules: str, head: str = "approvers: [dba]\n  break_glass: { roles: [on_call], require_reason: true }") -> str:
+HEAD = "approvers: [dba]\n  break_glass: { roles: [on_call], require_reason: true }"
+
+
+def policy(*rules: str, head: str = HEAD) -> str:
     return f"policy:\n  default: allow\n  unparsable: allow\n  {head}\n  rules:\n" + "".join(rules)
 
 
