@@ -356,6 +356,22 @@ class Deciders(Held):
                 self.decide(ticket, user="carol")
                 self.done(asker, tag="UPDATE 20")
 
+    def test_who_asks_is_who_logged_in_whoever_they_say_they_are(self):
+        for trick in ("SET SESSION AUTHORIZATION clerk", "SET ROLE clerk",
+                      "SELECT pg_catalog.set_config('session_authorization', 'clerk', false)"):
+            with self.subTest(trick), self.wire("chief_dba") as asker:
+                asker.ask(trick)
+                self.assertEqual([("clerk",)], asker.rows("SELECT current_user"))
+                ticket = self.given_ticket(asker, ALL.format("later"))
+                self.assertEqual("chief_dba", self.fields(ticket)["requester"])
+                self.assert_may_not("42501", self.decide, ticket, user="chief_dba")
+                with self.wire() as clerk:
+                    other = self.given_ticket(clerk, ALL.format("later"))
+                    self.assertNotEqual(ticket, other)
+                    self.decide(other, user="chief_dba")  # that one is the real clerk's
+                    self.assertEqual(ticket, self.given_ticket(asker, ALL.format("later")))
+                    self.done(clerk, ALL.format("later"), "UPDATE 20")
+
     def test_who_is_no_approver_sees_nothing_and_decides_nothing(self):
         with self.wire() as clerk:
             ticket = self.hold(clerk, ALL.format("jobs"))
