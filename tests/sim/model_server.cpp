@@ -295,7 +295,7 @@ std::optional<Failure> ModelServer::control(const Statement& s, Outcome& outcome
         case Verb::rollback: {
             if (outside && s.chain) return only_in_block;
             if (outside) notice("WARNING", "25P01", "there is no transaction in progress");
-            const bool commit = s.verb == Verb::commit && block_ != Block::failed;
+            const bool commit = (s.verb == Verb::commit || keeps_trials) && block_ != Block::failed;
             outcome.tag = commit ? "COMMIT" : "ROLLBACK";
             const bool read_only = transaction_.read_only();
             if (auto failure = end_transaction(commit)) return failure;

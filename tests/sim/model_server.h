@@ -67,8 +67,9 @@ public:
     bool in_transaction() const { return transaction_.open(); }
     // Something of the guard's own is left in the client's transaction.
     bool trial_left() const { return transaction_.has_savepoint("pgchaperone_trial"); }
-    std::string reason;    // chaperone.reason
-    int idle_timeout = 0;  // in milliseconds; 0: none
+    bool keeps_trials = false;  // to break it on purpose
+    std::string reason;         // chaperone.reason
+    int idle_timeout = 0;       // in milliseconds; 0: none
     bool busy() const { return run_ != nullptr; }
     bool logged_in() const { return logged_in_; }
     char status() const;

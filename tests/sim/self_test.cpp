@@ -147,6 +147,36 @@ TEST_CASE("a client whose bytes are hoarded is found") {
                Catch::Matchers::ContainsSubstring("keeps more of a client's bytes"));
 }
 
+TEST_CASE("an approval that nobody has given, or that was used before, is found") {
+    CHECK_THAT(found_by(Sabotage::claim_unapproved, "hold", "not enough people"),
+               Catch::Matchers::ContainsSubstring("not enough people have approved it"));
+    CHECK_THAT(found_by(Sabotage::claim_twice, "hold", "used twice"),
+               Catch::Matchers::ContainsSubstring("was used twice"));
+}
+
+TEST_CASE("a held statement that runs without its ticket is found") {
+    // Judged as plainly allowed, nothing waits.
+    CHECK_THAT(found_by(Sabotage::allow_blocked, "hold", "without an approval"),
+               Catch::Matchers::ContainsSubstring("a held statement ran without an approval"));
+}
+
+TEST_CASE("a trial that is not taken back is found") {
+    CHECK_THAT(found_by(Sabotage::keep_trials, "hold, with a trial", "a trial was committed"),
+               Catch::Matchers::ContainsSubstring("a trial was committed"));
+}
+
+TEST_CASE("an approved run that does more than was counted is found") {
+    CHECK_THAT(found_by(Sabotage::counters_lie, "hold, with a trial", "more was committed"),
+               Catch::Matchers::ContainsSubstring("more was committed than was approved of"));
+}
+
+TEST_CASE("a ticket that is left waiting, or whose approval comes to nothing, is found") {
+    CHECK_THAT(found_by(Sabotage::forget_release, "hold", "nobody waits"),
+               Catch::Matchers::ContainsSubstring("nobody waits for ticket"));
+    CHECK_THAT(found_by(Sabotage::forget_decision, "hold", "for nothing"),
+               Catch::Matchers::ContainsSubstring("was approved while its session waited"));
+}
+
 TEST_CASE("the same plan gives the same run, and chance from elsewhere shows") {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         Plan plan = make_plan(seed);

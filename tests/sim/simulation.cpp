@@ -443,6 +443,7 @@ ModelServer::Hooks World::hooks() {
 std::unique_ptr<ModelServer> World::new_server(std::uint64_t seed) {
     auto server = std::make_unique<ModelServer>(database_, seed, hooks());
     if (plan_.weather.idle_timeout) server->idle_timeout = 30'000;
+    server->keeps_trials = plan_.sabotage == Sabotage::keep_trials;
     if (plan_.weather.glass) server->reason = "the shop is on fire";
     return server;
 }
@@ -550,6 +551,10 @@ session::TicketClaimed World::claim(Link& link, const approval::Claim& claim) {
     const approval::Ticket& ticket = **answer;
     trace_.line("                     claims ticket " + ticket.id);
     link.watched.erase(ticket.id);
+    approved_told_.erase(ticket.id);
+    if (!rightly_approved(ticket)) {
+        violate("ticket " + ticket.id + " was claimed, and not enough people have approved it");
+    }
     if (live_.contains(ticket.id)) violate("ticket " + ticket.id + " was used twice");
     Live live;
     live.ticket = ticket;
@@ -594,6 +599,8 @@ session::TicketOpened World::open(Link& link, approval::Request request) {
 void World::release(const std::string& id) {
     trace_.line("                     releases ticket " + id);
     main_->watched.erase(id);
+    // It gave up before it could hear of the approval, or could not use it.
+    if (plan_.sabotage != Sabotage::forget_decision) approved_told_.erase(id);
     if (plan_.sabotage != Sabotage::forget_release) store_.release(id, now());
 }
 
@@ -609,7 +616,8 @@ void World::finish(const std::string& id, const std::string& outcome) {
     const auto found = live_.find(id);
     if (found == live_.end()) return;
     Live& live = found->second;
-    live.over = true;
+    // What is on its way to the server when its session ends may yet run.
+    live.over = outcome.find("may have run or not") == std::string::npos;
     if (live.ran && outcome.starts_with("not run")) {
         violate("ticket " + id + " is said not to have run, and it has: " + outcome);
     }
@@ -666,7 +674,9 @@ void World::wait_until(std::chrono::system_clock::time_point when) {
 void World::decided(const std::string& id) {
     if (main_->watched.erase(id) == 0 || main_->closing) return;
     const approval::Ticket& ticket = *store_.find(id);
-    if (ticket.state == approval::State::approved) approved_told_[id] = main_->core.facts().id;
+    const bool waited_for = ticket.request.wait.count() > 0;
+    if (ticket.state == approval::State::approved && waited_for)
+        approved_told_[id] = main_->core.facts().id;
     if (plan_.sabotage == Sabotage::forget_decision) return;
     main_->answers.emplace_back(session::TicketDecided{ticket});
 }
@@ -733,8 +743,19 @@ void World::check_tickets() {
                            std::string(state_name(ticket.state)) + " and held");
         }
     }
+    const bool fair = !chaos_ && !guard_failed_ && cancels_.empty() && !client_->broken &&
+                      !plan_.weather.store_fails && !plan_.weather.audit_fails &&
+                      !plan_.script.empty() && plan_.script.back().kind == Step::Kind::terminate;
+    for (const auto& [id, session] : approved_told_) {
+        if (fair && store_.find(id)->state == approval::State::approved) {
+            return violate("ticket " + id + " was approved while its session waited, for nothing");
+        }
+    }
+    approved_told_.clear();
     for (auto& [id, live] : live_) {
-        if (!live.over && live.ticket.request.session == main_->core.facts().id) {
+        const bool sent = live.ticket.outcome.find("may have run") != std::string::npos;
+        if (!live.over && !sent && store_.find(id)->outcome.empty() &&
+            live.ticket.request.session == main_->core.facts().id) {
             return violate("what became of the run of ticket " + id + " was never said");
         }
         live.over = true;
@@ -826,11 +847,6 @@ void World::to_server(Link& link, std::string_view bytes) {
     if (!link.is_cancel) to_server_tap_.feed(bytes);
     trace_.mix(2, bytes);
     link.to_server += bytes;
-    if (plan_.sabotage == Sabotage::lose_trial_end) {
-        // COMMIT in its place.
-        const auto at = link.to_server.find(std::string("ROLLBACK", 9));
-        if (at != std::string::npos) link.to_server.replace(at, 8, "COMMIT  ");
-    }
     if (plan_.sabotage == Sabotage::skip_judge && !link.is_cancel && !sabotaged_ &&
         client_->dialogue.logged_in()) {
         sabotaged_ = true;

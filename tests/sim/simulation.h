@@ -57,7 +57,7 @@ enum class Sabotage : std::uint8_t {
     hoard,             // the host gives the core more than it wants to take, again and again
     claim_unapproved,  // the store gives a ticket that nobody has approved
     claim_twice,       // or one that was used
-    lose_trial_end,    // the guard's ROLLBACK of a trial does not reach the server
+    keep_trials,       // the server does not take back what was only tried
     forget_decision,   // an approval is never told
     forget_release,    // the store does not learn that nobody waits any more
     chance,            // something draws numbers that no seed governs
