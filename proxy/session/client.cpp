@@ -156,6 +156,13 @@ bool Session::client_message() {
         wait_at_gate(false)) {
         return true;
     }
+    // By an error it may yet stand for what it stood for before.
+    const bool by_name = tag == FrontendTag::Query || tag == FrontendTag::Parse ||
+                         tag == FrontendTag::Bind || tag == FrontendTag::Close;
+    if (by_name && ledger_.front() != nullptr && ledger_.front()->sequence <= renamed_held_ &&
+        wait_at_gate(false)) {
+        return true;
+    }
     switch (tag) {
         case FrontendTag::Query: return client_statement(StatementKind::query, total);
         case FrontendTag::Parse: return client_statement(StatementKind::parse, total);
@@ -330,7 +337,10 @@ bool Session::client_close(std::size_t total) {
         extra->name = message->name;
         extra->previous = names_.set_statement(message->name, nullptr);
     }
-    ledger_.sent(Owed::close, Disposition::forward, std::move(extra));
+    const bool renames_held = extra && extra->previous && may_wait(*extra->previous);
+    const std::uint64_t sequence = ledger_.sent(Owed::close, Disposition::forward,
+                                                std::move(extra));
+    if (renames_held) renamed_held_ = sequence;
     pass(total, Fate::forward);
     return true;
 }
@@ -386,7 +396,8 @@ bool Session::client_execute(std::size_t total) {
     const bool undisturbed = handle && !handle->revoked &&
                              (handle->started || last_ran_ <= handle->bound_behind);
     if (handle && handle->approved && undisturbed &&
-        handle->judgement.policy_version == policy_version_) {
+        handle->judgement.policy_version == policy_version_ &&
+        !held_behind(handle->judgement.analysis.get())) {
         handle->started = true;
         // As it was judged when its Bind was approved.
         pending_ = {};
@@ -474,6 +485,7 @@ void Session::handle(const Verdict& event) {
 
 void Session::judged(policy::Judgement judgement) {
     pending_.judgement = std::move(judgement);
+    refuse_execute_of_what_is_held();
     if (pending_.judgement.plainly_allowed()) {
         refused_unbounded_.reset();
         return carry_out();
@@ -592,19 +604,23 @@ void Session::let_through() {
         case StatementKind::query:
             // The server forgets the unnamed statement before it reads the text, and its portal
             // with it.
-            names_.set_statement({}, nullptr);
-            names_.set_portal({}, nullptr, 0);
+            forget_unnamed();
             sequence = ledger_.sent(Owed::query);
             break;
         case StatementKind::parse: {
             auto handle = std::make_shared<PreparedStatement>();
+            handle->parsed_behind = ledger_.last_sequence();
             handle->judgement = pending_.judgement;
-            handle->judge_again = !own_tables_.names().empty();
+            handle->judge_again = !own_tables_.names().empty() ||
+                                  (analysis != nullptr &&
+                                   std::any_of(analysis->statements.begin(),
+                                               analysis->statements.end(), executes_by_name));
             if (asks_chaperone(pending_.judgement)) in_its_place = answered_parse(*handle);
             if (may_be_held(pending_.judgement)) handle->parameter_types = parsed_types();
             StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
+            const bool renames_held = previous && may_wait(*previous);
             std::unique_ptr<Extra> extra;
-            if (!pending_.name.empty()) {
+            if (!pending_.name.empty() || renames_held) {
                 extra = std::make_unique<Extra>();
                 extra->name = std::move(pending_.name);
                 extra->previous = std::move(previous);
@@ -612,6 +628,7 @@ void Session::let_through() {
             const bool unnamed = extra == nullptr;
             sequence = ledger_.sent(Owed::parse, Disposition::forward, std::move(extra));
             if (unnamed) names_.unnamed_sent(sequence);
+            if (renames_held) renamed_held_ = sequence;
             runs = false;
             break;
         }
@@ -688,18 +705,17 @@ void Session::refuse(policy::Refusal refusal) {
     extra->refusal = std::move(refusal);
     switch (pending_.kind) {
         case StatementKind::query:
-            names_.set_statement({}, nullptr);
-            names_.set_portal({}, nullptr, 0);
+            forget_unnamed();
             send_to_server(substitute_query(pending_.rule));
             ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
             break;
         case StatementKind::function_call:
-            names_.set_statement({}, nullptr);
+            forget_unnamed();
             send_to_server(substitute_query(pending_.rule));
             ledger_.sent(Owed::query, Disposition::replace, std::move(extra));
             break;
         case StatementKind::parse:
-            if (pending_.name.empty()) names_.set_statement({}, nullptr);
+            if (pending_.name.empty()) forget_unnamed();
             send_to_server(substitute_parse(pending_.name, pending_.rule));
             ledger_.sent(Owed::parse, Disposition::replace, std::move(extra));
             break;

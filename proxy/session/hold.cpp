@@ -137,6 +137,11 @@ bool means_another_text(const policy::StatementFacts& facts) {
     return !facts.prepared_statement.empty() && facts.command == "EXECUTE";
 }
 
+bool is_ascii(std::string_view text) {
+    return std::all_of(text.begin(), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
 constexpr std::string_view explain_prefix = "EXPLAIN (FORMAT JSON) ";
 constexpr std::string_view savepoint_sql = "SAVEPOINT pgchaperone_trial";
 constexpr std::string_view rollback_to_savepoint_sql = "ROLLBACK TO SAVEPOINT pgchaperone_trial";
@@ -182,6 +187,11 @@ policy::SuperviseLimits limits_of_a_trial() {
 
 }  // namespace
 
+bool executes_by_name(const policy::StatementFacts& facts) {
+    return !facts.prepared_statement.empty() && facts.command != "PREPARE" &&
+           facts.command != "DEALLOCATE";
+}
+
 bool Session::holds(const policy::Judgement& judgement) {
     return std::any_of(judgement.decisions.begin(), judgement.decisions.end(), held);
 }
@@ -195,6 +205,65 @@ bool Session::may_be_held(const policy::Judgement& judgement) {
 
 bool Session::holds_when_exceeding(const policy::Judgement& judgement) {
     return std::any_of(judgement.decisions.begin(), judgement.decisions.end(), held_when_exceeding);
+}
+
+// Whether a statement has to wait as it is bound, or may have to.
+bool Session::may_wait(const PreparedStatement& statement) {
+    const auto& decisions = statement.judgement.decisions;
+    return std::any_of(decisions.begin(), decisions.end(), [](const policy::Decision& one) {
+        return held(one) || one.depends_on_moment;
+    });
+}
+
+// A Query was sent: the server forgets its unnamed statement and portal, unless it throws the Query
+// away. So one that may have to wait is kept: it is bound in vain then.
+void Session::forget_unnamed() {
+    const StatementHandle there = names_.statement({});
+    if (!there || !may_wait(*there)) names_.set_statement({}, nullptr);
+    names_.set_portal({}, nullptr, 0);
+}
+
+// The statement that an SQL EXECUTE in a text would run, where that was prepared by a Parse and
+// would have to wait as it is bound. Null: there is none.
+StatementHandle Session::held_behind(const policy::Analysis* analysis) const {
+    if (analysis == nullptr || names_.statements() == 0) return nullptr;
+    // Which of them SQL means by such a name depends on encodings.
+    const auto certain = [](std::string_view name) { return name.size() < 63 && is_ascii(name); };
+    for (const policy::StatementFacts& facts : analysis->statements) {
+        if (!executes_by_name(facts)) continue;
+        const std::string_view wanted = facts.prepared_statement;
+        StatementHandle found = names_.find_statement(
+            [&](std::string_view name, const PreparedStatement& statement) {
+                if (name != wanted && certain(name) && certain(wanted)) return false;
+                return may_wait(statement);
+            });
+        if (found) return found;
+    }
+    return nullptr;
+}
+
+// By its own text it may be allowed: what it runs is not.
+void Session::refuse_execute_of_what_is_held() {
+    if (pending_.kind == StatementKind::parse) return;  // it is looked at when it runs
+    policy::Judgement& judgement = pending_.judgement;
+    const StatementHandle behind = held_behind(judgement.analysis.get());
+    if (!behind) return;
+    const std::vector<policy::StatementFacts>& statements = judgement.analysis->statements;
+    judgement.decisions.resize(statements.size());
+    for (std::size_t i = 0; i < statements.size(); ++i) {
+        if (!executes_by_name(statements[i])) continue;
+        policy::Decision& decision = judgement.decisions[i];
+        decision = {};
+        decision.action = policy::Action::block;
+        for (const policy::Decision& one : behind->judgement.decisions) {
+            if (held(one)) decision.rule = one.rule;
+        }
+        decision.refusal.message = "pgchaperone: EXECUTE of \"" + statements[i].prepared_statement +
+                                   "\" is refused: what it runs may need an approval";
+        decision.refusal.detail =
+            "It was prepared by a message of the protocol, and is asked for as that binds it.";
+        decision.refusal.hint = "Nothing was changed. Run it by the protocol, or by its own text.";
+    }
 }
 
 // What has been judged and let through so far may have to wait. True: it does, or it is refused.
@@ -217,6 +286,15 @@ bool Session::must_hold() {
         switch (pending_.kind) {
             case StatementKind::execute: break;
             case StatementKind::parse:
+                if (!is_ascii(pending_.name)) {
+                    // Other bytes are the same name once client_encoding has changed.
+                    refusal.message =
+                        "pgchaperone: this statement needs an approval, so its name has to be "
+                        "ASCII";
+                    refusal.hint = "Nothing was changed. Prepare it under another name.";
+                    refuse(std::move(refusal));
+                    return true;
+                }
                 if (!pending_.too_long) return false;  // its Bind waits
                 [[fallthrough]];
             case StatementKind::query:
@@ -701,7 +779,7 @@ void Session::handle(const TicketOpened& event) {
         h.reclaim = ticket.id;
         judge_held_again();
     } else if (h.request.wait.count() == 0) {
-        say(ReleaseTicket{ticket.id});
+        stop_waiting();
         refuse_held(undecided_refusal(false));
     } else {
         h.step = Step::waiting;
@@ -790,6 +868,16 @@ policy::Refusal Session::decided_refusal(const approval::Ticket& ticket) const {
     return refusal;
 }
 
+// The ticket stays open for a later run, if there can be one.
+void Session::stop_waiting() {
+    const Hold& h = *hold_;
+    if (h.this_run == 0) {
+        say(ReleaseTicket{h.ticket});
+    } else {
+        say(WithdrawTicket{h.ticket, "it could not run later"});
+    }
+}
+
 // Nobody has decided. `waited`: the session has given them time.
 policy::Refusal Session::undecided_refusal(bool waited) const {
     const Hold& h = *hold_;
@@ -804,6 +892,12 @@ policy::Refusal Session::undecided_refusal(bool waited) const {
     if (!summary.empty()) {
         refusal.detail += (refusal.detail.empty() ? "" : "\n") + ("It would change " + summary) +
                           ".";
+    }
+    if (h.this_run != 0) {
+        refusal.hint =
+            "Nothing was changed. What a name stands for can't be approved for later: run "
+            "the statement itself.";
+        return refusal;
     }
     const auto left = h.terms.approval.ttl -
                       (waited ? h.request.wait : std::chrono::milliseconds(0));
@@ -1008,8 +1102,7 @@ void Session::fail_held_by_server() {
         }
         pass(total, Fate::discard);
     } else {
-        names_.set_statement({}, nullptr);
-        names_.set_portal({}, nullptr, 0);
+        forget_unnamed();
         pass(total, Fate::discard);
         char status = transaction_status_;
         if (ledger_.skipping()) {
@@ -1104,7 +1197,7 @@ void Session::hold_deadline(DeadlineKind kind) {
     switch (kind) {
         case DeadlineKind::held:
             record_own_ticket("not decided in time", {});
-            say(ReleaseTicket{h.ticket});
+            stop_waiting();
             refuse_held(undecided_refusal(true));
             read_client();
             return;

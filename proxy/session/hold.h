@@ -23,6 +23,9 @@ namespace pgchaperone::session {
 struct Counted;
 using CountedPtr = std::shared_ptr<const Counted>;
 
+// An SQL EXECUTE, or an EXPLAIN or CREATE TABLE AS of one.
+bool executes_by_name(const policy::StatementFacts& facts);
+
 // The terms of all statements of a message that are held, together: the strictest of each.
 struct HeldTerms {
     approval::Terms approval;

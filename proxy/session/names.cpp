@@ -64,8 +64,10 @@ void Names::transaction_ended(std::uint64_t sequence) {
     erase_if(portals_, [sequence](const auto& entry) { return entry.second.sequence < sequence; });
 }
 
-void Names::forget_statements() {
-    statements_.clear();  // the unnamed one is not in the server's table and stays
+void Names::forget_statements(std::uint64_t sequence) {
+    // The unnamed one is not in the server's table and stays.
+    erase_if(statements_,
+             [sequence](const auto& entry) { return entry.second->parsed_behind < sequence; });
 }
 
 }  // namespace pgchaperone::session

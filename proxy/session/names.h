@@ -24,8 +24,10 @@ namespace pgchaperone::session {
 // A statement as it was judged at Parse.
 struct PreparedStatement {
     policy::Judgement judgement;
-    // Allowed for the sake of the session's own tables, which may be gone when it runs.
+    // Allowed for the sake of the session's own tables, which may be gone when it runs, or an SQL
+    // EXECUTE, whose name may mean another statement then.
     bool judge_again = false;
+    std::uint64_t parsed_behind = 0;  // the last message that was sent before its Parse
     // For pgchaperone itself: the server has a SELECT in its place, with one parameter more.
     bool answered = false;
     // Its Bind was approved by a second person, and this is how its Execute is to run.
@@ -51,6 +53,15 @@ public:
         if (unnamed_sequence_ == sequence) unnamed_statement_.reset();
     }
 
+    // The first named statement for which `matches(name, handle)`; null: there is none.
+    template <class Predicate>
+    StatementHandle find_statement(Predicate matches) const {
+        for (const auto& [name, handle] : statements_) {
+            if (matches(std::string_view(name), *handle)) return handle;
+        }
+        return nullptr;
+    }
+
     // Null forgets the name. Returns what stood there before.
     StatementHandle set_statement(std::string_view name, StatementHandle handle);
     // `sequence`: of the Bind; see transaction_ended.
@@ -62,8 +73,9 @@ public:
 
     // A transaction ended with the reply to this message: portals made before it are gone.
     void transaction_ended(std::uint64_t sequence);
-    // DEALLOCATE ALL, DISCARD ALL.
-    void forget_statements();
+    // DEALLOCATE ALL, DISCARD ALL, sent as the message with this sequence number: what was parsed
+    // behind it stays.
+    void forget_statements(std::uint64_t sequence);
 
     std::size_t statements() const { return statements_.size() + (unnamed_statement_ ? 1 : 0); }
     std::size_t portals() const { return portals_.size() + (unnamed_portal_.handle ? 1 : 0); }

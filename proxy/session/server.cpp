@@ -258,7 +258,7 @@ bool Session::server_reply(char tag, std::size_t total) {
         const std::string message = whole ? std::string(*from_server_.peek(total)) : std::string();
         const bool seen = supervised_reply(tag, reply, terms, message);
         if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
-            names_.forget_statements();
+            names_.forget_statements(reply.sequence);
         }
         if (seen && keeps) {
             show(message);
@@ -281,7 +281,7 @@ bool Session::server_reply(char tag, std::size_t total) {
         server_gone_wrong("a success for a statement that can only fail");
         return false;
     } else if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
-        names_.forget_statements();
+        names_.forget_statements(reply.sequence);
     }
     pass_reply(total, reply.disposition);
     return true;

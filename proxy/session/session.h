@@ -261,6 +261,10 @@ private:
     static bool holds(const policy::Judgement& judgement);
     static bool may_be_held(const policy::Judgement& judgement);
     static bool holds_when_exceeding(const policy::Judgement& judgement);
+    static bool may_wait(const PreparedStatement& statement);
+    void forget_unnamed();
+    StatementHandle held_behind(const policy::Analysis* analysis) const;
+    void refuse_execute_of_what_is_held();
     bool must_hold();
     bool waits_for_claim() const;
     void client_left_hold();
@@ -275,6 +279,7 @@ private:
     policy::Refusal claim_failed_refusal(const approval::Failure& failure) const;
     policy::Refusal decided_refusal(const approval::Ticket& ticket) const;
     policy::Refusal undecided_refusal(bool waited) const;
+    void stop_waiting();
     bool trial_possible() const;
     void seek_evidence();
     std::string statement_text(std::size_t index);
@@ -406,6 +411,9 @@ private:
     unsigned stale_claims_ = 0;                 // answers to come that nobody waits for any more
     unsigned stale_opens_ = 0;
     std::uint64_t unique_ = 0;
+    // The last message sent that gives the name of a statement that may have to wait to another
+    // one, or to none: until it is answered the name may stand for either.
+    std::uint64_t renamed_held_ = 0;
     std::uint64_t last_ran_ = 0;  // the last message sent that runs something
     // The last statement on this session was refused because it was unbounded: its command tag and
     // the rule.

@@ -501,8 +501,7 @@ void Session::start_unit() {
         s.unit.pieces.push_back(std::move(piece));
     }
     if (s.unit.pieces.empty()) s.unit.pieces.emplace_back();  // an empty Query is answered too
-    names_.set_statement({}, nullptr);
-    names_.set_portal({}, nullptr, 0);
+    forget_unnamed();
     if (!whole && !s.unit.keeps) {
         from_client_.discard(pending_.total);
         s.unit.message_bytes = 0;
@@ -930,6 +929,14 @@ void Session::fail_unit_by_server() {
 void Session::end_failed_unit() {
     Supervision::Unit& unit = supervision_->unit;
     own_tables_.failed();
+    Supervision& s = *supervision_;
+    if (std::exchange(s.effects, std::nullopt)) {
+        // Counted and not judged, since the next reading failed: some of it may stand before a
+        // savepoint.
+        s.before = s.transaction_sticky ? s.accepted : std::nullopt;
+        s.unjudged = true;
+        s.fresh = false;
+    }
     unit.failed = true;
     unit.withheld.clear();
     supervision_->injected_error.clear();

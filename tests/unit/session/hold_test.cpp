@@ -80,7 +80,12 @@ private:
             case 'P': {
                 const auto parse = *protocol::decode<protocol::Parse>(body);
                 const std::string sql(parse.query);
-                if (sql.starts_with("pgchaperone refused")) return failure("42601", true);
+                if (sql.starts_with("pgchaperone refused") || sql == "SELEC") {
+                    return failure("42601", true);
+                }
+                if (!parse.statement.empty() && prepared_.contains(std::string(parse.statement))) {
+                    return failure("42P05", true);
+                }
                 prepared_[std::string(parse.statement)] = sql;
                 return parse_complete();
             }
@@ -100,7 +105,12 @@ private:
             case 'F':
                 ran.push_back("function call of " + std::to_string(body.size()) + " bytes");
                 return protocol::encoded(protocol::FunctionCallResponse{}) + ready(status);
-            case 'C': return protocol::encoded(protocol::CloseComplete{});
+            case 'C': {
+                const auto close = *protocol::decode<protocol::Close>(body);
+                (close.kind == 'S' ? prepared_ : portals_).erase(std::string(close.name));
+                return protocol::encoded(protocol::CloseComplete{});
+            }
+            case 'X': return protocol::encoded(protocol::CloseComplete{});
             case 'D': return protocol::encoded(protocol::NoData{});
             case 'S': skipping_ = implicit_ = false; return ready(status);
             default: return {};
@@ -137,6 +147,7 @@ private:
             deleted_ = 0;
         }
         if (sql.starts_with("ROLLBACK TO")) status = 'T';
+        if (sql == "DEALLOCATE ALL") return complete(sql);
         const std::string command = sql.substr(0, sql.find(' '));
         if (command == "DELETE") {
             deleted_ += deleted_by_delete;
@@ -331,6 +342,85 @@ TEST_CASE("a held Bind waits, is approved, and its Execute runs once") {
     CHECK(host.postgres.runs_of(erase) == 1);
     CHECK(host.to_client() == bind_complete() + complete("DELETE 3") + ready());
     CHECK(host.ticket_words == Words{"finish K1: DELETE 3"});
+}
+
+TEST_CASE("an SQL EXECUTE of what a Parse has made is no way around its approval") {
+    const std::string made = parse("s", erase) + sync_message();
+    for (const std::string& sql :
+         {std::string("EXECUTE s"), std::string("EXECUTE \"s\""),
+          std::string("SELECT 1; EXECUTE s"), std::string("EXPLAIN ANALYZE EXECUTE s"),
+          std::string("CREATE TABLE x AS EXECUTE s"), "EXECUTE " + std::string(63, 's')}) {
+        for (const bool extended : {false, true}) {
+            if (extended && contains(sql, ";")) continue;
+            CAPTURE(sql, extended);
+            Guard host;
+            const std::string run = extended ? group(sql) + sync_message() : query(sql);
+            host.send(made + run);
+            CHECK(host.postgres.runs_of(sql) == 0);
+            CHECK(contains(host.to_client(), "may need an approval"));
+            // Of what needs none it is the server's affair.
+            host.send(protocol::encoded(protocol::Close{'S', "s"}) + parse("s", "SELECT 1") +
+                      sync_message() + run);
+            CHECK(host.postgres.runs_of(sql) == 1);
+        }
+    }
+    // By the time it runs, the name stands for something else than when it was parsed or bound.
+    Guard host;
+    host.send(parse("u", "EXECUTE s") + bind("", "u") + made + execute("") + sync_message());
+    host.send(parse("u", "EXECUTE s") + parse("s", erase) + bind("", "u") + execute("") +
+              sync_message());
+    CHECK(host.postgres.runs_of("EXECUTE s") == 0);
+    CHECK(contains(host.to_client(), "may need an approval"));
+}
+
+TEST_CASE("what an error undoes of a name does not bring what is held past the approval") {
+    const std::string bound = bind("", "s") + execute("") + sync_message();
+    const std::string bound_unnamed = bind("", "") + execute("") + sync_message();
+    const std::string fails = parse("x", "SELEC");
+    const std::string no_more = protocol::encoded(protocol::Close{'S', "s"});
+    const std::string other = parse("s", "SELECT 1");
+    const std::string unnamed = parse("", "SELECT 1");
+    const std::vector<std::pair<std::string, std::string>> ways{
+        {other + sync_message(), bound},
+        {other + parse("s", "SELECT 2") + sync_message(), bound},
+        {fails + no_more + sync_message(), bound},
+        {fails + no_more + other + sync_message(), bound},
+        {fails + unnamed + sync_message(), bound_unnamed},
+        {fails + query("SELECT 1") + sync_message(), bound_unnamed},
+    };
+    for (const auto& [undone, runs] : ways) {
+        for (const bool at_once : {true, false}) {
+            CAPTURE(undone, at_once);
+            Guard host;
+            host.send(parse(runs == bound ? "s" : "", erase) + sync_message());
+            if (at_once) {
+                host.send(undone + runs);
+            } else {
+                host.send(undone);
+                host.send(runs);
+            }
+            CHECK(host.postgres.runs_of(erase) == 0);
+            CHECK(host.opens.size() == 1);
+            host.decide(true);
+            CHECK(host.postgres.runs_of(erase) == 1);
+        }
+    }
+}
+
+TEST_CASE("DEALLOCATE ALL forgets nothing that was prepared behind it") {
+    Guard host;
+    host.send(query("DEALLOCATE ALL") + parse("s", erase) + sync_message());
+    host.send(bind("", "s") + execute("") + sync_message());
+    CHECK(host.postgres.runs_of(erase) == 0);
+    CHECK(host.opens.size() == 1);
+}
+
+TEST_CASE("a name that is not ASCII can't be given to what is held") {
+    Guard host;
+    host.send(parse("\xe9", erase) + sync_message());
+    CHECK(contains(host.to_client(), "ASCII"));
+    host.send(parse("\xe9", "SELECT 1") + sync_message());
+    CHECK(server_tags(host.to_client()) == "1Z");
 }
 
 TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {

@@ -49,7 +49,18 @@ TEST_CASE("DEALLOCATE ALL leaves the unnamed statement") {
     Names names;
     names.set_statement("", handle());
     names.set_statement("s", handle());
-    names.forget_statements();
+    names.forget_statements(1);
     CHECK(names.statement(""));
     CHECK_FALSE(names.statement("s"));
+}
+
+TEST_CASE("DEALLOCATE ALL leaves what was prepared behind it") {
+    Names names;
+    const auto behind = std::make_shared<PreparedStatement>();
+    behind->parsed_behind = 7;
+    names.set_statement("before", handle());
+    names.set_statement("behind", behind);
+    names.forget_statements(7);
+    CHECK_FALSE(names.statement("before"));
+    CHECK(names.statement("behind"));
 }
