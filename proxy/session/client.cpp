@@ -65,6 +65,12 @@ bool commits(const policy::Analysis* analysis) {
            facts.transaction_control == TransactionControl::prepare;
 }
 
+bool sets_savepoint(const policy::Analysis* analysis) {
+    return analysis != nullptr && analysis->statements.size() == 1 &&
+           analysis->statements.front().transaction_control ==
+               policy::TransactionControl::savepoint;
+}
+
 // The text of a Query or Parse up to its terminator. What follows it is for the server to complain
 // about: it refuses such a message before it looks at the SQL.
 std::string_view up_to_zero(std::string_view bytes) { return bytes.substr(0, bytes.find('\0')); }
@@ -236,6 +242,17 @@ bool Session::client_bind(std::size_t total) {
               "names in a Bind too long");
         return false;
     }
+    if (names && mistakable(names->statement)) {
+        pending_ = {};
+        pending_.kind = StatementKind::bind;
+        pending_.total = total;
+        refuse({"42501",
+                "pgchaperone: which statement this is can't be told, since client_encoding has "
+                "changed and its name is not ASCII",
+                "One of those that were prepared needs an approval.", "Prepare it again."});
+        pending_ = {};
+        return true;
+    }
     const StatementHandle handle = names ? names_.statement(names->statement) : nullptr;
     if (handle && handle->answered) return client_answered_bind(total, handle);
     const bool may_hold = handle && (may_be_held(handle->judgement) ||
@@ -391,6 +408,11 @@ bool Session::client_execute(std::size_t total) {
             supervision_->gate_chains = handle->judgement.analysis->statements.front().chains;
             return true;
         }
+    }
+    // Behind a savepoint that the server has made, what is refused before it would stand.
+    if (handle && group_supervised() && sets_savepoint(handle->judgement.analysis.get()) &&
+        wait_at_gate(false)) {
+        return true;
     }
     // What ran since its Bind may have given its functions another meaning.
     const bool undisturbed = handle && !handle->revoked &&
@@ -616,7 +638,10 @@ void Session::let_through() {
                                    std::any_of(analysis->statements.begin(),
                                                analysis->statements.end(), executes_by_name));
             if (asks_chaperone(pending_.judgement)) in_its_place = answered_parse(*handle);
-            if (may_be_held(pending_.judgement)) handle->parameter_types = parsed_types();
+            if (may_be_held(pending_.judgement)) {
+                handle->parameter_types = parsed_types();
+                handle->name_encoding = settings_.lexical().client_encoding;
+            }
             StatementHandle previous = names_.set_statement(pending_.name, std::move(handle));
             const bool renames_held = previous && may_wait(*previous);
             std::unique_ptr<Extra> extra;

@@ -223,6 +223,17 @@ void Session::forget_unnamed() {
     names_.set_portal({}, nullptr, 0);
 }
 
+// Whether a Bind's statement can't be told by its name: in another client_encoding other bytes are
+// the same name, and one of those that may have to wait was named in another.
+bool Session::mistakable(std::string_view name) const {
+    if (is_ascii(name)) return false;
+    const auto encoding = settings_.lexical().client_encoding;
+    return names_.find_statement([&](std::string_view other, const PreparedStatement& statement) {
+        return !is_ascii(other) && may_wait(statement) &&
+               (!encoding || statement.name_encoding != encoding);
+    }) != nullptr;
+}
+
 // The statement that an SQL EXECUTE in a text would run, where that was prepared by a Parse and
 // would have to wait as it is bound. Null: there is none.
 StatementHandle Session::held_behind(const policy::Analysis* analysis) const {
@@ -286,15 +297,6 @@ bool Session::must_hold() {
         switch (pending_.kind) {
             case StatementKind::execute: break;
             case StatementKind::parse:
-                if (!is_ascii(pending_.name)) {
-                    // Other bytes are the same name once client_encoding has changed.
-                    refusal.message =
-                        "pgchaperone: this statement needs an approval, so its name has to be "
-                        "ASCII";
-                    refusal.hint = "Nothing was changed. Prepare it under another name.";
-                    refuse(std::move(refusal));
-                    return true;
-                }
                 if (!pending_.too_long) return false;  // its Bind waits
                 [[fallthrough]];
             case StatementKind::query:

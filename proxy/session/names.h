@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +28,8 @@ struct PreparedStatement {
     // Allowed for the sake of the session's own tables, which may be gone when it runs, or an SQL
     // EXECUTE, whose name may mean another statement then.
     bool judge_again = false;
-    std::uint64_t parsed_behind = 0;  // the last message that was sent before its Parse
+    std::uint64_t parsed_behind = 0;           // the last message that was sent before its Parse
+    std::optional<std::string> name_encoding;  // client_encoding at its Parse; none: not known
     // For pgchaperone itself: the server has a SELECT in its place, with one parameter more.
     bool answered = false;
     // Its Bind was approved by a second person, and this is how its Execute is to run.

@@ -263,6 +263,7 @@ private:
     static bool holds_when_exceeding(const policy::Judgement& judgement);
     static bool may_wait(const PreparedStatement& statement);
     void forget_unnamed();
+    bool mistakable(std::string_view name) const;
     StatementHandle held_behind(const policy::Analysis* analysis) const;
     void refuse_execute_of_what_is_held();
     bool must_hold();

@@ -415,12 +415,24 @@ TEST_CASE("DEALLOCATE ALL forgets nothing that was prepared behind it") {
     CHECK(host.opens.size() == 1);
 }
 
-TEST_CASE("a name that is not ASCII can't be given to what is held") {
+TEST_CASE("in another client_encoding a name that is not ASCII is no way around an approval") {
+    const auto report = [](std::string_view encoding) {
+        return protocol::encoded(protocol::ParameterStatus{"client_encoding", encoding});
+    };
+    const std::string run = execute("") + sync_message();
     Guard host;
-    host.send(parse("\xe9", erase) + sync_message());
-    CHECK(contains(host.to_client(), "ASCII"));
-    host.send(parse("\xe9", "SELECT 1") + sync_message());
-    CHECK(server_tags(host.to_client()) == "1Z");
+    host.server(report("LATIN1"));
+    host.send(parse("\xe9", erase) + parse("a", "SELECT 1") + sync_message());
+    host.send(bind("", "\xe9") + run);
+    CHECK(host.opens.size() == 1);  // as long as nothing has changed it waits
+    host.decide(false);
+    host.server(report("UTF8"));
+    host.to_client();
+    host.send(bind("", "\xc3\xa9") + run);
+    CHECK(contains(host.to_client(), "client_encoding has changed"));
+    host.send(bind("", "a") + run);
+    CHECK(host.postgres.runs_of("SELECT 1") == 1);
+    CHECK(host.postgres.runs_of(erase) == 0);
 }
 
 TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {
