@@ -147,7 +147,7 @@ void ModelTransaction::idle() {
 
 void ModelTransaction::savepoint(const std::string& name) {
     savepoints_.push_back(
-        {name, tables_, effects_.size(), broken_, read_only_, later_, exclusive_});
+        {name, tables_, effects_.size(), broken_, read_only_, immediate_, later_, exclusive_});
 }
 
 bool ModelTransaction::has_savepoint(const std::string& name) const {
@@ -170,6 +170,7 @@ std::optional<Failure> ModelTransaction::roll_back_to(const std::string& name) {
     effects_.resize(savepoint.effects);
     broken_ = savepoint.broken;
     read_only_ = savepoint.read_only;
+    immediate_ = savepoint.immediate;
     later_ = savepoint.later;
     exclusive_ = savepoint.exclusive;
     return std::nullopt;

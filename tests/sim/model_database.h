@@ -125,6 +125,7 @@ private:
         std::size_t effects = 0;
         int broken = 0;
         bool read_only = false;
+        bool immediate = false;
         std::vector<int> later;
         std::array<bool, tables_count> exclusive{};
     };

@@ -196,6 +196,10 @@ TEST_CASE("what was refused stays refused behind a savepoint") {
     play({query("begin"), query("savepoint a"), query("select purge(30)"),
           query("rollback to savepoint a"), query("update t1 set a = 1 where id <= 1"),
           query("commit"), wait_});
+    play({group("begin"), group("select purge(30)"), group("savepoint a"), sync_,
+          group("rollback to savepoint a"), sync_, group("commit"), sync_, wait_});
+    play({query("begin"), group("select purge(30)"), group("savepoint a"), sync_,
+          query("rollback to savepoint a"), query("commit"), wait_});
 }
 
 TEST_CASE("an unnamed portal that is bound again while the last Bind fails is known") {

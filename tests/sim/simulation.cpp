@@ -734,7 +734,7 @@ void World::kill() {
 
 // When the session is over, no ticket is waited for, and what was claimed has come to an end.
 void World::check_tickets() {
-    if (main_->killed) return;
+    if (main_->killed) return approved_told_.clear();
     for (const approval::Ticket& ticket : store_.tickets()) {
         if (ticket.request.session != main_->core.facts().id) continue;
         if (store_lied_.contains(ticket.id)) continue;
