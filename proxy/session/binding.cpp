@@ -114,7 +114,8 @@ std::string readable_settings(const Identity& identity) {
                (name == "session_replication_role" && value == "origin") ||
                (name == "client_encoding" && value == "UTF8") || name == "schemas" ||
                name == "session_authorization" || name == "default_text_search_config" ||
-               name == "lc_monetary" || name == "xmloption" || name == "IntervalStyle";
+               name == "lc_monetary" || name == "xmloption" || name == "IntervalStyle" ||
+               name == "bytea_output" || name == "extra_float_digits" || name == "array_nulls";
     };
     for (const auto& [name, value] : identity.settings) {
         if (usual(name, value)) continue;

@@ -132,11 +132,6 @@ bool can_be_tried(const policy::StatementFacts& facts) {
            !facts.holds_cursor && !facts.chaperone;
 }
 
-// Its text does not say what runs: an approval of it holds for this one run alone.
-bool means_another_text(const policy::StatementFacts& facts) {
-    return !facts.prepared_statement.empty() && facts.command == "EXECUTE";
-}
-
 bool is_ascii(std::string_view text) {
     return std::all_of(text.begin(), text.end(),
                        [](char c) { return static_cast<unsigned char>(c) < 0x80; });
@@ -490,6 +485,14 @@ void Session::make_request() {
         request.statement = analysis ? analysis->text : std::string();
         const auto bytes = from_client_.peek(std::min(pending_.total, from_client_.available()));
         binding.add("function call").add(bytes->substr(protocol::head_size));
+        const auto call = protocol::decode<protocol::FunctionCall>(
+            bytes->substr(protocol::head_size));
+        if (call) {
+            protocol::Bind shown;
+            shown.parameter_formats = call->argument_formats;
+            shown.parameters = call->arguments;
+            request.parameters = readable_parameters({}, shown);
+        }
     } else {
         request.statement = analysis && !analysis->text.empty() ? analysis->text : pending_text();
         binding.add(request.statement).add(std::uint64_t{0});
@@ -498,8 +501,9 @@ void Session::make_request() {
     add_identity(binding, identity);
     if (analysis) {
         for (const policy::StatementFacts& facts : analysis->statements) {
-            // What it runs may be prepared anew under the same name.
-            if (!means_another_text(facts)) continue;
+            // Its text does not say what runs, which may be prepared anew under the same name: an
+            // approval holds for this one run alone.
+            if (!executes_by_name(facts)) continue;
             if (h.this_run == 0) h.this_run = ++unique_;
             binding.add("session").add(facts_.id).add(h.this_run);
         }

@@ -21,7 +21,8 @@ const std::string_view identity_sql =
     " UNION ALL SELECT 'setting', s.name, pg_catalog.current_setting(s.name, true)"
     " FROM pg_catalog.unnest('{search_path,role,session_authorization,standard_conforming_strings,"
     "client_encoding,DateStyle,IntervalStyle,TimeZone,transform_null_equals,row_security,"
-    "session_replication_role,default_text_search_config,lc_monetary,xmloption}'"
+    "session_replication_role,default_text_search_config,lc_monetary,xmloption,"
+    "bytea_output,extra_float_digits,array_nulls}'"
     "::pg_catalog.text[]) s(name)"
     " UNION ALL SELECT 'setting', 'schemas',"
     " pg_catalog.current_schemas(false)::pg_catalog.text"
@@ -64,7 +65,9 @@ bool Identity::add_row(std::string_view body) {
         (name == "idle_session_timeout" ? idle_timeout_ms
                                         : idle_in_transaction_timeout_ms) = milliseconds(value);
     } else if (kind == "reason") {
-        reason = value;
+        // Blanks are no reason.
+        const std::size_t first = value.find_first_not_of(" \t\r\n");
+        if (first != std::string_view::npos) reason = value.substr(first);
     } else {
         return false;
     }

@@ -200,7 +200,7 @@ struct Guard : SessionHost {
         bool plain = true;
         for (const policy::StatementFacts& facts : judgement.analysis->statements) {
             policy::Decision& decision = judgement.decisions.emplace_back();
-            if (facts.command != "DELETE" &&
+            if (facts.command != held_command &&
                 question.kind != session::StatementKind::function_call) {
                 continue;
             }
@@ -281,6 +281,7 @@ struct Guard : SessionHost {
     std::shared_ptr<const policy::HoldTerms> terms;
     std::shared_ptr<const policy::SuperviseLimits> limits;
     policy::Action action = policy::Action::hold;
+    std::string held_command = "DELETE";
     std::optional<approval::Ticket> ticket;
     unsigned opened_count = 0;
     bool claims_answered = true;
@@ -435,6 +436,20 @@ TEST_CASE("in another client_encoding a name that is not ASCII is no way around 
     CHECK(host.postgres.runs_of(erase) == 0);
 }
 
+TEST_CASE("an approval of what a name stands for is for this one run alone") {
+    for (const std::string text : {"EXECUTE p", "EXPLAIN ANALYZE EXECUTE p"}) {
+        Guard host;
+        host.held_command = text.substr(0, text.find(' '));
+        host.send(query(text));
+        host.cancel();
+        host.send(query(text));
+        REQUIRE(host.opens.size() == 2);
+        CHECK(host.opens[0].request.binding != host.opens[1].request.binding);
+        host.decide(true);
+        CHECK(host.postgres.runs_of(text) == 1);
+    }
+}
+
 TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {
     const std::string call = function_call("12345");
     Guard host;
@@ -442,6 +457,8 @@ TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {
     CHECK(host.opens.empty());
     host.send(call.substr(12));
     REQUIRE(host.opens.size() == 1);
+    REQUIRE(host.opens[0].request.parameters.size() == 1);
+    CHECK(host.opens[0].request.parameters[0] == "12345");
     Guard other;
     other.send(function_call("54321"));
     REQUIRE(other.opens.size() == 1);
@@ -891,6 +908,16 @@ TEST_CASE("a store that fails refuses, and the session goes on") {
         CHECK(host.postgres.runs_of(erase) == 0);
         CHECK(host.has_word("release K1"));
     }
+}
+
+TEST_CASE("blanks are no reason to break the glass") {
+    policy::HoldTerms terms = usual_terms();
+    terms.glass_roles = {"clerk"};
+    Guard host(terms);
+    host.postgres.reason = " \t\n ";
+    host.send(query(erase));
+    CHECK(host.postgres.runs_of(erase) == 0);
+    CHECK(contains(host.to_client(), "SET chaperone.reason"));
 }
 
 TEST_CASE("who may break the glass goes ahead alone, with a reason and a record") {
