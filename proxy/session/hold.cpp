@@ -683,6 +683,12 @@ void Session::hold_tried() {
         if (h.error.empty() && supervision_->unusable) {
             h.evidence.text = "what it does could not be counted: the server's track_counts is off";
         }
+        if (h.trial_in_block && h.deferred_failed) {
+            // Later statements of the client's block may yet mend that.
+            h.error.clear();
+            h.evidence.text =
+                "what it does could not be counted: it leaves a deferred constraint violated";
+        }
         if (!h.trial_in_block) return retreat();
         // A savepoint can be gone back to in an aborted block as well; the client's statement would
         // have aborted it.

@@ -68,7 +68,8 @@ struct Hold {
     std::string tag;           // of the trial
     std::size_t tried = 0;     // so many of its statements were run
     bool trial_in_block = false;
-    unsigned attempts = 0;  // at rolling it back
+    bool deferred_failed = false;  // what the trial deferred, and what it tried had run
+    unsigned attempts = 0;         // at rolling it back
     bool may_break_glass = false;
     std::string ticket;                   // opened, and waited for
     std::string reclaim;                  // approved: to be claimed

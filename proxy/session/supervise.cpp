@@ -1339,7 +1339,11 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
         case Role::settle: {
             s.incoming = {};
             if (waiting_ == Waiting::hold && hold_->step != Hold::Step::drained) {
-                if (hold_->error.empty()) hold_->error = message;
+                if (!hold_->error.empty()) return;
+                hold_->error = message;
+                hold_->deferred_failed = reply.role == Role::ours && sqlstate.starts_with("23") &&
+                                         hold_->trial && hold_->step == Hold::Step::tried &&
+                                         hold_->tried >= hold_->trial->analysis->statements.size();
                 return;
             }
             if (waiting_ == Waiting::unit && s.unit.step != Step::start) {

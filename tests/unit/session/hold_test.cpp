@@ -874,6 +874,26 @@ TEST_CASE("a trial that fails is the statement's failure, and is taken back") {
     }
 }
 
+TEST_CASE("a deferred constraint that a trial violates in a block may yet be mended there") {
+    policy::HoldTerms terms = usual_terms();
+    terms.evidence = policy::HoldTerms::Evidence::trial;
+    for (const bool in_block : {false, true}) {
+        Guard host(terms);
+        if (in_block) host.send(query("BEGIN"));
+        host.to_client();
+        host.postgres.fails["SET CONSTRAINTS"] = "23503";
+        host.send(query(erase));
+        const std::string seen = host.to_client();
+        CHECK(server_tags(seen) == (in_block ? "N" : "EZ"));
+        if (!in_block) continue;
+        CHECK(host.opens[0].request.evidence.kind == approval::Evidence::Kind::none);
+        CHECK(contains(host.opens[0].request.evidence.text, "deferred constraint"));
+        CHECK(host.postgres.status == 'T');
+        host.decide(true);
+        CHECK(host.to_client() == complete("DELETE 3") + ready('T'));
+    }
+}
+
 TEST_CASE("a store that fails refuses, and the session goes on") {
     SECTION("when an approval is looked for") {
         Guard host;
