@@ -1348,8 +1348,11 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             }
             if (waiting_ == Waiting::unit && s.unit.step != Step::start) {
                 if (!s.injected_error.empty()) return;
-                s.injected_error = sqlstate == read_only_violation ? changes_as_it_commits()
-                                                                   : std::string(message);
+                // The client's own READ ONLY is for the server to tell of.
+                const bool clients = s.before && s.before->read_only;
+                s.injected_error = sqlstate == read_only_violation && !clients
+                                       ? changes_as_it_commits()
+                                       : std::string(message);
                 return;
             }
             if (claimed_ && claimed_->sequence != 0) claimed_failed(error_summary(message));
