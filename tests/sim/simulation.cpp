@@ -292,6 +292,7 @@ private:
     bool again_ = false;  // the client's second session
     std::map<std::string, Live> live_;
     // What ran by an approval in the transaction under way, and what it was approved of.
+    bool approved_uncounted_ = false;  // what ran by an approval of whatever it does, likewise
     std::map<std::string, approval::Evidence> approved_runs_;  // by ticket
     std::map<std::string, std::size_t> approved_told_;         // ticket -> session
     std::set<std::string> store_lied_;  // tickets that were opened, and the guard was told not
@@ -398,7 +399,10 @@ World::World(const Plan& plan, policy::Engine& engine, std::size_t trace_lines)
     database_.counters_on = !plan.weather.counters_off;
     database_.counters_lie = plan.sabotage == Sabotage::counters_lie;
     database_.on_commit = [this](const std::vector<Effect>& effects) { commits(effects); };
-    database_.on_end = [this](const CountsByTable&, bool) { approved_runs_.clear(); };
+    database_.on_end = [this](const CountsByTable&, bool) {
+        approved_runs_.clear();
+        approved_uncounted_ = false;
+    };
     store_.violation = [this](std::string what) { violate(std::move(what)); };
     store_.claims_unapproved = plan.sabotage == Sabotage::claim_unapproved;
     store_.claims_twice = plan.sabotage == Sabotage::claim_twice;
@@ -479,7 +483,11 @@ std::string World::runs(const Statement& statement, const ModelServer::Running& 
         ++result_.approved_runs;
         trace_.line("                     by ticket " + id);
         // The statements of one message are approved of together.
-        if (request.evidence.binds()) approved_runs_[id] = request.evidence;
+        if (request.evidence.binds()) {
+            approved_runs_[id] = request.evidence;
+        } else {
+            approved_uncounted_ = true;
+        }
         return id;
     }
     if (policy_.holds(statement)) {
@@ -499,6 +507,7 @@ void World::commits(const std::vector<Effect>& effects) {
         // seen what a cursor did.
         const bool vague = effect.deferred || effect.text.starts_with("declare");
         if (vague && policy_.exceeding_waits && !approved_runs_.empty()) continue;
+        if (effect.deferred && approved_uncounted_) continue;
         const bool of_approved = effect.deferred ? !approved_runs_.empty()
                                                  : approved_runs_.contains(effect.ticket);
         if (!of_approved) {
