@@ -291,10 +291,11 @@ private:
     int votes_left_ = 300;
     bool again_ = false;  // the client's second session
     std::map<std::string, Live> live_;
-    // What ran by an approval in the transaction under way, and what it was approved of.
-    bool approved_uncounted_ = false;  // what ran by an approval of whatever it does, likewise
+    // What ran by an approval in the transaction under way, and what it was approved of; and
+    // whether something did that was approved of whatever it does.
     std::map<std::string, approval::Evidence> approved_runs_;  // by ticket
-    std::map<std::string, std::size_t> approved_told_;         // ticket -> session
+    bool approved_uncounted_ = false;
+    std::map<std::string, std::size_t> approved_told_;  // ticket -> session
     std::set<std::string> store_lied_;  // tickets that were opened, and the guard was told not
     bool chaos_ = false;                // the server died, a deadline ended the session, ...
     bool guard_failed_ = false;         // something of the guard's own
