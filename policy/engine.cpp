@@ -407,7 +407,7 @@ struct Engine::Impl {
         return result;
     }
 
-    // The one place where what the host can't do yet is made into what it can.
+    // The one place where what the host can't do is made into what it can.
     void apply_capabilities(Decision& decision) const {
         if (decision.observed) return;
         if (decision.action == Action::supervise && !capabilities.supervise) {
@@ -416,7 +416,7 @@ struct Engine::Impl {
         }
         if (decision.action == Action::hold && !capabilities.hold) {
             decision.action = Action::block;
-            say_that_holding_is_not_available(decision.refusal);
+            say_that_nobody_can_be_asked(decision.refusal);
         }
     }
 

@@ -420,12 +420,12 @@ std::string hint(const Policy& policy, const Outcome& outcome, const Subject& su
     return text;
 }
 
-void say_that_holding_is_not_available(Refusal& refusal) {
+void say_that_nobody_can_be_asked(Refusal& refusal) {
     refusal.message += " (a second person would have to approve it)";
     refusal.detail +=
-        "\nThe policy says that this statement is held until a second person approves; this "
-        "version of "
-        "pgchaperone can't hold statements yet, so it is refused.";
+        "\nThe policy says that this statement is held until a second person approves; nobody can "
+        "be "
+        "asked here, so it is refused.";
 }
 
 bool begins_like_a_cut_off_tail(std::string_view sql) noexcept {

@@ -27,8 +27,8 @@ std::string reason(const Policy& policy, const Outcome& outcome, const Subject& 
 // The way forward, without the sentence that says that nothing was changed.
 std::string hint(const Policy& policy, const Outcome& outcome, const Subject& subject);
 
-// The same refusal, where the policy says `hold` and this program cannot hold yet.
-void say_that_holding_is_not_available(Refusal& refusal);
+// The same refusal, where the policy says `hold` and the host can't.
+void say_that_nobody_can_be_asked(Refusal& refusal);
 
 // True where a text begins, behind white space and comments, with WHERE, AND or OR: what a client
 // sends when it has cut a statement in two at a blank line or a semicolon.

@@ -217,7 +217,7 @@ TEST_CASE("what the host can't do yet becomes what is safe, in one place") {
     CHECK(*supervised.supervise->max_rows == 10);
     const Decision held = poor.judge("DELETE FROM t WHERE id = 1").decisions.at(0);
     CHECK(held.action == Action::block);
-    CHECK_THAT(held.refusal.detail, ContainsSubstring("can't hold statements yet"));
+    CHECK_THAT(held.refusal.detail, ContainsSubstring("nobody can be asked here"));
     Fixture rich(yaml, {true, true});
     CHECK(rich.judge("UPDATE t SET a = 1 WHERE id = 1").decisions.at(0).action ==
           Action::supervise);
