@@ -68,10 +68,11 @@ void show_notice(void*, const char* message) { std::cerr << visible_lines(messag
 std::optional<std::string> typed_password() {
     termios before{};
     if (isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &before) != 0) return std::nullopt;
-    std::cerr << "Password: " << std::flush;
+    // Before it is asked for: what is typed at once must be neither shown nor thrown away.
     termios silent = before;
     silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+    std::cerr << "Password: " << std::flush;
     std::string password;
     const bool read = static_cast<bool>(std::getline(std::cin, password));
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
