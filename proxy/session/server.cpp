@@ -1,6 +1,7 @@
 // What a server answers, message by message. The ledger says to what each message belongs and
 // whether the client sees it; everything it sees leaves as it came.
 
+#include "proxy/session/hold.h"
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
@@ -293,6 +294,10 @@ void Session::server_ready(char status, const Reply& reply) {
     settings_.ready(reply.sequence);
     if (claimed_ && waiting_ != Waiting::unit && reply.synced && claims(reply)) {
         claimed_ended(status);
+    }
+    // A held statement may be long, and so may what is known of it.
+    if (hold_ && waiting_ == Waiting::nothing && !waits_for_claim() && !group_exceeded()) {
+        hold_.reset();
     }
     if (status == 'I') {
         transaction_over(reply.sequence);

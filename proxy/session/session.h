@@ -107,6 +107,7 @@ public:
     // For tests and tools.
     const Ledger& ledger() const { return ledger_; }
     const Names& names() const { return names_; }
+    bool remembers_a_hold() const { return hold_ != nullptr; }
     char transaction_status() const { return transaction_status_; }
 
 private:

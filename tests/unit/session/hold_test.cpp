@@ -473,6 +473,20 @@ TEST_CASE("a held FunctionCall waits and is bound to all of its bytes") {
     CHECK(host.session.ledger().empty());
 }
 
+TEST_CASE("a session that has held something forgets it when it goes on") {
+    Guard host;
+    host.send(query(erase));
+    CHECK(host.session.remembers_a_hold());
+    host.decide(true);
+    CHECK(host.postgres.runs_of(erase) == 1);
+    host.send(query("SELECT 1"));
+    CHECK_FALSE(host.session.remembers_a_hold());
+    host.send(group(erase) + sync_message());
+    CHECK(host.session.remembers_a_hold());
+    host.decide(false);
+    CHECK_FALSE(host.session.remembers_a_hold());
+}
+
 TEST_CASE("a text that is too long to be seen whole is not held but refused") {
     const std::string long_text = erase + std::string(session::Session::text_bytes_max, ' ');
     Guard host;
