@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cstdio>
+
 namespace pgchaperone::audit {
 
 ssize_t Disk::write(int file, const char* bytes, std::size_t size) {
@@ -11,5 +13,7 @@ ssize_t Disk::write(int file, const char* bytes, std::size_t size) {
 int Disk::fdatasync(int file) { return ::fdatasync(file); }
 
 int Disk::ftruncate(int file, off_t size) { return ::ftruncate(file, size); }
+
+int Disk::rename(const char* from, const char* to) { return std::rename(from, to); }
 
 }  // namespace pgchaperone::audit

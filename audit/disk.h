@@ -14,6 +14,7 @@ public:
     virtual ssize_t write(int file, const char* bytes, std::size_t size);
     virtual int fdatasync(int file);
     virtual int ftruncate(int file, off_t size);
+    virtual int rename(const char* from, const char* to);
 };
 
 }  // namespace pgchaperone::audit

@@ -211,6 +211,45 @@ std::string to_text(std::chrono::system_clock::time_point time) {
     return std::string(text.data(), static_cast<std::size_t>(size));
 }
 
+std::optional<std::chrono::system_clock::time_point> parse_time(std::string_view text) {
+    std::tm utc{};
+    int used = 0;
+    const std::string whole(text.substr(0, 40));
+    if (std::sscanf(whole.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon,
+                    &utc.tm_mday, &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &used) != 6)
+        return std::nullopt;
+    utc.tm_year -= 1900;
+    utc.tm_mon -= 1;
+    std::tm same = utc;
+    const std::time_t seconds = timegm(&same);
+    // What is no date, such as February 30, becomes another day there.
+    if (same.tm_mday != utc.tm_mday || same.tm_mon != utc.tm_mon || same.tm_hour != utc.tm_hour ||
+        same.tm_min != utc.tm_min || same.tm_sec != utc.tm_sec)
+        return std::nullopt;
+    std::string_view rest = text.substr(static_cast<std::size_t>(used));
+    std::int64_t us = 0;
+    if (rest.starts_with('.')) {
+        rest.remove_prefix(1);
+        for (std::int64_t unit = 100'000;
+             !rest.empty() && rest.front() >= '0' && rest.front() <= '9'; unit /= 10) {
+            us += unit * (rest.front() - '0');
+            rest.remove_prefix(1);
+        }
+    }
+    if (rest != "Z") return std::nullopt;
+    return std::chrono::system_clock::from_time_t(seconds) + std::chrono::microseconds(us);
+}
+
+std::optional<std::chrono::system_clock::time_point> line_time(std::string_view line) {
+    constexpr std::string_view name = "\"time\":\"";
+    // Before it stand the number, a hash and the event's name, and nothing that a client has sent.
+    constexpr std::size_t head_bytes = 250;
+    const std::size_t begin = line.substr(0, head_bytes).find(name);
+    if (begin == std::string_view::npos) return std::nullopt;
+    const std::string_view rest = line.substr(begin + name.size());
+    return parse_time(rest.substr(0, rest.find('"')));
+}
+
 std::string make_line(const Record& record, const ChainPoint& after,
                       std::size_t statement_limit_bytes) {
     LineBuilder line(after);

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,7 +40,11 @@ std::string make_event_line(std::string_view event, std::chrono::system_clock::t
 // described above.
 bool append_json_text(std::string& out, std::string_view bytes);
 
-// "2026-11-21T02:03:04.123456Z"
+// "2026-11-21T02:03:04.123456Z", and back; digits of a second may be missing.
 std::string to_text(std::chrono::system_clock::time_point time);
+std::optional<std::chrono::system_clock::time_point> parse_time(std::string_view text);
+
+// When the line was made, without reading all of it; nothing where it does not begin as ours do.
+std::optional<std::chrono::system_clock::time_point> line_time(std::string_view line);
 
 }  // namespace pgchaperone::audit

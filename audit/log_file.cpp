@@ -1,6 +1,8 @@
 #include "audit/log_file.h"
 
 #include "audit/disk.h"
+#include "audit/line.h"
+#include "audit/log_files.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -20,15 +22,6 @@ namespace {
 constexpr std::string_view line_beginning = "{\"seq\":";
 
 std::string words(int error) { return std::generic_category().message(error); }
-
-// Makes a new name in a directory survive a crash. Not every file system can; then it is as it is.
-void flush_directory(const std::filesystem::path& file) {
-    const auto directory = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
-    const int opened = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (opened < 0) return;
-    ::fsync(opened);
-    ::close(opened);
-}
 
 // Reads `size` bytes at `offset`; fewer only at the end of the file. False and errno on failure.
 bool read_at(int file, std::uint64_t offset, std::size_t size, std::string& out) {
@@ -119,6 +112,13 @@ bool LogFile::is_current() const {
     }, named{};
     return ::fstat(file_, &ours) == 0 && ::stat(path_.c_str(), &named) == 0 &&
            ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+std::optional<std::chrono::system_clock::time_point> LogFile::first_time() const {
+    constexpr std::size_t head_bytes = 1024;
+    std::string head;
+    if (!read_at(file_, 0, head_bytes, head)) return std::nullopt;
+    return line_time(head);
 }
 
 bool LogFile::is_deleted() const {

@@ -7,6 +7,7 @@
 
 #include <boost/system/result.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -56,6 +57,11 @@ public:
     const std::optional<Torn>& torn() const { return torn_; }
     // Bits of the file's mode that let others read or change it.
     unsigned loose_mode() const { return loose_mode_; }
+
+    // Of what is whole and on the disk.
+    std::uint64_t size_bytes() const { return size_bytes_; }
+    // When the file's first line was made; nothing where there is none.
+    std::optional<std::chrono::system_clock::time_point> first_time() const;
 
     // True while the name still leads to this very file.
     bool is_current() const;

@@ -1,17 +1,12 @@
 #include "audit/verify.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
+#include "audit/line_reader.h"
+
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 namespace pgchaperone::audit {
 namespace {
-
-constexpr std::size_t line_limit_bytes = 256 * 1024 * 1024;
 
 // Checks line after line; the first that is out of order ends it.
 class ChainChecker {
@@ -33,11 +28,11 @@ public:
             if ((place->seq == 1) != (place->prev == ChainPoint{}.hash))
                 return broken(number, "only a log's very first line has nothing before it");
         }
+        if (place->seq != result_.head.seq + 1 || place->prev != result_.head.hash)
+            result_.claimed = ChainPoint{place->seq - 1, place->prev};
         if (place->seq != result_.head.seq + 1)
             return broken(number, place->seq > result_.head.seq + 1
-                                      ? "lines are missing before it: its seq is " +
-                                            std::to_string(place->seq) + " and " +
-                                            std::to_string(result_.head.seq + 1) + " was expected"
+                                      ? missing_before(*place)
                                       : "its seq " + std::to_string(place->seq) +
                                             " was there before: lines were moved or copied");
         if (place->prev != result_.head.hash)
@@ -64,6 +59,14 @@ public:
     Verification take() { return std::move(result_); }
 
 private:
+    std::string missing_before(const LinePlace& place) const {
+        const bool one = place.seq == result_.head.seq + 2;
+        return (one ? "line " + std::to_string(result_.head.seq + 1) + " is"
+                    : "lines " + std::to_string(result_.head.seq + 1) + " to " +
+                          std::to_string(place.seq - 1) + " are") +
+               " missing before it" +
+               (result_.lines == 0 ? ": a file between it and the one before is not there" : "");
+    }
     void look_for_expected() {
         if (expected_ && result_.head == *expected_) result_.contains_expected = true;
     }
@@ -78,38 +81,31 @@ private:
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after,
                     const std::optional<ChainPoint>& expected) {
     ChainChecker checker(after, expected);
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> in(std::fopen(file.c_str(), "re"),
-                                                             &std::fclose);
-    if (!in) {
-        checker.unreadable(std::generic_category().message(errno));
-        return checker.take();
+    LineReader reader(file);
+    while (const auto line = reader.next()) {
+        if (!checker.line(*line)) return checker.take();
     }
-    std::string buffer;
-    std::string chunk(1024 * 1024, '\0');
-    bool going = true;
-    while (going) {
-        const std::size_t count = std::fread(chunk.data(), 1, chunk.size(), in.get());
-        if (count == 0) break;
-        const std::size_t searched = buffer.size();
-        buffer.append(chunk, 0, count);
-        std::size_t begin = 0;
-        std::size_t end = buffer.find('\n', searched);
-        while (going && end != std::string::npos) {
-            going = checker.line(std::string_view(buffer).substr(begin, end - begin));
-            begin = end + 1;
-            end = buffer.find('\n', begin);
-        }
-        buffer.erase(0, begin);
-        if (going && buffer.size() > line_limit_bytes)
-            going = checker.broken(checker.next_line(), "it is too long for a record");
-    }
-    if (going && std::ferror(in.get()) != 0) {
-        checker.unreadable(std::generic_category().message(errno));
-    } else if (going && !buffer.empty()) {
-        checker.broken(checker.next_line(),
-                       "it is cut off in its middle: a crash, or somebody shortened the file");
+    switch (reader.state()) {
+        case LineReader::State::reading:
+        case LineReader::State::ended: break;
+        case LineReader::State::unreadable: checker.unreadable(reader.problem()); break;
+        case LineReader::State::torn:
+        case LineReader::State::damaged:
+            checker.broken(checker.next_line(), reader.problem());
+            break;
     }
     return checker.take();
+}
+
+std::optional<LinePosition> find_line(const std::vector<std::filesystem::path>& files,
+                                      const std::string& hash) {
+    for (const std::filesystem::path& file : files) {
+        LineReader reader(file);
+        for (std::uint64_t number = 1; const auto line = reader.next(); ++number) {
+            if (sha_256_hex(*line) == hash) return LinePosition{file, number};
+        }
+    }
+    return std::nullopt;
 }
 
 }  // namespace pgchaperone::audit

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::audit {
 
@@ -27,6 +28,8 @@ struct Verification {
     ChainPoint begin;                // what the first line says stood before it
     ChainPoint head;                 // the last line in order
     bool contains_expected = false;  // the line that `expected` names is there, unchanged
+    // Where the line that is broken says that it follows another line than the one before it.
+    std::optional<ChainPoint> claimed;
 };
 
 // `after`: the head of the file before (rotation): the first line must follow it. Without it the
@@ -34,5 +37,13 @@ struct Verification {
 // it.
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after = {},
                     const std::optional<ChainPoint>& expected = {});
+
+// Where the line of this hash stands: what claims to follow it, and does not, is a fork.
+struct LinePosition {
+    std::filesystem::path file;
+    std::uint64_t line = 0;  // from 1
+};
+std::optional<LinePosition> find_line(const std::vector<std::filesystem::path>& files,
+                                      const std::string& hash);
 
 }  // namespace pgchaperone::audit

@@ -2,14 +2,20 @@
 
 #include "audit/disk.h"
 #include "audit/line.h"
+#include "audit/line_reader.h"
+#include "audit/log_files.h"
+#include "audit/packer.h"
 
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -21,11 +27,35 @@ namespace {
 // that the first of them does not wait for long.
 constexpr std::size_t batch_limit_bytes = 4 * 1024 * 1024;
 
+// Where a rotation fails, the next is tried after so long. And so often at most it is looked
+// whether it is time for one.
+constexpr std::chrono::minutes rotation_pause{1};
+
 struct Item {
     std::vector<Record> records;
     std::uint64_t token = 0;
     std::size_t bytes = 0;
 };
+
+// Where an empty file's chain goes on: behind the newest old file's last line. A crash in the
+// middle of a rotation, or a rotation while nobody wrote, has left it so.
+boost::system::result<ChainPoint, OpenError> point_before(const std::filesystem::path& log) {
+    std::error_code ignored;
+    if (std::filesystem::file_size(log, ignored) > 0 && !ignored) return ChainPoint{};
+    const std::vector<std::filesystem::path> old = old_files(log);
+    if (old.empty()) return ChainPoint{};
+    LineReader reader(old.back());
+    std::string last;
+    while (const auto line = reader.next()) last = *line;
+    const auto place = read_place(last);
+    const bool readable = reader.state() == LineReader::State::ended ||
+                          reader.state() == LineReader::State::torn;
+    if (readable && place) return ChainPoint{place->seq, sha_256_hex(last)};
+    return OpenError{"cannot open the audit log " + log.string() + ": it goes on from " +
+                     old.back().string() + ", of which the end can't be read" +
+                     (reader.problem().empty() ? "" : ": " + reader.problem()) +
+                     "; mend that file or move it away"};
+}
 
 std::size_t cost_bytes(const Record& record) {
     std::size_t bytes = sizeof(Record) + record.user.size() + record.database.size() +
@@ -49,6 +79,10 @@ struct Writer::Impl {
     void start();
     void run();
     void reopen_file();
+    bool rotation_is_due() const;
+    void rotate();
+    std::string rotate_file();
+    std::chrono::milliseconds until_rotation() const;
     void store(std::vector<Item>& items);
     std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
     std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
@@ -67,6 +101,11 @@ struct Writer::Impl {
     std::string trouble;                      // empty while the disk takes what it is given
     std::uint64_t refused_records = 0;        // since the trouble began
     std::optional<LogFile::Changed> changed;  // and not yet told in the log
+    // When the file's first line was made; nothing while it has none.
+    std::optional<std::chrono::system_clock::time_point> begun;
+    std::chrono::system_clock::time_point no_rotation_before{};
+    std::string rotation_problem;  // told already
+    std::unique_ptr<Packer> packer;
 
     mutable std::mutex mutex;
     std::condition_variable wake;
@@ -81,9 +120,12 @@ struct Writer::Impl {
 };
 
 std::string Writer::Impl::open_first() {
-    auto opened = LogFile::open(options.file, ChainPoint{}, *options.disk);
+    const auto before = point_before(options.file);
+    if (!before) return before.error().text;
+    auto opened = LogFile::open(options.file, *before, *options.disk);
     if (!opened) return opened.error().text;
     file = std::move(*opened);
+    begun = file->first_time();
     if (file->loose_mode() != 0)
         notice("the audit log " + file->path().string() +
                " can be read or changed by others; it holds statements: chmod it to 0600");
@@ -111,6 +153,13 @@ std::string Writer::Impl::append_event_of_torn_tail() {
 }
 
 void Writer::Impl::start() {
+    // Only who holds the log's lock touches its old files.
+    if (options.compress_old || options.keep_old > 0)
+        packer = std::make_unique<Packer>(
+            PackerOptions{options.file, options.compress_old, options.keep_old,
+                          [tell = options.on_notice](std::string_view text) {
+                              if (tell) tell(text);
+                          }});
     // Signals are for the host's threads; and a size limit shall be an error of write(), not the
     // signal SIGXFSZ.
     sigset_t all, before;
@@ -125,12 +174,18 @@ void Writer::Impl::run() {
     std::vector<Item> items;
     std::unique_lock lock(mutex);
     for (;;) {
-        wake.wait(lock, [this] { return !waiting.empty() || reopen_wanted || closing; });
+        const auto called = [this] { return !waiting.empty() || reopen_wanted || closing; };
+        if (options.rotate_every.count() > 0 && begun) {
+            wake.wait_for(lock, until_rotation(), called);
+        } else {
+            wake.wait(lock, called);
+        }
         const bool reopen_now = std::exchange(reopen_wanted, false);
         items.swap(waiting);
-        if (items.empty() && !reopen_now) return;  // closing, and all is done
+        if (items.empty() && closing && !reopen_now) return;
         lock.unlock();
         if (reopen_now) reopen_file();
+        if (items.empty()) rotate();
         store(items);
         items.clear();
         // After a burst the memory goes back.
@@ -150,10 +205,70 @@ void Writer::Impl::reopen_file() {
     if (file->is_deleted())
         notice("the audit log " + file->path().string() + " was deleted; it is made anew");
     file.swap(*opened);
+    begun = file->first_time();
     if (const std::string problem = append_event_of_torn_tail(); !problem.empty()) notice(problem);
     notice("the audit log goes on in " + file->path().string() + " after its line " +
            std::to_string(file->head().seq));
     publish_head();
+}
+
+bool Writer::Impl::rotation_is_due() const {
+    if (file->size_bytes() == 0) return false;
+    if (options.rotate_bytes > 0 && file->size_bytes() >= options.rotate_bytes) return true;
+    if (options.rotate_every.count() == 0 || !begun) return false;
+    return options.clock().time_since_epoch() / options.rotate_every >
+           begun->time_since_epoch() / options.rotate_every;
+}
+
+std::chrono::milliseconds Writer::Impl::until_rotation() const {
+    using std::chrono::milliseconds;
+    const auto now = std::chrono::duration_cast<milliseconds>(options.clock().time_since_epoch());
+    const milliseconds left = options.rotate_every - now % options.rotate_every;
+    return std::clamp(left, milliseconds(1),
+                      std::chrono::duration_cast<milliseconds>(rotation_pause));
+}
+
+// Where it is time for it, and nothing else is in disorder.
+void Writer::Impl::rotate() {
+    if (!trouble.empty() || changed || !rotation_is_due() || options.clock() < no_rotation_before)
+        return;
+    // Somebody else has rotated and not told us: their file is not ours to rename.
+    if (!file->is_current()) return reopen_file();
+    const std::string problem = rotate_file();
+    if (problem.empty()) {
+        if (!rotation_problem.empty())
+            notice("the audit log " + file->path().string() + " can be rotated again");
+        if (packer) packer->look();
+    } else {
+        no_rotation_before = options.clock() + rotation_pause;
+        if (problem != rotation_problem)
+            notice("cannot rotate the audit log " + file->path().string() + ": " + problem +
+                   "; it goes on as it is");
+    }
+    rotation_problem = problem;
+}
+
+// The old file is whole and on the disk; the new one begins behind it. A crash between the two
+// leaves no file of the configured name, and the next one finds the old.
+std::string Writer::Impl::rotate_file() {
+    std::optional<LogFile::Changed> found;
+    std::string problem = file->prepare(found);
+    if (!problem.empty()) return problem;
+    if (found) {
+        changed = found;
+        return {};
+    }
+    const std::filesystem::path old = unused_old_name(options.file, options.clock());
+    if (options.disk->rename(options.file.c_str(), old.c_str()) != 0)
+        return std::generic_category().message(errno);
+    auto opened = LogFile::open(options.file, file->head(), *options.disk);
+    if (!opened) {
+        options.disk->rename(old.c_str(), options.file.c_str());
+        return opened.error().text;
+    }
+    file.swap(*opened);
+    begun.reset();
+    return {};
 }
 
 void Writer::Impl::store(std::vector<Item>& items) {
@@ -164,6 +279,7 @@ void Writer::Impl::store(std::vector<Item>& items) {
 // the next one begins.
 std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begin) {
     if (file->is_deleted()) reopen_file();
+    rotate();
     std::size_t end = begin;
     const std::string problem = write_batch(items, begin, end);
 
@@ -230,6 +346,7 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
         return "cannot write " + file->path().string() + ": it was deleted and cannot be made anew";
     std::string problem = file->append(lines, head);
     if (problem.empty()) changed.reset();
+    if (problem.empty() && !begun) begun = options.clock();
     return problem;
 }
 
@@ -308,6 +425,7 @@ void Writer::close() {
     if (!impl_->thread.joinable()) return;
     assert(impl_->thread.get_id() != std::this_thread::get_id());
     impl_->thread.join();
+    impl_->packer.reset();
 }
 
 }  // namespace pgchaperone::audit

@@ -7,7 +7,7 @@
 // - a record that was reported as stored is on the disk, whole;
 // - a record that was reported as refused left nothing behind in the file, not even half a line;
 // - `seq` rises by one from line to line and `prev` is the SHA-256 of the line before, also across
-//   restarts and rotation: audit/verify.h sees a gap or an edit;
+//   restarts and rotation, whoever does it: audit/verify.h sees a gap or an edit;
 // - one process writes a file (flock).
 
 #include "audit/chain.h"
@@ -51,7 +51,14 @@ struct WriterOptions {
     // nothing waits).
     std::size_t queue_limit_records = 65'536;
     std::size_t queue_limit_bytes = 64 * 1024 * 1024;
-    // For the time of the writer's own lines. Empty: the system's clock.
+    // The file becomes an old one when it is so large, or when a multiple of the time has passed
+    // since 1970 (1d: at midnight UTC); 0: never. What is in the file counts, not when it was made.
+    std::uint64_t rotate_bytes = 0;
+    std::chrono::milliseconds rotate_every{0};
+    // What becomes of old files: audit/packer.h.
+    bool compress_old = false;
+    std::size_t keep_old = 0;
+    // For the time of the writer's own lines and of rotation. Empty: the system's clock.
     std::function<std::chrono::system_clock::time_point()> clock;
     // Not owned; null: the real one.
     Disk* disk = nullptr;

@@ -1,11 +1,14 @@
 #include "cli/audit.h"
 
+#include "audit/log_files.h"
 #include "audit/verify.h"
+#include "cli/subcommands.h"
 
 #include <CLI/CLI.hpp>
 
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 
 namespace pgchaperone::cli {
@@ -26,7 +29,35 @@ void print_intact(const std::filesystem::path& file, const audit::Verification& 
     out << '\n';
 }
 
+// Two lines that follow the same one: a copy that was written on, or a past written anew.
+void tell_fork(const std::vector<std::filesystem::path>& files, const std::filesystem::path& file,
+               const audit::Verification& result, std::ostream& err) {
+    const auto where = audit::find_line(files, result.claimed->hash);
+    if (!where || (where->file == file && where->line >= result.line)) return;
+    err << file.string() << ":" << result.line << ": the chain forks: this line follows line "
+        << where->line << " of " << where->file.string()
+        << ", behind which another one stands already\n";
+}
+
 }  // namespace
+
+int verify_log(const std::filesystem::path& log, const std::optional<audit::ChainPoint>& after,
+               const std::optional<audit::ChainPoint>& expected, std::ostream& out,
+               std::ostream& err) {
+    // While it is read, the log may be rotated and its old files compressed.
+    constexpr int attempts = 5;
+    for (int attempt = 1;; ++attempt) {
+        std::vector<std::filesystem::path> files = audit::files_of_log(log);
+        if (files.empty()) files.push_back(log);
+        std::ostringstream said, complained;
+        const int status = verify_logs(files, after, expected, said, complained);
+        if (status != audit_intact && attempt < attempts && audit::files_of_log(log) != files)
+            continue;
+        out << said.str();
+        err << complained.str();
+        return status;
+    }
+}
 
 int verify_logs(const std::vector<std::filesystem::path>& files,
                 const std::optional<audit::ChainPoint>& after,
@@ -43,6 +74,7 @@ int verify_logs(const std::vector<std::filesystem::path>& files,
                 return audit_trouble;
             case audit::Verification::Outcome::broken:
                 err << file.string() << ":" << result.line << ": " << result.problem << '\n';
+                if (result.claimed) tell_fork(files, file, result, err);
                 err << file.string() << ": the chain is broken; " << counted(result.lines, "line")
                     << " before that " << (result.lines == 1 ? "is" : "are") << " in order\n";
                 return audit_broken;
@@ -61,9 +93,18 @@ int verify_logs(const std::vector<std::filesystem::path>& files,
     return audit_intact;
 }
 
+std::optional<std::filesystem::path> configured_log(const std::string& config) {
+    config::Request request;
+    if (!config.empty()) request.file = config;
+    const auto loaded = load_or_complain(request);
+    if (!loaded) return std::nullopt;
+    return loaded->options.audit.file;
+}
+
 void add_audit(CLI::App& app, int& status) {
     struct Arguments {
         std::vector<std::filesystem::path> files;
+        std::string config;
         std::string after;
         std::string expected;
     };
@@ -73,8 +114,11 @@ void add_audit(CLI::App& app, int& status) {
     command->require_subcommand(1);
     CLI::App* verify = command->add_subcommand(
         "verify", "Find a line of an audit log that was edited, removed or put in");
-    verify->add_option("FILE", arguments->files, "Audit logs, the oldest first, after a rotation")
-        ->required();
+    verify->add_option("FILE", arguments->files,
+                       "The audit log, with all old files that it was rotated into; or several "
+                       "files of it, the oldest first. Without it, the log of the configuration");
+    verify->add_option("-c,--config", arguments->config, "Configuration file (YAML)")
+        ->type_name("FILE");
     const auto is_point = [](const std::string& text) {
         return audit::parse_chain_point(text)
                    ? std::string()
@@ -99,8 +143,14 @@ void add_audit(CLI::App& app, int& status) {
         const auto point = [](const std::string& text) {
             return text.empty() ? std::nullopt : audit::parse_chain_point(text);
         };
-        status = verify_logs(arguments->files, point(arguments->after), point(arguments->expected),
-                             std::cout, std::cerr);
+        const auto after = point(arguments->after), expected = point(arguments->expected);
+        if (arguments->files.size() > 1) {
+            status = verify_logs(arguments->files, after, expected, std::cout, std::cerr);
+            return;
+        }
+        const auto log = arguments->files.empty() ? configured_log(arguments->config)
+                                                  : std::optional(arguments->files.front());
+        status = log ? verify_log(*log, after, expected, std::cout, std::cerr) : audit_trouble;
     });
 }
 

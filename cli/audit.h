@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <iosfwd>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace CLI {
@@ -27,6 +28,15 @@ int verify_logs(const std::vector<std::filesystem::path>& files,
                 const std::optional<audit::ChainPoint>& after,
                 const std::optional<audit::ChainPoint>& expected, std::ostream& out,
                 std::ostream& err);
+
+// The same for a log and its old files, found by its name, even while it is written and rotated.
+int verify_log(const std::filesystem::path& log, const std::optional<audit::ChainPoint>& after,
+               const std::optional<audit::ChainPoint>& expected, std::ostream& out,
+               std::ostream& err);
+
+// The log that a configuration names, or the one by default; nothing where it can't be loaded,
+// which is then told.
+std::optional<std::filesystem::path> configured_log(const std::string& config);
 
 // Adds `audit` with its own subcommands to those of `app`; where it is the one called, `status`
 // becomes its exit status.

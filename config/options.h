@@ -38,6 +38,10 @@ struct Tls {
 
 struct Audit {
     std::filesystem::path file = "pgchaperone-audit.jsonl";
+    std::uint64_t rotate_bytes = 256ULL << 20;  // 0: never
+    std::chrono::milliseconds rotate_every{0};  // 0: never
+    std::uint32_t keep = 0;                     // old files; 0: all
+    bool compress = true;                       // old files
 };
 
 // Where tickets are kept.

@@ -41,6 +41,7 @@ object described(value inner, std::string_view description) {
 value of_setting(const Setting& setting) {
     object out{{"description", string(setting.summary)}};
     switch (setting.shape) {
+        case Setting::Shape::size:
         case Setting::Shape::count: out["type"] = array{"integer", "string"}; break;
         case Setting::Shape::word:
             out["enum"] = array(setting.words.begin(), setting.words.end());

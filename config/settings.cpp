@@ -24,6 +24,10 @@ const std::vector<std::string>& authentications() {
     static const std::vector<std::string> words = {"passthrough", "password"};
     return words;
 }
+const std::vector<std::string>& on_off() {
+    static const std::vector<std::string> words = {"on", "off"};
+    return words;
+}
 const std::vector<std::string>& log_levels() {
     static const std::vector<std::string> words = {"trace", "debug",    "info", "warn",
                                                    "error", "critical", "off"};
@@ -269,6 +273,35 @@ std::span<const Setting> settings() {
                 "allowed.",
                 [](O& o, S t, Base b) { return put_path(t, b, o.audit.file); },
                 [](const O& o) { return o.audit.file.string(); }},
+        Setting{"audit.rotate_size",
+                "--audit-rotate-size",
+                "SIZE",
+                Shape::size,
+                {},
+                "The audit log goes on in a new file when it is so large; 0: never.",
+                [](O& o, S t, Base) { return put(parse_size(t), o.audit.rotate_bytes); },
+                [](const O& o) { return size_text(o.audit.rotate_bytes); }},
+        Setting{"audit.rotate_every",
+                "--audit-rotate-every",
+                "TIME",
+                Shape::duration,
+                {},
+                "The audit log goes on in a new file each time that a multiple of this has passed "
+                "(1d: at midnight UTC); 0s: never.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.audit.rotate_every); },
+                [](const O& o) { return duration_text(o.audit.rotate_every); }},
+        Setting{"audit.keep",
+                "--audit-keep",
+                "N",
+                Shape::count,
+                {},
+                "How many old files of the audit log are kept; 0: all of them.",
+                [](O& o, S t, Base) { return put(parse_count(t, 0, 1'000'000), o.audit.keep); },
+                [](const O& o) { return std::to_string(o.audit.keep); }},
+        Setting{"audit.compress", "--audit-compress", "WHETHER", Shape::word, on_off(),
+                "Whether old files of the audit log are compressed (gzip): on or off.",
+                [](O& o, S t, Base) { return put(parse_flag(t), o.audit.compress); },
+                [](const O& o) { return std::string(o.audit.compress ? "on" : "off"); }},
         Setting{"approval.store",
                 "--approval-store",
                 "STORE",

@@ -16,7 +16,7 @@
 namespace pgchaperone::config {
 
 struct Setting {
-    enum class Shape : std::uint8_t { endpoint, count, duration, word, path, text };
+    enum class Shape : std::uint8_t { endpoint, count, size, duration, word, path, text };
     std::string_view key;      // "client_tls.mode": at most one dot
     std::string_view option;   // "--client-tls"
     std::string_view metavar;  // "HOST:PORT"

@@ -30,6 +30,14 @@ struct Unit {
 constexpr Unit units[] = {{"ms", 1},       {"s", 1000},      {"m", 60'000},
                           {"min", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 
+// The largest first.
+struct SizeUnit {
+    std::string_view name;
+    std::uint64_t bytes;
+};
+constexpr SizeUnit size_units[] = {
+    {"TB", 1ULL << 40}, {"GB", 1ULL << 30}, {"MB", 1ULL << 20}, {"kB", 1ULL << 10}};
+
 }  // namespace
 
 Parsed<Endpoint> parse_endpoint(std::string_view text) {
@@ -103,6 +111,35 @@ std::string duration_text(std::chrono::milliseconds duration) {
         }
     }
     return std::to_string(count) + "ms";
+}
+
+Parsed<std::uint64_t> parse_size(std::string_view text) {
+    const auto end = std::find_if_not(text.begin(), text.end(),
+                                      [](char c) { return c >= '0' && c <= '9'; });
+    const auto digits = text.substr(0, static_cast<std::size_t>(end - text.begin()));
+    auto unit = text.substr(digits.size());
+    while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
+    std::uint64_t number = 0;
+    if (whole(digits, number)) {
+        if (unit.empty()) return number;
+        for (const SizeUnit& known : size_units) {
+            if (lower(unit) != lower(known.name)) continue;
+            if (number > std::numeric_limits<std::int64_t>::max() / known.bytes)
+                return PatternError{quoted(text) + " is more than any disk holds"};
+            return number * known.bytes;
+        }
+    }
+    return PatternError{quoted(text) +
+                        " is not a size; write a number of bytes, or one with a unit: 64kB, "
+                        "100MB, 2GB"};
+}
+
+std::string size_text(std::uint64_t bytes) {
+    for (const SizeUnit& unit : size_units) {
+        if (bytes != 0 && bytes % unit.bytes == 0)
+            return std::to_string(bytes / unit.bytes) + std::string(unit.name);
+    }
+    return std::to_string(bytes);
 }
 
 Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t lowest,

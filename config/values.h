@@ -25,6 +25,10 @@ Parsed<Endpoint> parse_endpoint(std::string_view text);
 Parsed<std::chrono::milliseconds> parse_duration(std::string_view text);
 std::string duration_text(std::chrono::milliseconds duration);
 
+// 0, 4096, 64kB, 100MB, 2GB; as in PostgreSQL's settings, a kB is 1024 bytes.
+Parsed<std::uint64_t> parse_size(std::string_view text);
+std::string size_text(std::uint64_t bytes);
+
 // A whole number; underscores and commas between digits are allowed: 10_000.
 Parsed<std::uint64_t> parse_count(std::string_view text, std::uint64_t lowest,
                                   std::uint64_t highest);

@@ -58,7 +58,8 @@ net::ServerOptions server_options(const config::Options& options) {
     server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
                                       ? net::UpstreamNegotiation::direct
                                       : net::UpstreamNegotiation::postgres;
-    server.audit_file = options.audit.file;
+    server.audit = {options.audit.file, options.audit.rotate_bytes, options.audit.rotate_every,
+                    options.audit.keep, options.audit.compress};
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)

@@ -205,7 +205,12 @@ public:
 private:
     void open_audit() {
         audit::WriterOptions options;
-        options.file = shared_.options.audit_file;
+        const AuditSettings& audit = shared_.options.audit;
+        options.file = audit.file;
+        options.rotate_bytes = audit.rotate_bytes;
+        options.rotate_every = audit.rotate_every;
+        options.keep_old = audit.keep_old;
+        options.compress_old = audit.compress_old;
         options.on_completion = [this](std::span<const audit::Completion> done) {
             audit_completed(done);
         };

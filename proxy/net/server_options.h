@@ -24,6 +24,14 @@ struct Address {
 
 enum class UpstreamNegotiation : std::uint8_t { postgres, direct };
 
+struct AuditSettings {
+    std::filesystem::path file;
+    std::uint64_t rotate_bytes = 0;             // 0: never
+    std::chrono::milliseconds rotate_every{0};  // 0: never
+    std::size_t keep_old = 0;                   // 0: all
+    bool compress_old = true;
+};
+
 struct ServerOptions {
     Address listen;
     Address upstream;
@@ -35,7 +43,7 @@ struct ServerOptions {
     TlsSettings client_tls;
     TlsSettings upstream_tls;
     UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
-    std::filesystem::path audit_file;
+    AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;
     std::string replica;  // this process among those that share the store

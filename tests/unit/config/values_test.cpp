@@ -58,3 +58,16 @@ TEST_CASE("a mistyped word is answered by the nearest one, and nonsense by none"
     CHECK(nearest("", words).empty());
     CHECK(did_you_mean("clinet", words) == "did you mean \"client\"?");
 }
+
+TEST_CASE("sizes have PostgreSQL's units") {
+    CHECK(*parse_size("0") == 0);
+    CHECK(*parse_size("4096") == 4096);
+    CHECK(*parse_size("64kB") == 65536);
+    CHECK(*parse_size("100 MB") == 100ULL << 20);
+    CHECK(*parse_size("2gb") == 2ULL << 30);
+    CHECK(size_text(256ULL << 20) == "256MB");
+    CHECK(size_text(1000) == "1000");
+    CHECK(size_text(0) == "0");
+    for (const char* text : {"", "MB", "1.5GB", "-1", "10 apples", "99999999999TB"})
+        CHECK(parse_size(text).has_error());
+}
