@@ -32,8 +32,7 @@ std::optional<std::string> ending(const std::filesystem::path& log,
     const std::string begin = log.filename().string();
     if (name.size() <= begin.size() || !name.starts_with(begin)) return std::nullopt;
     if (name.ends_with(gz)) name.resize(name.size() - gz.size());
-    return name.size() <= begin.size() ? std::nullopt
-                                       : std::optional(name.substr(begin.size()));
+    return name.size() <= begin.size() ? std::nullopt : std::optional(name.substr(begin.size()));
 }
 
 // ".20261121T020304Z", and perhaps "-2".

@@ -104,8 +104,8 @@ std::string Packer::Impl::compress(const std::filesystem::path& file) {
     const std::filesystem::path finished = with(file, ".gz");
     const Descriptor from(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
     if (from.get() < 0) return words(errno);
-    const Descriptor to(::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                               S_IRUSR | S_IWUSR));
+    const Descriptor to(
+        ::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR));
     if (to.get() < 0) return words(errno);
     std::string problem = copy_compressed(from.get(), to.get());
     if (problem.empty() && stopping) problem = "pgchaperone ends";

@@ -2,6 +2,7 @@
 
 #include "audit/line_reader.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -11,8 +12,9 @@ namespace {
 // Checks line after line; the first that is out of order ends it.
 class ChainChecker {
 public:
-    ChainChecker(const std::optional<ChainPoint>& after, const std::optional<ChainPoint>& expected)
-        : after_(after), expected_(expected) {
+    ChainChecker(const std::optional<ChainPoint>& after, const std::optional<ChainPoint>& expected,
+                 SignatureCheck* signatures)
+        : after_(after), expected_(expected), signatures_(signatures) {
         if (after_) result_.begin = result_.head = *after_;
         look_for_expected();
     }
@@ -39,6 +41,10 @@ public:
             return broken(number, number == 1 ? "it does not follow the file before"
                                               : "its prev is not the hash of the line before: one "
                                                 "of the two was changed");
+        if (signatures_) {
+            const std::string problem = signature_problem(text, place->seq);
+            if (!problem.empty()) return broken(number, problem);
+        }
         result_.head = {place->seq, sha_256_hex(text)};
         result_.lines = number;
         look_for_expected();
@@ -67,20 +73,45 @@ private:
                " missing before it" +
                (result_.lines == 0 ? ": a file between it and the one before is not there" : "");
     }
+    // Empty where the line is no checkpoint, or a good one.
+    std::string signature_problem(std::string_view text, std::uint64_t seq) {
+        SignatureCheck& check = *signatures_;
+        if (!check.begun) {
+            check.begun = true;
+            check.looked_at = seq - 1;
+        }
+        const auto checkpoint = read_checkpoint(text);
+        if (!checkpoint) return {};
+        const auto key = std::find_if(check.keys.begin(), check.keys.end(),
+                                      [&](const Key& one) { return one.id() == checkpoint->key; });
+        if (key == check.keys.end())
+            return "this checkpoint is signed by another key, whose id is \"" + checkpoint->key +
+                   "\"";
+        if (!key->verifies(checkpoint->signed_bytes, checkpoint->signature) ||
+            checkpoint->from == 0 || checkpoint->from > seq)
+            return "the signature of this checkpoint is not its key's: it was made by somebody "
+                   "else, or changed";
+        if (checkpoint->from > check.looked_at + 1)
+            check.unsigned_lines.push_back({check.looked_at + 1, checkpoint->from - 1});
+        check.looked_at = seq;
+        ++check.checkpoints;
+        return {};
+    }
     void look_for_expected() {
         if (expected_ && result_.head == *expected_) result_.contains_expected = true;
     }
 
     std::optional<ChainPoint> after_;
     std::optional<ChainPoint> expected_;
+    SignatureCheck* signatures_;
     Verification result_;
 };
 
 }  // namespace
 
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after,
-                    const std::optional<ChainPoint>& expected) {
-    ChainChecker checker(after, expected);
+                    const std::optional<ChainPoint>& expected, SignatureCheck* signatures) {
+    ChainChecker checker(after, expected, signatures);
     LineReader reader(file);
     while (const auto line = reader.next()) {
         if (!checker.line(*line)) return checker.take();

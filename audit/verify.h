@@ -3,9 +3,10 @@
 // line's `prev` is the SHA-256 of the line before. It finds a line that was edited, removed,
 // inserted or moved, and a torn last line. What no chain can show by itself is that lines were cut
 // off at the end, that the last line was edited, or that the whole was written anew: for that give
-// a head that was noted elsewhere.
+// a head that was noted elsewhere. Signed checkpoints show the last, but for the lines behind them.
 
 #include "audit/chain.h"
+#include "audit/signature.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -32,11 +33,29 @@ struct Verification {
     std::optional<ChainPoint> claimed;
 };
 
+// What signed checkpoints say of a log's lines, from file to file. A checkpoint speaks for the
+// lines from the number that it names up to itself, and for no others: a process vouches for what
+// it has written, and not for what it has found.
+struct SignatureCheck {
+    std::vector<Key> keys;  // any of which may have signed
+    struct Stretch {
+        std::uint64_t first = 0;
+        std::uint64_t last = 0;
+    };
+    // No checkpoint speaks for these, and one comes later: their process was killed, or had no key;
+    // or somebody wrote them anew.
+    std::vector<Stretch> unsigned_lines;
+    std::uint64_t checkpoints = 0;
+    bool begun = false;
+    std::uint64_t looked_at = 0;  // the number of the last line that is in one or the other
+};
+
 // `after`: the head of the file before (rotation): the first line must follow it. Without it the
 // first line may start anywhere in the chain. `expected`: a head that was noted earlier; look for
-// it.
+// it. `signatures`: check those of checkpoints, too.
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after = {},
-                    const std::optional<ChainPoint>& expected = {});
+                    const std::optional<ChainPoint>& expected = {},
+                    SignatureCheck* signatures = nullptr);
 
 // Where the line of this hash stands: what claims to follow it, and does not, is a fork.
 struct LinePosition {

@@ -31,6 +31,9 @@ constexpr std::size_t batch_limit_bytes = 4 * 1024 * 1024;
 // whether it is time for one.
 constexpr std::chrono::minutes rotation_pause{1};
 
+// How long a line may wait for a checkpoint that speaks for it.
+constexpr std::chrono::minutes checkpoint_pause{1};
+
 struct Item {
     std::vector<Record> records;
     std::uint64_t token = 0;
@@ -83,6 +86,11 @@ struct Writer::Impl {
     void rotate();
     std::string rotate_file();
     std::chrono::milliseconds until_rotation() const;
+    std::optional<std::chrono::milliseconds> longest_sleep() const;
+    bool has_unsigned(const ChainPoint& head) const {
+        return options.checkpoint_key && head.seq >= unsigned_from;
+    }
+    void sign_what_waits(bool at_once);
     void store(std::vector<Item>& items);
     std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
     std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
@@ -106,6 +114,8 @@ struct Writer::Impl {
     std::chrono::system_clock::time_point no_rotation_before{};
     std::string rotation_problem;  // told already
     std::unique_ptr<Packer> packer;
+    std::uint64_t unsigned_from = 1;  // the first line of ours that no checkpoint speaks for
+    std::chrono::system_clock::time_point unsigned_since{};
 
     mutable std::mutex mutex;
     std::condition_variable wake;
@@ -115,6 +125,7 @@ struct Writer::Impl {
     bool reopen_wanted = false;
     bool closing = false;
     ChainPoint published_head;
+    Stats stats;
 
     std::thread thread;
 };
@@ -126,6 +137,9 @@ std::string Writer::Impl::open_first() {
     if (!opened) return opened.error().text;
     file = std::move(*opened);
     begun = file->first_time();
+    // What others have written before us is for their checkpoints.
+    unsigned_from = file->head().seq + 1;
+    unsigned_since = options.clock();
     if (file->loose_mode() != 0)
         notice("the audit log " + file->path().string() +
                " can be read or changed by others; it holds statements: chmod it to 0600");
@@ -175,17 +189,21 @@ void Writer::Impl::run() {
     std::unique_lock lock(mutex);
     for (;;) {
         const auto called = [this] { return !waiting.empty() || reopen_wanted || closing; };
-        if (options.rotate_every.count() > 0 && begun) {
-            wake.wait_for(lock, until_rotation(), called);
+        if (const auto sleep = longest_sleep()) {
+            wake.wait_for(lock, *sleep, called);
         } else {
             wake.wait(lock, called);
         }
         const bool reopen_now = std::exchange(reopen_wanted, false);
         items.swap(waiting);
-        if (items.empty() && closing && !reopen_now) return;
+        const bool last = items.empty() && closing && !reopen_now;
         lock.unlock();
+        if (last) return sign_what_waits(true);
         if (reopen_now) reopen_file();
-        if (items.empty()) rotate();
+        if (items.empty()) {
+            rotate();
+            sign_what_waits(false);
+        }
         store(items);
         items.clear();
         // After a burst the memory goes back.
@@ -196,6 +214,8 @@ void Writer::Impl::run() {
 
 void Writer::Impl::reopen_file() {
     if (file->is_current()) return;
+    // The old file ends with a checkpoint.
+    if (!file->is_deleted()) sign_what_waits(true);
     auto opened = LogFile::open(options.file, file->head(), *options.disk);
     if (!opened) {
         if (!file->is_deleted())
@@ -228,6 +248,40 @@ std::chrono::milliseconds Writer::Impl::until_rotation() const {
                       std::chrono::duration_cast<milliseconds>(rotation_pause));
 }
 
+std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
+    using std::chrono::milliseconds;
+    std::optional<milliseconds> sleep;
+    if (options.rotate_every.count() > 0 && begun) sleep = until_rotation();
+    if (has_unsigned(file->head())) {
+        const auto left = std::chrono::ceil<milliseconds>(unsigned_since + checkpoint_pause -
+                                                          options.clock());
+        const auto soon = std::clamp(left, milliseconds(100), milliseconds(checkpoint_pause));
+        sleep = sleep ? std::min(*sleep, soon) : soon;
+    }
+    return sleep;
+}
+
+// A checkpoint of its own, where lines wait for one and it is time; in trouble not at all.
+void Writer::Impl::sign_what_waits(bool at_once) {
+    if (!has_unsigned(file->head()) || !trouble.empty() || changed) return;
+    if (!at_once && options.clock() < unsigned_since + checkpoint_pause) return;
+    std::optional<LogFile::Changed> found;
+    if (!file->prepare(found).empty()) return;
+    if (found) {
+        changed = found;
+        return;
+    }
+    const std::string line = make_checkpoint_line(*options.checkpoint_key, options.clock(),
+                                                  file->head(), unsigned_from);
+    const ChainPoint head{file->head().seq + 1, sha_256_hex(line)};
+    const std::string problem = file->append(line + '\n', head);
+    if (!problem.empty()) return notice("cannot write a checkpoint of the audit log: " + problem);
+    unsigned_from = head.seq + 1;
+    publish_head();
+    const std::lock_guard lock(mutex);
+    ++stats.checkpoints;
+}
+
 // Where it is time for it, and nothing else is in disorder.
 void Writer::Impl::rotate() {
     if (!trouble.empty() || changed || !rotation_is_due() || options.clock() < no_rotation_before)
@@ -251,13 +305,12 @@ void Writer::Impl::rotate() {
 // The old file is whole and on the disk; the new one begins behind it. A crash between the two
 // leaves no file of the configured name, and the next one finds the old.
 std::string Writer::Impl::rotate_file() {
+    sign_what_waits(true);
     std::optional<LogFile::Changed> found;
     std::string problem = file->prepare(found);
     if (!problem.empty()) return problem;
-    if (found) {
-        changed = found;
-        return {};
-    }
+    if (found) changed = found;
+    if (changed) return {};
     const std::filesystem::path old = unused_old_name(options.file, options.clock());
     if (options.disk->rename(options.file.c_str(), old.c_str()) != 0)
         return std::generic_category().message(errno);
@@ -297,6 +350,8 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
         const std::lock_guard lock(mutex);
         pending_records -= records;
         pending_bytes -= bytes;
+        (problem.empty() ? stats.records : stats.refused) += records;
+        stats.failing = !problem.empty();
     }
     note_trouble(problem, records);
     publish_head();
@@ -340,14 +395,26 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end)
         for (const Record& record : items[end].records)
             add(make_line(record, head, options.statement_limit_bytes));
+    const bool waited = has_unsigned(file->head());
+    const bool sign = has_unsigned(head) &&
+                      head.seq + 1 - unsigned_from >= options.checkpoint_every;
+    if (sign)
+        add(make_checkpoint_line(*options.checkpoint_key, options.clock(), head, unsigned_from));
     if (!unready.empty()) return unready;
     // What is written to a file without a name is lost, even though it would seem to work.
     if (file->is_deleted())
         return "cannot write " + file->path().string() + ": it was deleted and cannot be made anew";
     std::string problem = file->append(lines, head);
-    if (problem.empty()) changed.reset();
-    if (problem.empty() && !begun) begun = options.clock();
-    return problem;
+    if (!problem.empty()) return problem;
+    changed.reset();
+    if (!begun) begun = options.clock();
+    if (sign) {
+        unsigned_from = head.seq + 1;
+        const std::lock_guard lock(mutex);
+        ++stats.checkpoints;
+    }
+    if (!waited) unsigned_since = options.clock();
+    return {};
 }
 
 void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused) {
@@ -358,8 +425,7 @@ void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused)
         refused_records = 0;
     } else {
         if (trouble.empty())
-            notice("the audit log fails: " + problem +
-                   "; statements that need a record can't run until this is mended");
+            notice("the audit log fails: " + problem + "; " + std::string(options.when_refused));
         refused_records += refused;
     }
     trouble = problem;
@@ -396,7 +462,10 @@ Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
     const std::size_t count = item.records.size();
     const bool fits = impl_->pending_records + count <= impl_->options.queue_limit_records &&
                       impl_->pending_bytes + item.bytes <= impl_->options.queue_limit_bytes;
-    if (!fits && impl_->pending_records > 0) return Submitted::full;
+    if (!fits && impl_->pending_records > 0) {
+        impl_->stats.refused += count;
+        return Submitted::full;
+    }
     impl_->pending_records += count;
     impl_->pending_bytes += item.bytes;
     impl_->waiting.push_back(std::move(item));
@@ -409,6 +478,11 @@ void Writer::reopen() {
     const std::lock_guard lock(impl_->mutex);
     impl_->reopen_wanted = true;
     impl_->wake.notify_one();
+}
+
+Writer::Stats Writer::stats() const {
+    const std::lock_guard lock(impl_->mutex);
+    return impl_->stats;
 }
 
 ChainPoint Writer::head() const {

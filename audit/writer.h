@@ -13,6 +13,7 @@
 #include "audit/chain.h"
 #include "audit/log_file.h"
 #include "audit/record.h"
+#include "audit/signature.h"
 
 #include <boost/system/result.hpp>
 
@@ -58,6 +59,12 @@ struct WriterOptions {
     // What becomes of old files: audit/packer.h.
     bool compress_old = false;
     std::size_t keep_old = 0;
+    // Signs checkpoints: after so many lines, a minute after the first line that none speaks for,
+    // at rotation and at close. Null: none.
+    std::shared_ptr<const Key> checkpoint_key;
+    std::uint64_t checkpoint_every = 1000;
+    // For notices: what comes of a record that is refused.
+    std::string_view when_refused = "statements that need a record can't run until this is mended";
     // For the time of the writer's own lines and of rotation. Empty: the system's clock.
     std::function<std::chrono::system_clock::time_point()> clock;
     // Not owned; null: the real one.
@@ -90,6 +97,15 @@ public:
     // configured name, and the chain goes on in it. Where that can't be opened the old file stays
     // in use and on_notice says why.
     void reopen();
+
+    // Since it was opened.
+    struct Stats {
+        std::uint64_t records = 0;      // on the disk
+        std::uint64_t refused = 0;      // by the disk, or since too many waited
+        std::uint64_t checkpoints = 0;  // signed
+        bool failing = false;           // the disk refused the last that it was given
+    };
+    Stats stats() const;
 
     // Where the chain stands: worth noting elsewhere, since the file alone cannot show that its end
     // was cut off.

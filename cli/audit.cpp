@@ -39,10 +39,39 @@ void tell_fork(const std::vector<std::filesystem::path>& files, const std::files
         << ", behind which another one stands already\n";
 }
 
+std::string lines_text(const audit::SignatureCheck::Stretch& stretch) {
+    if (stretch.first == stretch.last) return "line " + std::to_string(stretch.first);
+    return "lines " + std::to_string(stretch.first) + " to " + std::to_string(stretch.last);
+}
+
+// What the checkpoints amount to, once the chain is in order and each of them was made by its key.
+int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std::uint64_t allowed,
+                    std::ostream& out, std::ostream& err) {
+    if (check.checkpoints == 0 && check.begun) {
+        err << "pgchaperone: no line of the log is a signed checkpoint: it was written without a "
+               "key, or anew by somebody who has none\n";
+        return audit_broken;
+    }
+    int status = audit_intact;
+    for (const auto& stretch : check.unsigned_lines) {
+        const bool too_many = stretch.last - stretch.first + 1 > allowed;
+        (too_many ? err : out) << "pgchaperone: " << lines_text(stretch)
+                               << ": no checkpoint speaks for this; it was written by a process "
+                                  "that was killed, or that had no key, or anew by somebody\n";
+        if (too_many) status = audit_broken;
+    }
+    out << "signed: " << counted(check.checkpoints, "checkpoint") << ", up to line "
+        << check.looked_at;
+    if (last > check.looked_at)
+        out << "; " << counted(last - check.looked_at, "line") << " behind it "
+            << (last == check.looked_at + 1 ? "is" : "are") << " not signed";
+    out << '\n';
+    return status;
+}
+
 }  // namespace
 
-int verify_log(const std::filesystem::path& log, const std::optional<audit::ChainPoint>& after,
-               const std::optional<audit::ChainPoint>& expected, std::ostream& out,
+int verify_log(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
                std::ostream& err) {
     // While it is read, the log may be rotated and its old files compressed.
     constexpr int attempts = 5;
@@ -50,7 +79,7 @@ int verify_log(const std::filesystem::path& log, const std::optional<audit::Chai
         std::vector<std::filesystem::path> files = audit::files_of_log(log);
         if (files.empty()) files.push_back(log);
         std::ostringstream said, complained;
-        const int status = verify_logs(files, after, expected, said, complained);
+        const int status = verify_logs(files, terms, said, complained);
         if (status != audit_intact && attempt < attempts && audit::files_of_log(log) != files)
             continue;
         out << said.str();
@@ -59,14 +88,16 @@ int verify_log(const std::filesystem::path& log, const std::optional<audit::Chai
     }
 }
 
-int verify_logs(const std::vector<std::filesystem::path>& files,
-                const std::optional<audit::ChainPoint>& after,
-                const std::optional<audit::ChainPoint>& expected, std::ostream& out,
-                std::ostream& err) {
-    std::optional<audit::ChainPoint> before = after;
+int verify_logs(const std::vector<std::filesystem::path>& files, const VerifyTerms& terms,
+                std::ostream& out, std::ostream& err) {
+    const std::optional<audit::ChainPoint>& expected = terms.expected;
+    std::optional<audit::ChainPoint> before = terms.after;
+    audit::SignatureCheck signatures;
+    signatures.keys = terms.keys;
     bool found = false;
     for (const std::filesystem::path& file : files) {
-        const audit::Verification result = audit::verify(file, before, expected);
+        const audit::Verification result = audit::verify(
+            file, before, expected, terms.keys.empty() ? nullptr : &signatures);
         switch (result.outcome) {
             case audit::Verification::Outcome::unreadable:
                 err << "pgchaperone: can't read " << file.string() << ": " << result.problem
@@ -90,7 +121,8 @@ int verify_logs(const std::vector<std::filesystem::path>& files,
                "anew\n";
         return audit_broken;
     }
-    return audit_intact;
+    if (terms.keys.empty()) return audit_intact;
+    return tell_signatures(signatures, before ? before->seq : 0, terms.unsigned_max, out, err);
 }
 
 std::optional<std::filesystem::path> configured_log(const std::string& config) {
@@ -107,6 +139,9 @@ void add_audit(CLI::App& app, int& status) {
         std::string config;
         std::string after;
         std::string expected;
+        std::vector<std::string> keys;
+        std::uint64_t unsigned_max = 0;
+        std::string key;
     };
     // Lives as long as the callback, that is, as the app.
     const auto arguments = std::make_shared<Arguments>();
@@ -135,6 +170,18 @@ void add_audit(CLI::App& app, int& status) {
                      "The head of the file before the first one, which it must follow")
         ->type_name("SEQ:HASH")
         ->check(is_point);
+    verify
+        ->add_option(
+            "--public-key", arguments->keys,
+            "The public key of audit.checkpoint_key: checkpoints must be signed by it, and "
+            "speak for all lines before the last of them; may be given several times")
+        ->type_name("FILE")
+        ->allow_extra_args(false);
+    verify
+        ->add_option("--max-unsigned", arguments->unsigned_max,
+                     "How many lines in a row may be without a checkpoint that speaks for them, as "
+                     "a kill leaves them")
+        ->type_name("N");
     verify->footer(
         "Note the head that it prints where the log's writer can't reach it, and give it to\n"
         "--expect the next time.\n"
@@ -143,14 +190,38 @@ void add_audit(CLI::App& app, int& status) {
         const auto point = [](const std::string& text) {
             return text.empty() ? std::nullopt : audit::parse_chain_point(text);
         };
-        const auto after = point(arguments->after), expected = point(arguments->expected);
+        VerifyTerms terms;
+        terms.after = point(arguments->after);
+        terms.expected = point(arguments->expected);
+        terms.unsigned_max = arguments->unsigned_max;
+        for (const std::string& file : arguments->keys) {
+            auto key = audit::Key::load_public(file);
+            if (!key) {
+                std::cerr << "pgchaperone: " << key.error().text << '\n';
+                status = audit_trouble;
+                return;
+            }
+            terms.keys.push_back(std::move(*key));
+        }
         if (arguments->files.size() > 1) {
-            status = verify_logs(arguments->files, after, expected, std::cout, std::cerr);
+            status = verify_logs(arguments->files, terms, std::cout, std::cerr);
             return;
         }
         const auto log = arguments->files.empty() ? configured_log(arguments->config)
                                                   : std::optional(arguments->files.front());
-        status = log ? verify_log(*log, after, expected, std::cout, std::cerr) : audit_trouble;
+        status = log ? verify_log(*log, terms, std::cout, std::cerr) : audit_trouble;
+    });
+
+    CLI::App* key = command->add_subcommand(
+        "key", "Make a pair of Ed25519 keys for signed checkpoints: FILE and FILE.pub");
+    key->add_option("FILE", arguments->key,
+                    "The private key, for audit.checkpoint_key; keep FILE.pub where the log's "
+                    "writer can't change it")
+        ->required();
+    key->callback([arguments, &status] {
+        const std::string problem = audit::make_key_pair(arguments->key);
+        if (!problem.empty()) std::cerr << "pgchaperone: " << problem << '\n';
+        status = problem.empty() ? audit_intact : audit_trouble;
     });
 }
 

@@ -3,7 +3,9 @@
 // what it can't is audit/verify.h's; the page for people is docs/audit.md.
 
 #include "audit/chain.h"
+#include "audit/signature.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <iosfwd>
 #include <optional>
@@ -21,17 +23,25 @@ inline constexpr int audit_intact = 0;
 inline constexpr int audit_broken = 1;   // the chain breaks, or the expected point is not in it
 inline constexpr int audit_trouble = 2;  // a file can't be read
 
-// Verifies the files as one chain, the oldest first: each must go on where the one before ended,
-// the first behind `after` where that is given. `expected` must be in one of them. One line for
-// each file goes to `out`, what is wrong to `err`. Returns the exit status.
-int verify_logs(const std::vector<std::filesystem::path>& files,
-                const std::optional<audit::ChainPoint>& after,
-                const std::optional<audit::ChainPoint>& expected, std::ostream& out,
-                std::ostream& err);
+struct VerifyTerms {
+    // The first file must follow this point.
+    std::optional<audit::ChainPoint> after;
+    // It must be in one of the files.
+    std::optional<audit::ChainPoint> expected;
+    // Public keys of which one must have signed each checkpoint; none: signatures are not looked
+    // at.
+    std::vector<audit::Key> keys;
+    // How many lines in a row may be without a checkpoint that speaks for them, where one follows.
+    std::uint64_t unsigned_max = 0;
+};
+
+// Verifies the files as one chain, the oldest first: each must go on where the one before ended.
+// One line for each file goes to `out`, what is wrong to `err`. Returns the exit status.
+int verify_logs(const std::vector<std::filesystem::path>& files, const VerifyTerms& terms,
+                std::ostream& out, std::ostream& err);
 
 // The same for a log and its old files, found by its name, even while it is written and rotated.
-int verify_log(const std::filesystem::path& log, const std::optional<audit::ChainPoint>& after,
-               const std::optional<audit::ChainPoint>& expected, std::ostream& out,
+int verify_log(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
                std::ostream& err);
 
 // The log that a configuration names, or the one by default; nothing where it can't be loaded,

@@ -36,12 +36,19 @@ struct Tls {
     std::filesystem::path ca;  // PEM bundle; verify_* need it
 };
 
+// What comes of a statement whose record the disk does not take.
+enum class OnAuditFailure : std::uint8_t { refuse, allow };
+
 struct Audit {
     std::filesystem::path file = "pgchaperone-audit.jsonl";
     std::uint64_t rotate_bytes = 256ULL << 20;  // 0: never
     std::chrono::milliseconds rotate_every{0};  // 0: never
     std::uint32_t keep = 0;                     // old files; 0: all
     bool compress = true;                       // old files
+    std::filesystem::path checkpoint_key;       // PEM, Ed25519; empty: no checkpoints
+    std::uint32_t checkpoint_every = 1000;      // lines
+    OnAuditFailure on_failure = OnAuditFailure::refuse;
+    std::chrono::milliseconds patience{10'000};  // with a slow disk
 };
 
 // Where tickets are kept.

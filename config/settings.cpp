@@ -24,6 +24,10 @@ const std::vector<std::string>& authentications() {
     static const std::vector<std::string> words = {"passthrough", "password"};
     return words;
 }
+const std::vector<std::string>& audit_failures() {
+    static const std::vector<std::string> words = {"refuse", "allow"};
+    return words;
+}
 const std::vector<std::string>& on_off() {
     static const std::vector<std::string> words = {"on", "off"};
     return words;
@@ -302,6 +306,51 @@ std::span<const Setting> settings() {
                 "Whether old files of the audit log are compressed (gzip): on or off.",
                 [](O& o, S t, Base) { return put(parse_flag(t), o.audit.compress); },
                 [](const O& o) { return std::string(o.audit.compress ? "on" : "off"); }},
+        Setting{"audit.checkpoint_key",
+                "--audit-checkpoint-key",
+                "FILE",
+                Shape::path,
+                {},
+                "The private Ed25519 key (PEM) that signs checkpoints of the audit log; without it "
+                "there are none.",
+                [](O& o, S t, Base b) { return put_path(t, b, o.audit.checkpoint_key); },
+                [](const O& o) { return o.audit.checkpoint_key.string(); }},
+        Setting{"audit.checkpoint_every",
+                "--audit-checkpoint-every",
+                "N",
+                Shape::count,
+                {},
+                "After how many lines of the audit log a checkpoint is signed; it is after a "
+                "minute in any case.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 1, 1'000'000), o.audit.checkpoint_every);
+                },
+                [](const O& o) { return std::to_string(o.audit.checkpoint_every); }},
+        Setting{
+            "audit.on_failure", "--audit-on-failure", "WHAT", Shape::word, audit_failures(),
+            "What comes of a statement whose record can't be written: refuse, or allow (it runs "
+            "without one, and the log tells).",
+            [](O& o, S t, Base) {
+                return put(parse_word(t, audit_failures()), o.audit.on_failure);
+            },
+            [](const O& o) {
+                return audit_failures()[static_cast<std::size_t>(o.audit.on_failure)];
+            }},
+        Setting{
+            "audit.patience",
+            "--audit-patience",
+            "TIME",
+            Shape::duration,
+            {},
+            "How long a statement waits for its record to be on the disk before that counts as "
+            "a failure.",
+            [](O& o, S t, Base) -> Wrong {
+                const auto time = parse_duration(t);
+                if (time && time->count() == 0)
+                    return "no disk is that fast; write how long a statement waits, such as 10s";
+                return put(time, o.audit.patience);
+            },
+            [](const O& o) { return duration_text(o.audit.patience); }},
         Setting{"approval.store",
                 "--approval-store",
                 "STORE",

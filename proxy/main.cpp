@@ -58,8 +58,16 @@ net::ServerOptions server_options(const config::Options& options) {
     server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
                                       ? net::UpstreamNegotiation::direct
                                       : net::UpstreamNegotiation::postgres;
-    server.audit = {options.audit.file, options.audit.rotate_bytes, options.audit.rotate_every,
-                    options.audit.keep, options.audit.compress};
+    const config::Audit& audit = options.audit;
+    server.audit.file = audit.file;
+    server.audit.rotate_bytes = audit.rotate_bytes;
+    server.audit.rotate_every = audit.rotate_every;
+    server.audit.keep_old = audit.keep;
+    server.audit.compress_old = audit.compress;
+    server.audit.checkpoint_key = audit.checkpoint_key;
+    server.audit.checkpoint_every = audit.checkpoint_every;
+    server.audit.allow_on_failure = audit.on_failure == config::OnAuditFailure::allow;
+    server.audit.patience = audit.patience;
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)

@@ -76,6 +76,7 @@ void Connection::finished() {
     client_.transport->close();
     if (server_.transport) server_.transport->close();
     timers_ = {};
+    disk_timer_.reset();
     leave(false);
     spdlog::info("session {}: end: {}", id_, close_reason_);
     thread_.remove(id_);
@@ -388,21 +389,60 @@ void Connection::deliver(session::Verdict verdict) {
 }
 
 void Connection::deliver(const session::AuditStored& stored) {
-    if (!closing_) tell(stored);
+    if (closing_) return;
+    // Records of one session are reported in their order.
+    if (overdue_records_ > 0) {
+        --overdue_records_;
+        return;
+    }
+    if (disk_timer_) disk_timer_->timer.cancel();
+    disk_timer_.reset();
+    tell(outcome_of_record(stored.ok, stored.error));
+}
+
+// Who may run without a record is told that there is one, and everybody else that it is not so.
+session::AuditStored Connection::outcome_of_record(bool on_disk, const std::string& problem) {
+    if (on_disk || !thread_.shared().options.audit.allow_on_failure) return {on_disk, problem};
+    thread_.shared().unrecorded.fetch_add(1);
+    spdlog::warn("session {}: goes on without a record in the audit log: {}", id_, problem);
+    return {true, {}};
+}
+
+// A disk that takes too long is one that refuses. The record may yet come to be in the log.
+void Connection::wait_for_disk() {
+    disk_timer_ = std::make_unique<Timer>(thread_.context());
+    disk_timer_->round = ++timer_round_;
+    disk_timer_->timer.expires_after(thread_.shared().options.audit.patience);
+    disk_timer_->timer.async_wait([self = weak_from_this(),
+                                   round = timer_round_](const boost::system::error_code& error) {
+        const auto connection = self.lock();
+        if (error || !connection || connection->closing_) return;
+        if (!connection->disk_timer_ || connection->disk_timer_->round != round) return;
+        connection->disk_timer_.reset();
+        ++connection->overdue_records_;
+        connection->thread_.shared().overdue_records.fetch_add(1);
+        connection->tell(connection->outcome_of_record(
+            false, "the disk has not taken the record within " +
+                       std::to_string(connection->thread_.shared().options.audit.patience.count()) +
+                       " ms"));
+    });
 }
 
 void Connection::carry_out(session::StoreAudit& command) {
     const auto now = std::chrono::system_clock::now();
     for (audit::Record& record : command.records) record.time = now;
-    const audit::Submitted submitted = thread_.shared().audit->submit(
-        std::move(command.records), command.awaited ? audit_token() : 0);
+    const bool awaited = command.awaited;
+    const audit::Submitted submitted = thread_.shared().audit->submit(std::move(command.records),
+                                                                      awaited ? audit_token() : 0);
     if (submitted != audit::Submitted::accepted) {
-        if (!command.awaited) {
+        if (!awaited) {
             spdlog::warn("session {}: a record of a statement's effects was lost", id_);
             return;
         }
-        session_.handle(session::AuditStored{false, "too many records wait for the disk"});
+        session_.handle(outcome_of_record(false, "too many records wait for the disk"));
+        return;
     }
+    if (awaited) wait_for_disk();
 }
 
 // The session and, in the low bits, the thread that it lives on: see Server::audit_completed.

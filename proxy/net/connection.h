@@ -86,6 +86,8 @@ private:
     boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
                                               bool linger);
     std::uint64_t audit_token() const;
+    void wait_for_disk();
+    session::AuditStored outcome_of_record(bool on_disk, const std::string& problem);
     bool may_read(bool from_client) const;
     // Hands what was read to the core, through TLS where there is some. False: the side has ended.
     bool received(bool from_client, std::string_view bytes);
@@ -132,7 +134,9 @@ private:
     Side server_;
     std::array<std::unique_ptr<Timer>, session::deadline_kinds> timers_;  // by DeadlineKind
     std::uint64_t timer_round_ = 0;
-    std::string held_ticket_;                   // what this session waits for
+    std::unique_ptr<Timer> disk_timer_;  // while a record is waited for
+    unsigned overdue_records_ = 0;       // that are waited for no more, and will yet be reported
+    std::string held_ticket_;            // what this session waits for
     std::vector<std::string> claimed_tickets_;  // used by it, and not finished
     std::uint32_t presented_revision_ = 0;
     bool logged_in_ = false;

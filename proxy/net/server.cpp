@@ -211,6 +211,16 @@ private:
         options.rotate_every = audit.rotate_every;
         options.keep_old = audit.keep_old;
         options.compress_old = audit.compress_old;
+        options.checkpoint_every = audit.checkpoint_every;
+        if (audit.allow_on_failure)
+            options.when_refused =
+                "statements run without a record until this is mended "
+                "(audit.on_failure: allow)";
+        if (!audit.checkpoint_key.empty()) {
+            auto key = audit::Key::load_private(audit.checkpoint_key);
+            if (key.has_error()) throw std::runtime_error(key.error().text);
+            options.checkpoint_key = std::make_shared<const audit::Key>(std::move(*key));
+        }
         options.on_completion = [this](std::span<const audit::Completion> done) {
             audit_completed(done);
         };
@@ -240,6 +250,10 @@ private:
         sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };
         sources.reload = [this] { return reload(); };
         sources.store = store_name;
+        sources.audit = [this] {
+            return AuditCounts{shared_.audit->stats(), shared_.unrecorded.load(),
+                               shared_.overdue_records.load()};
+        };
         shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
     }
 

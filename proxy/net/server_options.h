@@ -30,6 +30,10 @@ struct AuditSettings {
     std::chrono::milliseconds rotate_every{0};  // 0: never
     std::size_t keep_old = 0;                   // 0: all
     bool compress_old = true;
+    std::filesystem::path checkpoint_key;  // empty: no checkpoints
+    std::uint64_t checkpoint_every = 1000;
+    bool allow_on_failure = false;  // what can't be recorded runs all the same
+    std::chrono::milliseconds patience{10'000};
 };
 
 struct ServerOptions {

@@ -39,6 +39,8 @@ struct Shared {
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};
     std::atomic<std::uint64_t> connections{0};
+    std::atomic<std::uint64_t> unrecorded{0};       // statements that ran without their record
+    std::atomic<std::uint64_t> overdue_records{0};  // that were waited for too long
 
     TlsContexts tls() const {
         const std::lock_guard lock(tls_mutex);

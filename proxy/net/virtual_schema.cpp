@@ -264,6 +264,15 @@ ChaperoneAnswer VirtualSchema::stats() const {
     add("tickets_used", desk.used);
     add("glass_broken", desk.glass);
     add("store_failures", desk.store_failures);
+    if (sources_.audit) {
+        const AuditCounts audit = sources_.audit();
+        add("audit_records", audit.log.records);
+        add("audit_checkpoints", audit.log.checkpoints);
+        add("audit_refused", audit.log.refused);
+        add("audit_overdue", audit.overdue);
+        add("audit_failing", audit.log.failing ? 1 : 0);
+        add("statements_unrecorded", audit.unrecorded);
+    }
     return rows(std::move(out));
 }
 

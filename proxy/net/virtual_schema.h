@@ -4,6 +4,7 @@
 // what is decided here and, for tickets, by approval/ticket.h. Thread-safe; knows no socket.
 
 #include "approval/desk.h"
+#include "audit/writer.h"
 #include "policy/engine.h"
 #include "policy/rule_book.h"
 #include "policy/session_facts.h"
@@ -20,6 +21,13 @@
 
 namespace pgchaperone::net {
 
+// How the audit log does.
+struct AuditCounts {
+    audit::Writer::Stats log;
+    std::uint64_t unrecorded = 0;  // statements that ran without their record
+    std::uint64_t overdue = 0;     // records that were waited for too long
+};
+
 class VirtualSchema {
 public:
     // What it answers from; all of it outlives it.
@@ -33,6 +41,7 @@ public:
         std::function<std::string()> reload;
         std::string store;  // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
+        std::function<AuditCounts()> audit = {};  // empty: there is no audit log
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
     VirtualSchema(const VirtualSchema&) = delete;

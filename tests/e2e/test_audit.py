@@ -1,7 +1,10 @@
 """The audit log in operation: rotated and compressed under load, killed at any moment, and verified as a whole."""
 
 import gzip
+import hashlib
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -84,6 +87,9 @@ class Load:
 class Audit(EndToEnd):
     configuration = RECORD_EVERYTHING
 
+    def setUp(self):
+        self.cluster.sql("TRUNCATE scratch")
+
     def guard_with(self, *options, configuration=RECORD_EVERYTHING) -> Guard:
         guard = Guard(self.cluster, *options, configuration=configuration)
         self.addCleanup(guard.erase)
@@ -142,6 +148,134 @@ class Audit(EndToEnd):
         self.assertGreater(len(old_files(guard.audit)), 5)
         statements = {record.get("statement") for record in records(guard.audit)}
         self.assertEqual(set(), {f"INSERT INTO scratch VALUES ({n}, 'load')" for n in done} - statements)
+
+    def test_checkpoints_catch_a_past_that_was_written_anew(self):
+        key = self.directory / "audit.key"
+        self.assertEqual(0, audit("key", key).returncode)
+        guard = self.guard_with("--audit-checkpoint-key", key, "--audit-checkpoint-every", "10",
+                                "--audit-rotate-size", "20kB")
+        load = Load(guard, clients=2)
+        processes.wait_until(lambda: len(load.done) > 100, 30, "some statements")
+        load.end()
+        guard.stop()
+        verified = audit("verify", "--public-key", f"{key}.pub", guard.audit)
+        self.assertEqual((0, ""), (verified.returncode, verified.stderr))
+        self.assertIn("signed: ", verified.stdout)
+        self.assertNotIn("not signed", verified.stdout)
+
+        # Somebody who may write the files, but has no key.
+        found = records(guard.audit)
+        for file in old_files(guard.audit):
+            file.unlink()
+        lines, before = [], "0" * 64
+        for record in found:
+            if record["event"] == "checkpoint":
+                continue
+            record["prev"], record["seq"] = before, len(lines) + 1
+            record["statement"] = "SELECT 1"
+            lines.append(json.dumps(record))
+            before = hashlib.sha256(lines[-1].encode()).hexdigest()
+        guard.audit.write_text("".join(line + "\n" for line in lines))
+        self.assertEqual(0, audit("verify", guard.audit).returncode)
+        verified = audit("verify", "--public-key", f"{key}.pub", guard.audit)
+        self.assertEqual(1, verified.returncode)
+        self.assertIn("no line of the log is a signed checkpoint", verified.stderr)
+        # Nor does it help to wait until pgchaperone signs it.
+        guard.start()
+        with psycopg.connect(host=guard.host, port=guard.port, user="postgres", dbname="postgres", autocommit=True) as one:
+            one.execute("INSERT INTO scratch VALUES (1, 'after')")
+        guard.stop()
+        verified = audit("verify", "--public-key", f"{key}.pub", guard.audit)
+        self.assertEqual(1, verified.returncode)
+        self.assertIn(f"lines 1 to {len(lines)}: no checkpoint speaks for this", verified.stderr)
+
+    def test_a_key_that_cannot_be_used_keeps_the_guard_from_starting(self):
+        with self.assertRaisesRegex(RuntimeError, "no private Ed25519 key in PEM"):
+            self.guard_with("--audit-checkpoint-key", __file__)
+
+    # --- a disk that refuses -----------------------------------------------------------------------------
+
+    def connect(self, guard):
+        connection = psycopg.connect(host=guard.host, port=guard.port, user="postgres", dbname="postgres", autocommit=True)
+        self.addCleanup(connection.close)
+        return connection
+
+    def stats(self, connection) -> dict:
+        return dict(connection.execute("SHOW chaperone.stats").fetchall())
+
+    def full(self, guard) -> None:
+        """From now on no file of the guard's may be longer than the audit log is, which is the longest."""
+        size = guard.audit.stat().st_size
+        self.assertGreater(size, guard.log.stat().st_size + 100_000)
+        resource.prlimit(guard.pid, resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+
+    def not_full(self, guard) -> None:
+        resource.prlimit(guard.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def test_what_a_full_disk_does(self):
+        for what in ("refuse", "allow"):
+            with self.subTest(what):
+                guard = self.guard_with("--audit-on-failure", what)
+                connection = self.connect(guard)
+                for number in range(3):
+                    connection.execute(f"INSERT INTO scratch VALUES ({number}, '{'x' * 60_000}')")
+                self.full(guard)
+                if what == "refuse":
+                    with self.assertRaises(psycopg.errors.IoError) as raised:
+                        connection.execute("INSERT INTO scratch VALUES (100, 'full')")
+                    self.assertIn("needs a record in the audit log", str(raised.exception))
+                    self.assertIn("File too large", raised.exception.diag.message_detail)
+                    self.assertIn("audit log's disk", raised.exception.diag.message_hint)
+                else:
+                    connection.execute("INSERT INTO scratch VALUES (100, 'full')")
+                # What is blocked stays blocked; what needs no record runs.
+                with self.assertRaises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("DELETE FROM scratch")
+                ran = connection.execute("SELECT count(*) FROM scratch WHERE id = 100").fetchone()
+                self.assertEqual(0 if what == "refuse" else 1, ran[0])
+                counted = self.stats(connection)
+                self.assertEqual((3, 2, 1), (counted["audit_records"], counted["audit_refused"], counted["audit_failing"]))
+                self.assertEqual(0 if what == "refuse" else 2, counted["statements_unrecorded"])
+                self.not_full(guard)
+                connection.execute("INSERT INTO scratch VALUES (101, 'again')")
+                self.assertEqual(0, self.stats(connection)["audit_failing"])
+                self.assertIn("the audit log fails", guard.log_text())
+                self.assertIn("can be written again; 2 records were refused", guard.log_text())
+                self.assertEqual(what == "allow", "goes on without a record" in guard.log_text())
+                self.assert_intact(guard)
+                self.assertEqual([2], [one["records"] for one in records(guard.audit) if one["event"] == "refused"])
+                self.cluster.sql("TRUNCATE scratch")
+
+    def test_what_a_slow_disk_does(self):
+        slow = self.directory / "slow"
+        os.environ.update(LD_PRELOAD=os.environ["PGCHAPERONE_SLOW_DISK"], SLOW_DISK=str(slow),
+                          ASAN_OPTIONS="verify_asan_link_order=0")
+        try:
+            refusing = self.guard_with("--audit-patience", "200ms")
+            allowing = self.guard_with("--audit-patience", "200ms", "--audit-on-failure", "allow")
+        finally:
+            for name in ("LD_PRELOAD", "SLOW_DISK", "ASAN_OPTIONS"):
+                os.environ.pop(name)
+        one, other = self.connect(refusing), self.connect(allowing)
+        slow.touch()
+        try:
+            with self.assertRaises(psycopg.errors.IoError) as raised:
+                one.execute("INSERT INTO scratch VALUES (200, 'slow')")
+            self.assertIn("within 200 ms", raised.exception.diag.message_detail)
+            other.execute("INSERT INTO scratch VALUES (201, 'slow')")
+            # The answer to the first record comes while the second is waited for, and is not taken for its.
+            release = threading.Timer(0.1, slow.unlink)
+            release.start()
+            one.execute("INSERT INTO scratch VALUES (202, 'slow')")
+            release.join()
+        finally:
+            slow.unlink(missing_ok=True)
+        other.execute("INSERT INTO scratch VALUES (203, 'fast')")
+        ids = [row[0] for row in self.cluster.sql("SELECT id FROM scratch WHERE id BETWEEN 200 AND 203 ORDER BY id")]
+        self.assertEqual([201, 202, 203], ids)
+        self.assertEqual((1, 0), tuple(self.stats(one)[name] for name in ("audit_overdue", "statements_unrecorded")))
+        self.assertEqual((1, 1), tuple(self.stats(other)[name] for name in ("audit_overdue", "statements_unrecorded")))
+        self.assert_intact(refusing)
 
 
 if __name__ == "__main__":

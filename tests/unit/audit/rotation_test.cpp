@@ -223,8 +223,7 @@ TEST_CASE("the files of a log are found by its name, in the order of their lines
     const Folder folder;
     const auto file = folder / "audit.jsonl";
     const auto put = [&](const std::string& name, std::uint64_t seq) {
-        write_file(folder / name,
-                   make_line(Record{}, {seq - 1, std::string(64, 'a')}, 100) + "\n");
+        write_file(folder / name, make_line(Record{}, {seq - 1, std::string(64, 'a')}, 100) + "\n");
     };
     put("audit.jsonl", 90);
     put("audit.jsonl.20261121T100000Z", 30);
@@ -243,11 +242,11 @@ TEST_CASE("the files of a log are found by its name, in the order of their lines
     write_file(folder / "audit.jsonl.3", "");
     std::vector<std::string> names;
     for (const auto& one : files_of_log(file)) names.push_back(one.filename().string());
-    CHECK(names ==
-          std::vector<std::string>{"audit.jsonl-20261121", "audit.jsonl.2",
-                                   "audit.jsonl.20261121T100000Z", "audit.jsonl.20251121T100000Z-2",
-                                   "audit.jsonl.1", "audit.jsonl.20261121T110000Z",
-                                   "audit.jsonl.20261121T120000Z.gz", "audit.jsonl"});
+    CHECK(names == std::vector<std::string>{"audit.jsonl-20261121", "audit.jsonl.2",
+                                            "audit.jsonl.20261121T100000Z",
+                                            "audit.jsonl.20251121T100000Z-2", "audit.jsonl.1",
+                                            "audit.jsonl.20261121T110000Z",
+                                            "audit.jsonl.20261121T120000Z.gz", "audit.jsonl"});
     CHECK_FALSE(is_own_old_name(file, folder / "audit.jsonl.1"));
     CHECK(is_own_old_name(file, folder / "audit.jsonl.20261121T120000Z.gz"));
     CHECK(files_of_log(folder / "no/such/folder.jsonl").empty());

@@ -39,7 +39,7 @@ Said verified(const std::vector<std::filesystem::path>& files,
               const std::optional<ChainPoint>& expected = {}) {
     std::ostringstream out, err;
     Said said;
-    said.status = verify_logs(files, after, expected, out, err);
+    said.status = verify_logs(files, {after, expected, {}, 0}, out, err);
     said.out = out.str();
     said.err = err.str();
     return said;
@@ -49,7 +49,7 @@ Said verified_log(const std::filesystem::path& log, const std::optional<ChainPoi
                   const std::optional<ChainPoint>& expected = {}) {
     std::ostringstream out, err;
     Said said;
-    said.status = verify_log(log, after, expected, out, err);
+    said.status = verify_log(log, {after, expected, {}, 0}, out, err);
     said.out = out.str();
     said.err = err.str();
     return said;
@@ -169,6 +169,45 @@ TEST_CASE("a file that can't be read is trouble") {
     const Said said = verified({folder / "missing"});
     CHECK(said.status == audit_trouble);
     CHECK_THAT(said.err, ContainsSubstring("No such file"));
+}
+
+TEST_CASE("signed checkpoints are checked where a public key is given") {
+    const Folder folder;
+    const auto log = folder / "audit.jsonl";
+    REQUIRE(run({"audit", "key", folder / "key"}) == audit_intact);
+    CHECK(run({"audit", "key", folder / "key"}) == audit_trouble);
+    const Key key = Key::load_private(folder / "key").value();
+    ChainPoint head;
+    extend(log, 3, head);
+    const std::string line = make_checkpoint_line(key, {}, head, 3);
+    head = {4, sha_256_hex(line)};
+    write_file(log, read_file(log) + line + '\n');
+    extend(log, 1, head);
+    const auto told = [&](std::uint64_t unsigned_max) {
+        std::ostringstream out, err;
+        Said said;
+        said.status = verify_log(log, {{}, {}, {key}, unsigned_max}, out, err);
+        said.out = out.str();
+        said.err = err.str();
+        return said;
+    };
+    CHECK(told(1).status == audit_broken);
+    CHECK_THAT(told(1).err, ContainsSubstring("lines 1 to 2: no checkpoint speaks for this"));
+    CHECK(told(2).status == audit_intact);
+    CHECK(told(2).err.empty());
+    CHECK_THAT(
+        told(2).out,
+        ContainsSubstring("signed: 1 checkpoint, up to line 4; 1 line behind it is not signed"));
+    CHECK(run({"audit", "verify", log}) == audit_intact);
+    CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", log}) == audit_broken);
+    CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", "--max-unsigned", "2",
+               log}) == audit_intact);
+    CHECK(run({"audit", "verify", "--public-key", log, log}) == audit_trouble);
+
+    const auto plain = folder / "plain.jsonl";
+    ChainPoint other;
+    extend(plain, 2, other);
+    CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", plain}) == audit_broken);
 }
 
 TEST_CASE("the subcommand takes files and points") {
