@@ -102,10 +102,12 @@ std::string Key::sign(std::string_view bytes) const {
     const Context context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     std::array<unsigned char, signature_bytes> raw;
     std::size_t size = raw.size();
-    const bool done =
-        context && EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key_.get()) == 1 &&
-        EVP_DigestSign(context.get(), raw.data(), &size,
-                       reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()) == 1;
+    const bool done = context &&
+                      EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key_.get()) ==
+                          1 &&
+                      EVP_DigestSign(context.get(), raw.data(), &size,
+                                     reinterpret_cast<const unsigned char*>(bytes.data()),
+                                     bytes.size()) == 1;
     assert(done && size == raw.size());
     (void)done;
     std::array<unsigned char, signature_characters + 1> text;
@@ -121,11 +123,12 @@ bool Key::verifies(std::string_view bytes, std::string_view signature) const {
                         static_cast<int>(signature.size())) != static_cast<int>(raw.size()))
         return false;
     const Context context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-    const bool good =
-        context &&
-        EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key_.get()) == 1 &&
-        EVP_DigestVerify(context.get(), raw.data(), signature_bytes,
-                         reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()) == 1;
+    const bool good = context &&
+                      EVP_DigestVerifyInit(context.get(), nullptr, nullptr, nullptr, key_.get()) ==
+                          1 &&
+                      EVP_DigestVerify(context.get(), raw.data(), signature_bytes,
+                                       reinterpret_cast<const unsigned char*>(bytes.data()),
+                                       bytes.size()) == 1;
     ERR_clear_error();
     return good;
 }
@@ -139,9 +142,8 @@ std::string make_key_pair(const std::filesystem::path& file) {
     if (!problem.empty()) return problem;
     std::filesystem::path for_others = file;
     for_others += ".pub";
-    problem = new_file(for_others, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH, [&](std::FILE* out) {
-        return PEM_write_PUBKEY(out, key.get()) == 1;
-    });
+    problem = new_file(for_others, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH,
+                       [&](std::FILE* out) { return PEM_write_PUBKEY(out, key.get()) == 1; });
     // One without the other is of no use.
     if (!problem.empty()) ::unlink(file.c_str());
     return problem;

@@ -46,16 +46,17 @@ private:
     std::string id_;
 };
 
-// Makes a pair of keys: `file` (mode 0600) and `file`.pub, neither of which may exist. Gives what is
-// wrong, or nothing.
+// Makes a pair of keys: `file` (mode 0600) and `file`.pub, neither of which may exist. Gives what
+// is wrong, or nothing.
 std::string make_key_pair(const std::filesystem::path& file);
 
-// The checkpoint that stands behind `after` and speaks for the lines from number `from` up to itself.
+// The checkpoint that stands behind `after` and speaks for the lines from number `from` up to
+// itself.
 std::string make_checkpoint_line(const Key& key, std::chrono::system_clock::time_point time,
                                  const ChainPoint& after, std::uint64_t from);
 
-// What a line says of itself where it is a checkpoint. The signature is over the line's own bytes up
-// to where `,"signature":` begins.
+// What a line says of itself where it is a checkpoint. The signature is over the line's own bytes
+// up to where `,"signature":` begins.
 struct Checkpoint {
     std::uint64_t from = 0;
     std::string key;

@@ -95,6 +95,7 @@ struct Writer::Impl {
     std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
     std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
     std::string append_event_of_torn_tail();
+    std::string append(std::string_view lines, const ChainPoint& head);
     void note_trouble(const std::string& problem, std::size_t refused);
     void publish_head();
     void notice(const std::string& text) const {
@@ -157,8 +158,7 @@ std::string Writer::Impl::append_event_of_torn_tail() {
         {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
          {.name = "sha256", .value = torn.sha256},
          {.name = "kept_in", .value = torn.kept_in.string()}});
-    const std::string problem = file->append(line + '\n',
-                                             {file->head().seq + 1, sha_256_hex(line)});
+    const std::string problem = append(line + '\n', {file->head().seq + 1, sha_256_hex(line)});
     if (!problem.empty()) return problem;
     notice("the last line of the audit log " + file->path().string() +
            " was torn, by a crash or a full disk; what there was of it is kept in " +
@@ -274,7 +274,7 @@ void Writer::Impl::sign_what_waits(bool at_once) {
     const std::string line = make_checkpoint_line(*options.checkpoint_key, options.clock(),
                                                   file->head(), unsigned_from);
     const ChainPoint head{file->head().seq + 1, sha_256_hex(line)};
-    const std::string problem = file->append(line + '\n', head);
+    const std::string problem = append(line + '\n', head);
     if (!problem.empty()) return notice("cannot write a checkpoint of the audit log: " + problem);
     unsigned_from = head.seq + 1;
     publish_head();
@@ -404,7 +404,7 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     // What is written to a file without a name is lost, even though it would seem to work.
     if (file->is_deleted())
         return "cannot write " + file->path().string() + ": it was deleted and cannot be made anew";
-    std::string problem = file->append(lines, head);
+    std::string problem = append(lines, head);
     if (!problem.empty()) return problem;
     changed.reset();
     if (!begun) begun = options.clock();
@@ -415,6 +415,12 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     }
     if (!waited) unsigned_since = options.clock();
     return {};
+}
+
+std::string Writer::Impl::append(std::string_view lines, const ChainPoint& head) {
+    std::string problem = file->append(lines, head);
+    if (problem.empty() && options.on_lines) options.on_lines(lines);
+    return problem;
 }
 
 void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused) {

@@ -46,6 +46,9 @@ struct WriterOptions {
     // Sentences for the operator: trouble begins, trouble is over, a torn line was set aside.
     // Called on the writer's thread, and by open() on the caller's. May be empty.
     std::function<void(std::string_view)> on_notice;
+    // Whole lines that are on the disk now, of records and of the log's own events. Called on the
+    // writer's thread, and by open(); must not block. May be empty.
+    std::function<void(std::string_view)> on_lines;
     // Longer statements are cut; their length and SHA-256 are then told.
     std::size_t statement_limit_bytes = 64 * 1024;
     // What may wait for the disk. A record that does not fit is not taken (but one always is when

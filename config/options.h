@@ -39,6 +39,15 @@ struct Tls {
 // What comes of a statement whose record the disk does not take.
 enum class OnAuditFailure : std::uint8_t { refuse, allow };
 
+// Where records go besides the file.
+struct Syslog {
+    enum class Kind : std::uint8_t { none, unix_datagram, udp, tcp };
+    Kind kind = Kind::none;
+    std::string path;   // of the Unix-domain socket
+    Endpoint endpoint;  // of the others
+    std::string text() const;
+};
+
 struct Audit {
     std::filesystem::path file = "pgchaperone-audit.jsonl";
     std::uint64_t rotate_bytes = 256ULL << 20;  // 0: never
@@ -49,6 +58,8 @@ struct Audit {
     std::uint32_t checkpoint_every = 1000;      // lines
     OnAuditFailure on_failure = OnAuditFailure::refuse;
     std::chrono::milliseconds patience{10'000};  // with a slow disk
+    bool standard_output = false;
+    Syslog syslog;
 };
 
 // Where tickets are kept.

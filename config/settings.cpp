@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <utility>
 
 namespace pgchaperone::config {
 namespace {
@@ -79,6 +80,29 @@ std::size_t end_of_value(std::string_view text, std::size_t at) {
     return text.size();
 }
 
+Wrong put_syslog(std::string_view text, Syslog& target) {
+    using Kind = Syslog::Kind;
+    if (text.starts_with('/')) {
+        target = {Kind::unix_datagram, std::string(text), {}};
+        return std::nullopt;
+    }
+    for (const auto& [scheme, kind] : {std::pair{std::string_view("udp://"), Kind::udp},
+                                       std::pair{std::string_view("tcp://"), Kind::tcp}}) {
+        if (!text.starts_with(scheme)) continue;
+        const std::string_view address = text.substr(scheme.size());
+        const auto endpoint = parse_endpoint(address);
+        if (!endpoint) return endpoint.error().message;
+        const bool has_port = address.rfind(':') != std::string_view::npos &&
+                              !address.ends_with(']');
+        if (endpoint->unix_socket() || !has_port)
+            return "a syslog server has a host and a port, such as udp://127.0.0.1:514";
+        target = {kind, {}, *endpoint};
+        return std::nullopt;
+    }
+    return "it must be the path of a socket, such as /dev/log, or udp://HOST:PORT, or "
+           "tcp://HOST:PORT";
+}
+
 Wrong put_mode(std::string_view text, TlsMode& target) {
     std::string word(text);
     for (char& c : word) c = c == '_' ? '-' : c;
@@ -92,6 +116,16 @@ std::string mode_text(TlsMode mode) { return client_tls_modes()[static_cast<std:
 std::string Endpoint::text() const {
     if (host.find(':') != std::string::npos) return "[" + host + "]:" + std::to_string(port);
     return host + ":" + std::to_string(port);
+}
+
+std::string Syslog::text() const {
+    switch (kind) {
+        case Kind::none: return {};
+        case Kind::unix_datagram: return path;
+        case Kind::udp: return "udp://" + endpoint.text();
+        case Kind::tcp: return "tcp://" + endpoint.text();
+    }
+    return {};
 }
 
 bool is_connection_string(std::string_view store) {
@@ -351,6 +385,19 @@ std::span<const Setting> settings() {
                 return put(time, o.audit.patience);
             },
             [](const O& o) { return duration_text(o.audit.patience); }},
+        Setting{"audit.stdout", "--audit-stdout", "WHETHER", Shape::word, on_off(),
+                "Whether records go to standard output, too: on or off.",
+                [](O& o, S t, Base) { return put(parse_flag(t), o.audit.standard_output); },
+                [](const O& o) { return std::string(o.audit.standard_output ? "on" : "off"); }},
+        Setting{"audit.syslog",
+                "--audit-syslog",
+                "WHERE",
+                Shape::text,
+                {},
+                "The syslog server (RFC 5424) that records go to, too: the path of a Unix-domain "
+                "socket, such as /dev/log, udp://HOST:PORT or tcp://HOST:PORT.",
+                [](O& o, S t, Base) { return put_syslog(t, o.audit.syslog); },
+                [](const O& o) { return o.audit.syslog.text(); }},
         Setting{"approval.store",
                 "--approval-store",
                 "STORE",

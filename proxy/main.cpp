@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -44,6 +45,18 @@ std::string name_of_this_replica(const config::Endpoint& listen) {
     return (error ? "unknown" : host) + " " + listen.text();
 }
 
+std::optional<audit::SyslogTarget> syslog_target(const config::Syslog& syslog) {
+    using Kind = audit::SyslogTarget::Kind;
+    const std::string port = std::to_string(syslog.endpoint.port);
+    switch (syslog.kind) {
+        case config::Syslog::Kind::none: break;
+        case config::Syslog::Kind::unix_datagram: return {{Kind::unix_datagram, syslog.path, {}}};
+        case config::Syslog::Kind::udp: return {{Kind::udp, syslog.endpoint.host, port}};
+        case config::Syslog::Kind::tcp: return {{Kind::tcp, syslog.endpoint.host, port}};
+    }
+    return std::nullopt;
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -68,6 +81,8 @@ net::ServerOptions server_options(const config::Options& options) {
     server.audit.checkpoint_every = audit.checkpoint_every;
     server.audit.allow_on_failure = audit.on_failure == config::OnAuditFailure::allow;
     server.audit.patience = audit.patience;
+    server.audit.standard_output = audit.standard_output;
+    server.audit.syslog = syslog_target(audit.syslog);
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)

@@ -225,9 +225,26 @@ private:
             audit_completed(done);
         };
         options.on_notice = [](std::string_view notice) { spdlog::warn("audit log: {}", notice); };
+        open_sinks();
+        if (!sinks_.empty()) {
+            options.on_lines = [this](std::string_view lines) {
+                for (const auto& sink : sinks_) sink->offer(lines);
+            };
+        }
         auto writer = audit::Writer::open(std::move(options));
         if (writer.has_error()) throw std::runtime_error(writer.error().text);
         shared_.audit = std::move(*writer);
+    }
+
+    void open_sinks() {
+        const AuditSettings& audit = shared_.options.audit;
+        audit::Sink::Options options;
+        options.on_notice = [](std::string_view notice) { spdlog::warn("audit log: {}", notice); };
+        if (audit.standard_output)
+            sinks_.push_back(std::make_unique<audit::Sink>(audit::standard_output(), options));
+        if (audit.syslog)
+            sinks_.push_back(
+                std::make_unique<audit::Sink>(audit::syslog_outlet(*audit.syslog), options));
     }
 
     void open_desk() {
@@ -251,8 +268,10 @@ private:
         sources.reload = [this] { return reload(); };
         sources.store = store_name;
         sources.audit = [this] {
-            return AuditCounts{shared_.audit->stats(), shared_.unrecorded.load(),
-                               shared_.overdue_records.load()};
+            AuditCounts counts{shared_.audit->stats(), shared_.unrecorded.load(),
+                               shared_.overdue_records.load(), 0};
+            for (const auto& sink : sinks_) counts.dropped += sink->stats().dropped;
+            return counts;
         };
         shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
     }
@@ -373,6 +392,8 @@ private:
         connection->start();
     }
 
+    // Before what hands them lines.
+    std::vector<std::unique_ptr<audit::Sink>> sinks_;
     Shared shared_;
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> acceptors_;

@@ -1,11 +1,13 @@
 #pragma once
 // What main tells the host: plain values, already checked.
 
+#include "audit/sink.h"
 #include "proxy/net/tls_context.h"
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace pgchaperone::net {
@@ -34,6 +36,8 @@ struct AuditSettings {
     std::uint64_t checkpoint_every = 1000;
     bool allow_on_failure = false;  // what can't be recorded runs all the same
     std::chrono::milliseconds patience{10'000};
+    bool standard_output = false;
+    std::optional<audit::SyslogTarget> syslog;
 };
 
 struct ServerOptions {

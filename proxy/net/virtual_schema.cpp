@@ -270,6 +270,7 @@ ChaperoneAnswer VirtualSchema::stats() const {
         add("audit_checkpoints", audit.log.checkpoints);
         add("audit_refused", audit.log.refused);
         add("audit_overdue", audit.overdue);
+        add("audit_dropped", audit.dropped);
         add("audit_failing", audit.log.failing ? 1 : 0);
         add("statements_unrecorded", audit.unrecorded);
     }

@@ -26,6 +26,7 @@ struct AuditCounts {
     audit::Writer::Stats log;
     std::uint64_t unrecorded = 0;  // statements that ran without their record
     std::uint64_t overdue = 0;     // records that were waited for too long
+    std::uint64_t dropped = 0;     // by sinks besides the file
 };
 
 class VirtualSchema {

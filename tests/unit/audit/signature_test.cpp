@@ -116,8 +116,7 @@ TEST_CASE("a checkpoint is written when a line has waited for a minute") {
     CHECK(count_checkpoints(file) == 0);
     now = now.load() + 2s;
     log.writer->reopen();
-    for (int i = 0; i < 500 && count_checkpoints(file) == 0; ++i)
-        std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 500 && count_checkpoints(file) == 0; ++i) std::this_thread::sleep_for(10ms);
     CHECK(count_checkpoints(file) == 1);
 }
 

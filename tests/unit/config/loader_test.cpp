@@ -85,6 +85,8 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"audit.checkpoint_every", {"10", "20"}},
         {"audit.on_failure", {"allow", "refuse"}},
         {"audit.patience", {"7s", "8s"}},
+        {"audit.stdout", {"on", "off"}},
+        {"audit.syslog", {"/dev/log", "tcp://logs:601"}},
         {"approval.store", {"a.db", "host=db dbname=tickets"}},
         {"approval.replica", {"one", "two"}},
         {"log.level", {"debug", "warn"}},
