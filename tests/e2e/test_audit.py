@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -192,6 +193,20 @@ class Audit(EndToEnd):
     def test_a_key_that_cannot_be_used_keeps_the_guard_from_starting(self):
         with self.assertRaisesRegex(RuntimeError, "no private Ed25519 key in PEM"):
             self.guard_with("--audit-checkpoint-key", __file__)
+
+    def test_records_go_to_standard_output_and_syslog_too(self):
+        path = self.directory / "log"
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(server.close)
+        server.bind(str(path))
+        server.settimeout(10)
+        guard = self.guard_with("--audit-stdout", "on", "--audit-syslog", path)
+        self.connect(guard).execute("INSERT INTO scratch VALUES (1, 'everywhere')")
+        (line,) = guard.audit.read_text().splitlines()
+        message = server.recv(100_000).decode()
+        self.assertRegex(message, r"^<85>1 \d{4}-\S+Z \S+ pgchaperone \d+ decision - \{")
+        self.assertTrue(message.endswith(line))
+        processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
 
     # --- a disk that refuses -----------------------------------------------------------------------------
 
