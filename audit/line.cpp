@@ -77,7 +77,8 @@ std::string_view cut(std::string_view text, std::size_t limit_bytes) {
 class LineBuilder {
 public:
     explicit LineBuilder(const ChainPoint& after) {
-        out_ = "{\"seq\":" + std::to_string(after.seq + 1) + ",\"prev\":\"" + after.hash + '"';
+        out_ = "{\"seq\":" + std::to_string(after.seq + 1) + ",\"prev\":\"" + after.hash +
+               "\",\"v\":" + std::to_string(line_version);
     }
 
     void number(std::string_view name, std::string_view digits) {
@@ -103,6 +104,25 @@ public:
             if (i > 0) out_ += ',';
             escaped |= append_value(values[i], text_limit_bytes);
             shortened |= values[i].size() > text_limit_bytes;
+        }
+        out_ += ']';
+        if (escaped) escaped_.push_back(name);
+        if (shortened) shortened_.push_back(name);
+    }
+
+    void values(std::string_view name, const std::vector<std::optional<std::string>>& values) {
+        member(name);
+        out_ += '[';
+        bool escaped = false;
+        bool shortened = values.size() > list_limit;
+        for (std::size_t i = 0; i < std::min(values.size(), list_limit); ++i) {
+            if (i > 0) out_ += ',';
+            if (!values[i]) {
+                out_ += "null";
+                continue;
+            }
+            escaped |= append_value(*values[i], text_limit_bytes);
+            shortened |= values[i]->size() > text_limit_bytes;
         }
         out_ += ']';
         if (escaped) escaped_.push_back(name);
@@ -286,6 +306,8 @@ std::string make_line(const Record& record, const ChainPoint& after,
         line.number("statement_bytes", std::to_string(record.statement.size()));
         line.text("statement_sha256", sha_256_hex(record.statement));
     }
+    if (record.redacted) line.boolean("redacted", true);
+    if (record.parameters) line.values("parameters", *record.parameters);
     return std::move(line).finish();
 }
 

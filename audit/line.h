@@ -19,6 +19,10 @@
 
 namespace pgchaperone::audit {
 
+// Of what a line holds, as `v`: docs/audit.schema.json. A new member leaves it as it is; one that
+// is gone or means something else raises it.
+inline constexpr int line_version = 1;
+
 // Limits of what one line holds besides the statement.
 inline constexpr std::size_t text_limit_bytes = 8 * 1024;
 inline constexpr std::size_t list_limit = 256;

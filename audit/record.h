@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct Record {
     std::string application;
     std::string protocol;   // "simple", "extended", "function call"
     std::string statement;  // as sent, cut at the writer's limit; may hold bytes that are not UTF-8
+    bool redacted = false;  // literals, or all of it, are left out of `statement`
+    // Values of a Bind, where the policy asks for them; none: NULL.
+    std::optional<std::vector<std::optional<std::string>>> parameters;
     std::uint64_t fingerprint = 0;
     std::string command;  // command tag
     std::vector<std::string> classes;

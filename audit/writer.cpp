@@ -67,6 +67,10 @@ std::size_t cost_bytes(const Record& record) {
                         record.rule.size() + record.reason.size();
     for (const auto* list : {&record.classes, &record.relations})
         for (const std::string& text : *list) bytes += sizeof(std::string) + text.size();
+    if (record.parameters) {
+        for (const auto& value : *record.parameters)
+            bytes += sizeof value + (value ? value->size() : 0);
+    }
     return bytes;
 }
 

@@ -323,6 +323,12 @@ void PolicyLoader::include_rules(YamlReader& reader, const YAML::Node& node,
     open_files_.pop_back();
 }
 
+// none, or one more than an AuditDetail; true and false stand for the usual.
+Parsed<std::size_t> audit_word(std::string_view text) {
+    if (const auto flag = parse_flag(text)) return *flag ? 2 : 0;
+    return parse_word(text, {"none", "decision", "statement", "statement+parameters"});
+}
+
 std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node& node) {
     const std::size_t errors_before = problems_.error_count();
     Rule rule;
@@ -374,8 +380,9 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
                         value, key, words<std::size_t>({"enforce", "observe"}))) {
                     rule.observe = *mode == 1;
                 }
-            } else if (const auto flag = reader.value<bool>(value, key, parse_flag)) {
-                rule.audit = *flag;
+            } else if (const auto detail = reader.value<std::size_t>(value, key, audit_word)) {
+                rule.audit = *detail > 0;
+                if (rule.audit) rule.audit_detail = static_cast<policy::AuditDetail>(*detail - 1);
             }
         });
     if (!is_map) return std::nullopt;

@@ -154,7 +154,11 @@ object definitions() {
                   {"action", reference("action")},
                   {"mode", one_of_words({"enforce", "observe"},
                                         "observe: note what the rule would have done, and go on.")},
-                  {"audit", flag("An allowed statement leaves a record.")},
+                  {"audit",
+                   object{{"enum", array{true, false, "none", "decision", "statement",
+                                         "statement+parameters"}},
+                          {"description",
+                           "Whether an allowed statement leaves a record, and what it shows."}}},
                   {"message", text("Replaces the reason in a refusal; may hold placeholders such "
                                    "as {relations}.")},
                   {"hint", text("Replaces the hint of a refusal.")}},

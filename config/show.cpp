@@ -147,7 +147,13 @@ YAML::Node rule_of(const policy::Rule& rule) {
     if (!rule.match.children.empty()) node["match"] = conditions(rule.match.children);
     node["action"] = action_of(rule.action);
     if (rule.observe) node["mode"] = "observe";
-    if (rule.audit) node["audit"] = true;
+    if (rule.audit) {
+        switch (rule.audit_detail) {
+            case policy::AuditDetail::decision: node["audit"] = "decision"; break;
+            case policy::AuditDetail::statement: node["audit"] = "statement"; break;
+            case policy::AuditDetail::parameters: node["audit"] = "statement+parameters"; break;
+        }
+    }
     if (!rule.message.empty()) node["message"] = literal(rule.message);
     if (!rule.hint.empty()) node["hint"] = literal(rule.hint);
     return node;

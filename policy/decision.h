@@ -15,6 +15,10 @@ namespace pgchaperone::policy {
 enum class Action : std::uint8_t { allow, block, supervise, hold, answer };
 std::string_view action_name(Action action);  // "allow", as in the policy and the audit log
 
+// How much of a statement its records show. Where it was simply allowed, `statement` leaves out
+// what the text holds of literals.
+enum class AuditDetail : std::uint8_t { decision, statement, parameters };
+
 struct SuperviseLimits;  // policy/rule.h
 struct HoldTerms;        // policy/rule.h
 
@@ -32,6 +36,7 @@ struct Decision {
     std::string rule;       // name of the rule that decided; empty: the policy's default
     bool observed = false;  // `mode: observe`: the action is logged but not taken; treat as allow
     bool audit = false;     // leave a record even though it is allowed
+    AuditDetail audit_detail = AuditDetail::statement;  // of any record
     bool depends_on_moment = false;  // may come out otherwise at another time or in another state:
                                      // judge again
     Refusal refusal;  // filled for block (and, as what to say when nobody approves, for hold)

@@ -396,6 +396,7 @@ struct Engine::Impl {
         result.action = action->action;
         if (rule != nullptr) result.rule = rule->name;
         result.audit = rule != nullptr && rule->audit;
+        if (rule != nullptr) result.audit_detail = rule->audit_detail;
         result.supervise = action->supervise;
         result.hold = action->hold;
         if (result.action == Action::block || result.action == Action::hold) {

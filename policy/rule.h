@@ -186,6 +186,7 @@ struct Rule {
     std::string hint;      // replaces the usual hint; the same
     bool observe = false;  // note what it would have done, and go on with the next rule
     bool audit = false;    // an allowed statement leaves a record
+    AuditDetail audit_detail = AuditDetail::statement;  // of that, and of any other
     Place place;
     std::string origin;  // "the preset interactive", or empty for a rule of the file itself
     DependsOn depends_on = DependsOn::nothing;  // the strongest of its conditions; see Policy::seal

@@ -1,5 +1,6 @@
 #include "proxy/session/audit_record.h"
 
+#include "policy/redact.h"
 #include "policy/relation_names.h"
 #include "policy/rule.h"
 #include "proxy/session/effects.h"
@@ -33,6 +34,23 @@ std::string reason_of(const policy::Decision& decision, const policy::StatementF
     return {};
 }
 
+void show_no_more_than(const policy::Decision& decision, const policy::LexicalSettings& lexical,
+                       audit::Record& record) {
+    const bool simply_allowed = decision.action == policy::Action::allow && !decision.observed;
+    switch (decision.audit_detail) {
+        case policy::AuditDetail::decision:
+            record.statement.clear();
+            record.redacted = true;
+            break;
+        case policy::AuditDetail::statement:
+            if (!simply_allowed) break;
+            record.statement = policy::redacted(record.statement, lexical);
+            record.redacted = true;
+            break;
+        case policy::AuditDetail::parameters: break;
+    }
+}
+
 }  // namespace
 
 bool refuses(const policy::Decision& decision) {
@@ -54,6 +72,7 @@ bool needs_record(const policy::Decision& decision, const policy::StatementFacts
 
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
                           StatementKind kind, const std::string& text,
+                          const policy::LexicalSettings& lexical,
                           const policy::Judgement& judgement, std::size_t index) {
     const policy::Decision& decision = judgement.decisions[index];
     audit::Record record;
@@ -90,7 +109,15 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
         }
     }
     record.reason = reason_of(decision, facts);
+    show_no_more_than(decision, lexical, record);
     return record;
+}
+
+bool records_parameters(const policy::Judgement& judgement) {
+    return std::any_of(judgement.decisions.begin(), judgement.decisions.end(),
+                       [](const policy::Decision& decision) {
+                           return decision.audit_detail == policy::AuditDetail::parameters;
+                       });
 }
 
 }  // namespace pgchaperone::session

@@ -19,9 +19,13 @@ bool refuses(const policy::Decision& decision);
 bool needs_record(const policy::Decision& decision, const policy::StatementFacts* facts);
 
 // The record of the decision on statement `index` of the judgement. `text`: as it was sent, or
-// empty: that of the analysis.
+// empty: that of the analysis. It shows as much of it as the rule wants.
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
                           StatementKind kind, const std::string& text,
+                          const policy::LexicalSettings& lexical,
                           const policy::Judgement& judgement, std::size_t index);
+
+// Whether its records show the values of a Bind.
+bool records_parameters(const policy::Judgement& judgement);
 
 }  // namespace pgchaperone::session

@@ -258,13 +258,34 @@ bool Session::client_bind(std::size_t total) {
     const bool may_hold = handle && (may_be_held(handle->judgement) ||
                                      handle->judgement.policy_version != policy_version_);
     if (may_hold && !ledger_.copy_in_open()) return judge_bind(total, handle);
+    const std::string portal(names ? names->portal : std::string_view());
+    StatementHandle bound = handle;
+    if (names && handle && records_parameters(handle->judgement)) {
+        if (total <= bind_kept_bytes_max && !from_client_.peek(total)) return false;
+        auto with_values = std::make_shared<PreparedStatement>(*handle);
+        with_values->parameters = bound_parameters(total, *handle);
+        bound = std::move(with_values);
+    }
     if (!handle) {
         planning_unknown();
     } else if (!handle->judgement.plainly_allowed()) {
         planning_may_run(handle->judgement);
     }
-    pass_bind(total, names ? names->portal : std::string_view(), handle, !names.has_error());
+    pass_bind(total, portal, bound, !names.has_error());
     return true;
+}
+
+// The values of the Bind at the front, for its records. A very long one is not kept.
+std::optional<std::vector<std::optional<std::string>>> Session::bound_parameters(
+    std::size_t total, const PreparedStatement& statement) {
+    if (total > bind_kept_bytes_max)
+        return std::vector<std::optional<std::string>>{"(a Bind of " + std::to_string(total) +
+                                                       " bytes, which is not kept)"};
+    const std::string message(*from_client_.peek(total));
+    const auto bind = protocol::decode<protocol::Bind>(
+        std::string_view(message).substr(protocol::head_size));
+    if (!bind) return std::nullopt;
+    return readable_parameters(statement.parameter_types, *bind);
 }
 
 // A Bind of a statement that may have to wait for an approval: that has to come before the server
@@ -304,12 +325,14 @@ void Session::let_bind_through() {
     const bool approved = pending_.cleared && claimed_;
     const bool may_exceed = holds_when_exceeding(pending_.judgement) &&
                             pending_.total <= bind_kept_bytes_max;
-    if (approved || may_exceed) {
+    const bool recorded = records_parameters(pending_.judgement);
+    if (approved || may_exceed || recorded) {
         auto bound = std::make_shared<PreparedStatement>(*handle);
         if (approved) bound->judgement = pending_.judgement;
         bound->approved = approved;
         bound->bound_behind = last_ran_;
         if (may_exceed) bound->bind = *from_client_.peek(pending_.total);
+        if (recorded) bound->parameters = bound_parameters(pending_.total, *handle);
         handle = std::move(bound);
         if (approved) claimed_->bound = handle;
     }
@@ -535,7 +558,10 @@ void Session::judged(policy::Judgement judgement) {
         const bool again = decision.action == policy::Action::hold && hold_ && waits_for_claim();
         if (!later && !again && needs_record(decision, pending_.judgement.facts(i))) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
-                                                pending_text(i), pending_.judgement, i));
+                                                pending_text(i), settings_.lexical(),
+                                                pending_.judgement, i));
+            if (decision.audit_detail == policy::AuditDetail::parameters && pending_.statement)
+                store.records.back().parameters = pending_.statement->parameters;
             if (pending_.kind == StatementKind::bind && decision.action == policy::Action::answer) {
                 const auto bytes = from_client_.peek(
                     std::min(pending_.total, from_client_.available()));
@@ -638,6 +664,7 @@ void Session::let_through() {
                                    std::any_of(analysis->statements.begin(),
                                                analysis->statements.end(), executes_by_name));
             if (asks_chaperone(pending_.judgement)) in_its_place = answered_parse(*handle);
+            if (records_parameters(pending_.judgement)) handle->parameter_types = parsed_types();
             if (may_be_held(pending_.judgement)) {
                 handle->parameter_types = parsed_types();
                 handle->name_encoding = settings_.lexical().client_encoding;

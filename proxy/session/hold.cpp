@@ -1492,7 +1492,7 @@ audit::Record Session::ticket_record(std::string outcome, const approval::Ticket
     judgement.decisions.front().rule = hold_->rule;
     judgement.decisions.front().refusal.message = hold_->reason;
     audit::Record record = make_record(facts_, settings_.application_name(), pending_.kind,
-                                       hold_->request.statement, judgement, 0);
+                                       hold_->request.statement, settings_.lexical(), judgement, 0);
     record.ticket = ticket.id;
     record.outcome = std::move(outcome);
     for (const approval::Vote& vote : ticket.votes) {

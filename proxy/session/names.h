@@ -38,6 +38,8 @@ struct PreparedStatement {
     mutable bool started = false;    // it was executed
     mutable bool revoked = false;    // its ticket was given up before
     std::string bind;  // a portal's: the Bind message, where a ticket for it would need that
+    // A portal's: the values of its Bind, where its records show them.
+    std::optional<std::vector<std::optional<std::string>>> parameters;
     std::vector<std::int32_t> parameter_types;  // of one that is: those that the client knows of
 };
 using StatementHandle = std::shared_ptr<const PreparedStatement>;

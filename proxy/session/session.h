@@ -331,6 +331,8 @@ private:
     void abandon_hold(std::string_view why);
     void forget_ticket(std::string_view why, bool withdraw);
     void hold_deadline(DeadlineKind kind);
+    std::optional<std::vector<std::optional<std::string>>> bound_parameters(
+        std::size_t total, const PreparedStatement& statement);
     audit::Record ticket_record(std::string outcome, const approval::Ticket& ticket);
     void record_ticket(std::string outcome, const approval::Ticket& ticket, std::string comment);
     void record_own_ticket(std::string outcome, std::string comment);

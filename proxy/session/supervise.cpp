@@ -109,6 +109,7 @@ CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
     out->facts = &facts;
     out->limits = decision.supervise;
     out->rule = decision.rule;
+    out->audit_detail = decision.audit_detail;
     const policy::SuperviseLimits& limits = *decision.supervise;
     out->total = limits.effects == policy::SuperviseLimits::Effects::total ||
                  limits.max_fraction.has_value() ||
@@ -375,11 +376,12 @@ void Session::record_effects(const Effects& effects, const Counted& terms,
     policy::Decision& decision = judgement.decisions[index];
     decision.action = policy::Action::supervise;
     decision.rule = terms.rule;
+    decision.audit_detail = terms.audit_detail;
     if (refusal != nullptr) decision.refusal = *refusal;
     StoreAudit store;
     store.awaited = false;
     audit::Record record = make_record(facts_, settings_.application_name(), StatementKind::query,
-                                       {}, judgement, index);
+                                       {}, settings_.lexical(), judgement, index);
     record.protocol.clear();
     record.outcome = refusal != nullptr ? "rolled back" : "within limits";
     for (const TableEffect& table : effects.tables) {

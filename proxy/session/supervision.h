@@ -30,6 +30,7 @@ struct Counted {
     const policy::StatementFacts* facts = nullptr;
     std::shared_ptr<const policy::SuperviseLimits> limits;
     std::string rule;
+    policy::AuditDetail audit_detail = policy::AuditDetail::statement;
     bool total = false;       // its effects are read from the server's counters
     bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id
                               // will nearly always do

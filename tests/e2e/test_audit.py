@@ -17,7 +17,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
 from support.e2e import EndToEnd, main, needs_guard
-from support.guard import Guard, binary
+from support.guard import Guard, binary, schema_validator
 
 RECORD_EVERYTHING = """policy:
   default: allow
@@ -26,7 +26,7 @@ RECORD_EVERYTHING = """policy:
     - name: note
       match: { command: INSERT }
       action: allow
-      audit: true
+      audit: statement+parameters
     - name: no-unbounded-writes
       match: { command: [UPDATE, DELETE], unbounded: true }
       action: block
@@ -117,7 +117,7 @@ class Audit(EndToEnd):
         self.assertEqual(set(), {f"INSERT INTO scratch VALUES ({n}, 'load')" for n in done} - statements)
 
         with self.subTest("a file that is taken away is missed"):
-            taken = old_files(guard.audit)[3]
+            taken = sorted(old_files(guard.audit), key=lambda one: lines_of(one)[0]["seq"])[3]
             taken.rename(guard.directory / "elsewhere")
             result = audit("verify", guard.audit)
             self.assertEqual(1, result.returncode)
@@ -207,6 +207,85 @@ class Audit(EndToEnd):
         self.assertRegex(message, r"^<85>1 \d{4}-\S+Z \S+ pgchaperone \d+ decision - \{")
         self.assertTrue(message.endswith(line))
         processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
+
+    def test_the_schema_tells_records_from_what_is_none(self):
+        validator = schema_validator()
+        self.assertIsNotNone(validator, "install python3-jsonschema, as tools/deps test does")
+        guard = self.guard_with()
+        connection = self.connect(guard)
+        connection.execute("INSERT INTO scratch VALUES (1, 'one')")
+        with self.assertRaises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM scratch")
+        for record in guard.audit_records():
+            self.assertTrue(validator.is_valid(record))
+            for name in record:
+                self.assertFalse(validator.is_valid({key: value for key, value in record.items() if key != name}), name)
+            for change in ({"event": "other"}, {"event": "effects"}, {"event": "ticket"}, {"event": "checkpoint"}, {"v": 2},
+                           {"seq": "1"}, {"prev": "0"}, {"classes": ["OTHER"]}, {"decision": "maybe"},
+                           {"fingerprint": "x"}, {"time": "yesterday"}, {"outcome": "within limits"}):
+                self.assertFalse(validator.is_valid({**record, **change}), change)
+
+    # --- what a rule wants recorded ---------------------------------------------------------------------
+
+    def test_a_rule_says_what_its_records_show(self):
+        guard = self.guard_with(configuration="""policy:
+  default: allow
+  rules:
+    - { name: full, match: { command: INSERT }, action: allow, audit: statement+parameters }
+    - { name: text, match: { command: UPDATE, unbounded: false }, action: allow, audit: statement }
+    - { name: counted, match: { command: UPDATE }, action: { supervise: { max_rows: 10 } }, audit: decision }
+    - { name: bare, match: { relation: orders }, action: allow, audit: decision }
+    - { name: stop, match: { command: DELETE }, action: block, audit: none }
+    - { name: quiet, match: { command: SELECT }, action: allow, audit: none }
+""")
+        connection = self.connect(guard)
+
+        def new_records(statement, *parameters, **options):
+            before = len(guard.audit_records())
+            try:
+                cursor = connection.cursor(binary=options.pop("binary", False))
+                cursor.execute(statement, parameters or None, **options)
+            except psycopg.DatabaseError:
+                pass  # the records say what came of it
+            return guard.audit_records()[before:]
+
+        (record,) = new_records("INSERT INTO scratch VALUES (1, 'secret') -- why")
+        self.assertEqual("INSERT INTO scratch VALUES (1, 'secret') -- why", record["statement"])
+        self.assertNotIn("redacted", record)
+        self.assertNotIn("parameters", record)
+        # In the extended protocol the Execute's record has the values.
+        long = "x" * 100_000
+        for sent, expected in ((("one",), ["one"]), ((None,), [None]), ((long,), None)):
+            parsed, executed = new_records("INSERT INTO scratch VALUES (2, %s)", *sent, prepare=False)
+            self.assertNotIn("parameters", parsed)
+            self.assertEqual("INSERT INTO scratch VALUES (2, $1)", executed["statement"])
+            if expected is None:
+                self.assertEqual("x" * 8192, executed["parameters"][0])
+                self.assertEqual(["parameters"], executed["shortened"])
+            else:
+                self.assertEqual(expected, executed["parameters"])
+        *_, executed = new_records("INSERT INTO scratch VALUES (%b, 'binary')", 77)
+        self.assertEqual(1, len(executed["parameters"]))
+        self.assertRegex(executed["parameters"][0], r"^(77|\\x.*4d)$")
+
+        (record,) = new_records("UPDATE items SET name = 'secret' WHERE id = 5 /* for Anna */")
+        self.assertEqual(("UPDATE items SET name = ? WHERE id = ?", True), (record["statement"], record["redacted"]))
+        self.assertEqual("items", record["relations"][0].split(".")[-1])
+        *_, executed = new_records("UPDATE items SET name = %s WHERE id = 5", "secret")
+        self.assertNotIn("parameters", executed)
+        self.assertNotIn("secret", json.dumps(executed))
+
+        (record,) = new_records("SELECT count(*) FROM orders WHERE id = 4711")
+        self.assertEqual(("", True, "SELECT"), (record["statement"], record["redacted"], record["command"]))
+        # What it did is told without the text, too.
+        records_of_it = new_records("UPDATE items SET quantity = quantity + 0 /* secret */")
+        self.assertEqual(["decision", "effects"], [one["event"] for one in records_of_it])
+        self.assertNotIn("secret", json.dumps(records_of_it))
+        # What is blocked has its record in any case.
+        (record,) = new_records("DELETE FROM scratch WHERE id = 1")
+        self.assertEqual(("block", "DELETE FROM scratch WHERE id = 1"), (record["decision"], record["statement"]))
+        self.assertEqual([], new_records("SELECT 'secret'"))
+        self.assert_intact(guard)
 
     # --- a disk that refuses -----------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ POLICY = """policy:
     - { name: never, match: { command: DELETE, unbounded: true }, action: block }
     - { name: ask, match: { command: DELETE }, action: { hold: { evidence: plan } } }
     - { name: count, match: { command: UPDATE }, action: { supervise: { max_rows: 1000 } } }
-    - { name: note, match: { command: INSERT }, action: allow, audit: true }
+    - { name: note, match: { command: INSERT }, action: allow, audit: statement+parameters }
 """
 STATEMENTS = (
     "INSERT INTO scratch VALUES ({n}, 'noted') /* mark {n} */",

@@ -15,7 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
+try:
+    import jsonschema
+except ImportError:
+    jsonschema = None
+
 from support import processes
+
+_validator = None
 
 # $PGCHAPERONE_E2E_POLICY=supervise runs the tests of invisibility with everything counted and nothing over a limit:
 # a client must not be able to tell.
@@ -59,6 +66,16 @@ def binary() -> str:
     if not path:
         raise RuntimeError("set PGCHAPERONE_BIN to the program, or PGCHAPERONE_E2E=direct")
     return os.path.abspath(path)
+
+
+def schema_validator():
+    """Of lines of the audit log; None where python3-jsonschema is not installed."""
+    global _validator
+    if _validator is None and jsonschema:
+        schema = json.loads((Path(__file__).resolve().parents[2] / "docs" / "audit.schema.json").read_text())
+        jsonschema.Draft7Validator.check_schema(schema)
+        _validator = jsonschema.Draft7Validator(schema)
+    return _validator
 
 
 class Guard:
@@ -149,6 +166,22 @@ class Guard:
             raise AssertionError(f"the guard did not end within 10 s of SIGTERM:\n{log[-3000:]}")
         if process.returncode not in (0, -signal.SIGTERM):
             raise AssertionError(f"the guard ended with status {process.returncode}:\n{log[-6000:]}")
+        self.check_schema()
+
+    def check_schema(self, lines_max: int = 300) -> None:
+        """Whatever a test made the guard write is as docs/audit.schema.json has it: the first and the last lines."""
+        if not self.audit.exists():
+            return
+        lines = self.audit.read_text(errors="replace").splitlines()
+        validator = schema_validator()
+        for line in lines if len(lines) <= lines_max else lines[:lines_max // 2] + lines[-lines_max // 2:]:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # a test has broken it
+            problem = validator and next(validator.iter_errors(record), None)
+            if problem:
+                raise AssertionError(f"not as docs/audit.schema.json has it: {problem}\n{line[:2000]}")
 
     def erase(self) -> None:
         try:
