@@ -2,6 +2,7 @@
 
 #include "audit/log_files.h"
 #include "audit/verify.h"
+#include "cli/audit_search.h"
 #include "cli/subcommands.h"
 
 #include <CLI/CLI.hpp>
@@ -133,6 +134,68 @@ std::optional<std::filesystem::path> configured_log(const std::string& config) {
     return loaded->options.audit.file;
 }
 
+namespace {
+
+void add_search(CLI::App& command, int& status) {
+    struct Arguments {
+        std::vector<std::filesystem::path> files;
+        std::string config, since, until;
+        SearchTerms terms;
+        bool json = false;
+    };
+    const auto arguments = std::make_shared<Arguments>();
+    CLI::App* search = command.add_subcommand(
+        "search", "Find the records of an audit log that are about somebody or something");
+    search->add_option("FILE", arguments->files,
+                       "The audit log, with all its old files; or several files of it. Without "
+                       "it, the log of the configuration");
+    search->add_option("-c,--config", arguments->config, "Configuration file (YAML)")
+        ->type_name("FILE");
+    SearchTerms& terms = arguments->terms;
+    const auto word = [search](const char* name, std::string& target, const char* what) {
+        search->add_option(name, target, what)->type_name("TEXT");
+    };
+    word("--user", terms.user, "Who");
+    word("--database", terms.database, "In which database");
+    word("--table", terms.table, "A table that it names or changed, with or without its schema");
+    word("--decision", terms.decision, "allow, block, supervise, hold or answer");
+    word("--rule", terms.rule, "The rule that decided");
+    word("--ticket", terms.ticket, "The ticket");
+    word("--text", terms.text, "A part of the statement");
+    const auto is_time = [](const std::string& text) {
+        return parse_time_or_age(text, Time{})
+                   ? std::string()
+                   : "expected 2026-11-21, 2026-11-21T10:00:00Z, or how long ago: 2h";
+    };
+    search->add_option("--since", arguments->since, "From then on")
+        ->type_name("TIME")
+        ->check(is_time);
+    search->add_option("--until", arguments->until, "Before then")
+        ->type_name("TIME")
+        ->check(is_time);
+    search->add_flag("--json", arguments->json, "The records as they stand in the log");
+    search->footer("Exit status: 0 there are some, 1 there are none, 2 trouble.");
+    search->callback([arguments, &status] {
+        const Time now = std::chrono::system_clock::now();
+        if (!arguments->since.empty())
+            arguments->terms.since = parse_time_or_age(arguments->since, now);
+        if (!arguments->until.empty())
+            arguments->terms.until = parse_time_or_age(arguments->until, now);
+        if (arguments->files.empty()) {
+            const auto log = configured_log(arguments->config);
+            if (!log) {
+                status = audit_trouble;
+                return;
+            }
+            arguments->files.push_back(*log);
+        }
+        status = search_log(arguments->files, arguments->terms, arguments->json, look_of_output(),
+                            std::cout, std::cerr);
+    });
+}
+
+}  // namespace
+
 void add_audit(CLI::App& app, int& status) {
     struct Arguments {
         std::vector<std::filesystem::path> files;
@@ -212,6 +275,7 @@ void add_audit(CLI::App& app, int& status) {
         status = log ? verify_log(*log, terms, std::cout, std::cerr) : audit_trouble;
     });
 
+    add_search(*command, status);
     CLI::App* key = command->add_subcommand(
         "key", "Make a pair of Ed25519 keys for signed checkpoints: FILE and FILE.pub");
     key->add_option("FILE", arguments->key,

@@ -5,6 +5,9 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 namespace pgchaperone::cli {
 namespace {
@@ -282,6 +285,23 @@ std::optional<Time> parse_time(std::string_view text) {
     }
     return std::chrono::sys_days(date) + std::chrono::hours(*hour) + std::chrono::minutes(*minute) +
            std::chrono::seconds(*second) + fraction - offset;
+}
+
+Look look_of_output() {
+    Look look;
+    look.now = std::chrono::system_clock::now();
+    look.terminal = isatty(STDOUT_FILENO) != 0;
+    if (!look.terminal) return look;
+    const auto variable = [](const char* name) {
+        const char* value = std::getenv(name);
+        return value == nullptr ? std::string_view() : std::string_view(value);
+    };
+    look.colour = variable("NO_COLOR").empty() && variable("TERM") != "dumb";
+    winsize size{};
+    look.width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0
+                     ? std::size_t{size.ws_col}
+                     : 80;
+    return look;
 }
 
 }  // namespace pgchaperone::cli

@@ -46,6 +46,8 @@ std::string inked(std::string_view text, Ink ink, const Look& look);
 
 // "2026-11-21 08:00:00Z", to the second, or "2 min ago", "in 28 min" where the look is a terminal.
 std::string time_text(Time time, const Look& look);
+// How standard output is to look: now, in colours and as wide as the terminal, if it is one.
+Look look_of_output();
 // Reads how servers and RFC 3339 write a time, with an offset or Z: nothing else is one.
 std::optional<Time> parse_time(std::string_view text);
 

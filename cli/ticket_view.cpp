@@ -1,5 +1,7 @@
 #include "cli/ticket_view.h"
 
+#include "cli/table.h"
+
 #include <algorithm>
 #include <array>
 
@@ -8,84 +10,6 @@ namespace {
 
 using std::string;
 using std::string_view;
-
-// Below this a column says nothing any more.
-constexpr std::size_t statement_min_columns = 24;
-constexpr std::size_t shrunk_min_columns = 12;
-
-struct Cell {
-    string text;  // may be shown as it is
-    Ink ink = Ink::plain;
-};
-
-// A table of columns with two spaces between them. Where it is too wide, the last column is cut
-// first, then the others that may shrink, the widest first.
-class Table {
-public:
-    explicit Table(std::vector<string> headings) {
-        std::vector<Cell> first;
-        for (string& heading : headings) first.push_back({std::move(heading), Ink::faint});
-        lines_.push_back(std::move(first));
-    }
-    void add(std::vector<Cell> line) { lines_.push_back(std::move(line)); }
-    // A column in which every line is empty says nothing.
-    void drop_empty() {
-        for (std::size_t c = lines_[0].size(); c-- > 0;) {
-            const bool empty = std::all_of(
-                lines_.begin() + 1, lines_.end(),
-                [c](const std::vector<Cell>& line) { return line[c].text.empty(); });
-            if (!empty) continue;
-            for (auto& line : lines_) line.erase(line.begin() + static_cast<std::ptrdiff_t>(c));
-        }
-    }
-
-    string text(const Look& look) const {
-        const std::vector<std::size_t> widths = widths_for(look.width);
-        string out;
-        for (const auto& line : lines_) {
-            for (std::size_t c = 0; c < line.size(); ++c) {
-                const bool last = c + 1 == line.size();
-                const string shown = look.width > 0 ? cut(line[c].text, widths[c]) : line[c].text;
-                out += inked(shown, line[c].ink, look);
-                const std::size_t taken = columns_of(shown);
-                if (!last && taken < widths[c]) out.append(widths[c] - taken, ' ');
-                if (!last) out += "  ";
-            }
-            while (!out.empty() && out.back() == ' ') out.pop_back();
-            out += '\n';
-        }
-        return out;
-    }
-
-private:
-    std::vector<std::size_t> widths_for(std::size_t limit) const {
-        std::vector<std::size_t> widths(lines_[0].size());
-        for (const auto& line : lines_) {
-            for (std::size_t c = 0; c < line.size(); ++c)
-                widths[c] = std::max(widths[c], columns_of(line[c].text));
-        }
-        if (limit == 0) return widths;
-        std::size_t total = 2 * (widths.size() - 1);
-        for (const std::size_t width : widths) total += width;
-        const auto shrink = [&](std::size_t c, std::size_t least) {
-            if (total <= limit || widths[c] <= least) return;
-            const std::size_t by = std::min(total - limit, widths[c] - least);
-            widths[c] -= by;
-            total -= by;
-        };
-        shrink(widths.size() - 1, statement_min_columns);
-        while (total > limit) {
-            const auto widest = std::max_element(widths.begin(), widths.end() - 1);
-            if (widest == widths.end() - 1 || *widest <= shrunk_min_columns) break;
-            shrink(static_cast<std::size_t>(widest - widths.begin()),
-                   std::max(shrunk_min_columns, *widest - std::min(*widest, total - limit)));
-        }
-        shrink(widths.size() - 1, 1);
-        return widths;
-    }
-
-    std::vector<std::vector<Cell>> lines_;
-};
 
 string when(const Rows& rows, std::size_t row, string_view column, const Look& look) {
     if (const auto time = rows.time(row, column)) return time_text(*time, look);

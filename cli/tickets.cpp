@@ -38,23 +38,6 @@ const std::vector<string_view> history_columns = {"ticket", "state", "statement"
 const std::vector<string_view> field_columns = {"field", "value"};
 const std::vector<string_view> decision_columns = {"ticket", "state", "message"};
 
-Look look_of_output() {
-    Look look;
-    look.now = std::chrono::system_clock::now();
-    look.terminal = isatty(STDOUT_FILENO) != 0;
-    if (!look.terminal) return look;
-    const auto variable = [](const char* name) {
-        const char* value = std::getenv(name);
-        return value == nullptr ? string_view() : string_view(value);
-    };
-    look.colour = variable("NO_COLOR").empty() && variable("TERM") != "dumb";
-    winsize size{};
-    look.width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0
-                     ? std::size_t{size.ws_col}
-                     : 80;
-    return look;
-}
-
 // Prints it where errors go; the exit status that it means.
 int fail(const ServerError& error) {
     std::cout.flush();

@@ -287,6 +287,28 @@ class Audit(EndToEnd):
         self.assertEqual([], new_records("SELECT 'secret'"))
         self.assert_intact(guard)
 
+    def test_records_are_found_and_replayed(self):
+        guard = self.guard_with()
+        connection = self.connect(guard)
+        connection.execute("INSERT INTO scratch VALUES (1, 'needle')")
+        with self.assertRaises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM scratch")
+        found = audit("search", "--table", "scratch", "--decision", "block", "--since", "1h", guard.audit)
+        self.assertEqual(0, found.returncode, found.stderr)
+        self.assertEqual(2, len(found.stdout.splitlines()))
+        self.assertIn("DELETE FROM scratch", found.stdout)
+        self.assertEqual(1, audit("search", "--text", "haystack", guard.audit).returncode)
+        policy = self.directory / "new.yaml"
+        for text, status, said in (("default: allow", 1, "1: block -> allow"), ("default: block", 1, "1: allow -> block")):
+            policy.write_text(f"policy:\n  {text}\n  rules: []\n")
+            replayed = subprocess.run([binary(), "replay", "--policy", policy, guard.audit], capture_output=True, text=True)
+            self.assertEqual(status, replayed.returncode, replayed.stderr)
+            self.assertIn("2 records judged, 1 otherwise than then", replayed.stdout)
+            self.assertIn(said, replayed.stdout)
+        policy.write_text(RECORD_EVERYTHING)
+        replayed = subprocess.run([binary(), "replay", "--policy", policy, guard.audit], capture_output=True, text=True)
+        self.assertEqual(0, replayed.returncode, replayed.stderr)
+
     # --- a disk that refuses -----------------------------------------------------------------------------
 
     def connect(self, guard):

@@ -4,9 +4,14 @@
 
 #include "audit/line.h"
 #include "cli/audit.h"
+#include "cli/audit_lines.h"
+#include "cli/audit_search.h"
+#include "cli/replay.h"
+#include "config/loader.h"
 #include "support/catch.h"
 
 #include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include <sstream>
 
@@ -208,6 +213,169 @@ TEST_CASE("signed checkpoints are checked where a public key is given") {
     ChainPoint other;
     extend(plain, 2, other);
     CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", plain}) == audit_broken);
+}
+
+namespace {
+
+struct Told {
+    Record record;
+    explicit Told(const std::string& statement) {
+        record.time = *pgchaperone::audit::parse_time("2026-11-21T10:00:00Z");
+        record.user = "clerk";
+        record.database = "shop";
+        record.client = "10.0.0.7";
+        record.decision = "block";
+        record.rule = "no-unbounded-writes";
+        record.command = "DELETE";
+        record.relations = {"public.orders"};
+        record.statement = statement;
+    }
+};
+
+std::filesystem::path log_of(const Folder& folder, const std::vector<Record>& records) {
+    const auto log = folder / "audit.jsonl";
+    ChainPoint head;
+    std::string text;
+    for (const Record& record : records) {
+        const std::string line = make_line(record, head, 1000);
+        head = {head.seq + 1, sha_256_hex(line)};
+        text += line + '\n';
+    }
+    write_file(log, text);
+    return log;
+}
+
+}  // namespace
+
+TEST_CASE("search finds records by what they tell, in the log and its old files") {
+    const Folder folder;
+    Told blocked("DELETE FROM orders"), allowed("DELETE FROM items"), effects("SELECT purge()");
+    allowed.record.user = "bob";
+    allowed.record.decision = "allow";
+    allowed.record.rule = "fine";
+    allowed.record.relations = {"items"};
+    allowed.record.time += std::chrono::hours(24);
+    effects.record.outcome = "rolled back";
+    effects.record.relations.clear();
+    effects.record.effects = {{"public.items", 0, 0, 9}};
+    effects.record.decision = "supervise";
+    const auto log = log_of(folder, {blocked.record, allowed.record, effects.record});
+    std::filesystem::rename(log, folder / "audit.jsonl.20261122T100000Z");
+    const auto found = [&](const SearchTerms& terms) {
+        std::ostringstream out, err;
+        const int status = search_log({log}, terms, true, {}, out, err);
+        CHECK(status == (out.str().empty() ? 1 : 0));
+        std::string statements;
+        for (const std::string& line : lines_of(out.str()))
+            statements += std::string(
+                              boost::json::parse(line).at("statement").as_string().c_str()) +
+                          ";";
+        return statements;
+    };
+    const std::string all = "DELETE FROM orders;DELETE FROM items;SELECT purge();";
+    const auto with = [](std::string SearchTerms::*term, const std::string& value) {
+        SearchTerms terms;
+        terms.*term = value;
+        return terms;
+    };
+    CHECK(found({}) == all);
+    CHECK(found(with(&SearchTerms::user, "bob")) == "DELETE FROM items;");
+    CHECK(found(with(&SearchTerms::user, "bo")).empty());
+    CHECK(found(with(&SearchTerms::database, "shop")) == all);
+    CHECK(found(with(&SearchTerms::table, "orders")) == "DELETE FROM orders;");
+    CHECK(found(with(&SearchTerms::table, "public.orders")) == "DELETE FROM orders;");
+    CHECK(found(with(&SearchTerms::table, "rders")).empty());
+    CHECK(found(with(&SearchTerms::table, "items")) == "DELETE FROM items;SELECT purge();");
+    CHECK(found(with(&SearchTerms::decision, "supervise")) == "SELECT purge();");
+    CHECK(found(with(&SearchTerms::rule, "fine")) == "DELETE FROM items;");
+    CHECK(found(with(&SearchTerms::text, "PURGE")) == "SELECT purge();");
+    CHECK(found(with(&SearchTerms::ticket, "B1")).empty());
+    SearchTerms time;
+    time.since = pgchaperone::cli::parse_time_or_age("2026-11-22", {});
+    CHECK(found(time) == "DELETE FROM items;");
+    time.until = pgchaperone::cli::parse_time_or_age("2026-11-22T09:00:00Z", {});
+    CHECK(found(time).empty());
+    CHECK(pgchaperone::cli::parse_time_or_age("2h", Time{} + std::chrono::hours(3)) ==
+          Time{} + std::chrono::hours(1));
+    CHECK_FALSE(pgchaperone::cli::parse_time_or_age("yesterday", {}));
+
+    std::ostringstream out, err;
+    CHECK(search_log({log}, with(&SearchTerms::decision, "supervise"), false, {}, out, err) == 0);
+    CHECK(out.str() ==
+          "TIME                 USER   DATABASE  DECISION                RULE                 "
+          "STATEMENT\n"
+          "2026-11-21T10:00:00  clerk  shop      supervise: rolled back  no-unbounded-writes  "
+          "SELECT purge()\n");
+    CHECK(search_log({folder / "missing"}, {}, false, {}, out, err) == audit_trouble);
+    CHECK(run({"audit", "search", "--user", "nobody", log}) == 1);
+    CHECK_THROWS_AS(run({"audit", "search", "--since", "yesterday", log}), CLI::ValidationError);
+}
+
+TEST_CASE("replay tells what another policy would have done") {
+    const Folder folder;
+    Told blocked("DELETE FROM orders"), allowed("DELETE FROM items WHERE id = 1"),
+        observed("TRUNCATE orders"), redacted("DELETE FROM orders WHERE id = ?"),
+        cut("DELETE FROM orders WHERE note = '" + std::string(2000, 'x') + "'"),
+        strange("DELETE FROM \"o\xff\\\" WHERE id = 1"), effects("DELETE FROM orders");
+    allowed.record.decision = strange.record.decision = "allow";
+    observed.record.observed = true;
+    redacted.record.redacted = true;
+    effects.record.outcome = "rolled back";
+    const auto log = log_of(folder, {blocked.record, allowed.record, observed.record,
+                                     redacted.record, cut.record, strange.record, effects.record});
+    const auto replayed = [&](const std::string& rules, bool json) {
+        pgchaperone::config::Problems problems;
+        write_file(folder / "policy.yaml", rules);
+        pgchaperone::config::Request request;
+        request.policy = folder / "policy.yaml";
+        auto loaded = pgchaperone::config::load(request, problems,
+                                                pgchaperone::config::real_surroundings());
+        INFO(problems.text());
+        REQUIRE(loaded);
+        std::ostringstream out, err;
+        Said said;
+        said.status = replay_log(
+            {log}, std::make_shared<pgchaperone::policy::RuleBook>(std::move(loaded->policy)), json,
+            {}, out, err);
+        said.out = out.str();
+        return said;
+    };
+    const std::string as_before =
+        "policy:\n  default: allow\n  unparsable: allow\n  rules:\n"
+        "    - { name: stop, match: { command: DELETE, unbounded: true }, "
+        "action: block }\n";
+    Said said = replayed(as_before, false);
+    CHECK(said.status == 0);
+    CHECK(said.out ==
+          "4 records judged, 0 otherwise than then\n2 records can't be judged: the "
+          "statement is not, or not whole, in the log\n");
+    said = replayed(
+        "policy:\n  default: allow\n  unparsable: allow\n  rules:\n"
+        "    - { name: ours, match: { user: clerk, client: 10.0.0.0/8, command: TRUNCATE }, "
+        "action: block }\n",
+        true);
+    CHECK(said.status == 1);
+    const auto lines = lines_of(said.out);
+    REQUIRE(lines.size() == 2);
+    const auto first = boost::json::parse(lines[0]), second = boost::json::parse(lines[1]);
+    CHECK(first.at("was") == "block");
+    CHECK(first.at("would_be") == "allow");
+    CHECK(first.at("statement") == "DELETE FROM orders");
+    CHECK(second.at("was") == "allow");
+    CHECK(second.at("would_be") == "block");
+    CHECK(second.at("rule") == "ours");
+    CHECK_THAT(replayed("policy:\n  default: block\n  rules: []\n", false).out,
+               ContainsSubstring("4 records judged, 3 otherwise than then\n  3: allow -> block"));
+}
+
+TEST_CASE("what was escaped is read back as the bytes that were sent") {
+    Record record;
+    record.statement = "a\xff\\x41\\\\b";
+    const auto object = boost::json::parse(make_line(record, {}, 1000)).as_object();
+    CHECK(member_bytes(object, "statement") == record.statement);
+    record.statement = "plain \\x41";
+    CHECK(member_bytes(boost::json::parse(make_line(record, {}, 1000)).as_object(), "statement") ==
+          record.statement);
 }
 
 TEST_CASE("the subcommand takes files and points") {
