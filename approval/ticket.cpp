@@ -240,6 +240,11 @@ std::string Ticket::decided_by() const {
     return text;
 }
 
+std::string approvals_text(const Ticket& ticket) {
+    return std::to_string(ticket.approvals()) + " of " +
+           std::to_string(ticket.request.terms.approvals);
+}
+
 bool Ticket::operator==(const Ticket& other) const {
     const Request& a = request;
     const Request& b = other.request;

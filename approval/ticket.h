@@ -148,6 +148,8 @@ struct Ticket {
     std::string decided_by() const;
     bool operator==(const Ticket&) const;
 };
+// "0 of 1"
+std::string approvals_text(const Ticket& ticket);
 
 // Ids are a letter and a number, made of the count of tickets that the store has opened: 1 is "B1",
 // 2 is "C1"; after a round of 23 letters the number goes up. The letters leave out I, L and O. The

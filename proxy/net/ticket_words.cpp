@@ -100,11 +100,6 @@ std::string waiting_text(const Ticket& ticket, Time now) {
 
 }  // namespace
 
-std::string approvals_text(const Ticket& ticket) {
-    return std::to_string(ticket.approvals()) + " of " +
-           std::to_string(ticket.request.terms.approvals);
-}
-
 std::string approvers_text(const Terms& terms) {
     std::string out;
     for (const auto& list : terms.approvers) {
@@ -114,15 +109,6 @@ std::string approvers_text(const Terms& terms) {
     if (out.empty()) out = "nobody";
     if (terms.allow_self) out += "; the requester may be one of them";
     return out;
-}
-
-std::string first_characters(std::string_view text, std::size_t characters) {
-    std::size_t seen = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
-        if (begins && seen++ == characters) return std::string(text.substr(0, i)) + "…";
-    }
-    return std::string(text);
 }
 
 std::string span_text(std::chrono::milliseconds span) {

@@ -3,6 +3,7 @@
 
 #include "approval/desk.h"
 #include "approval/ticket.h"
+#include "approval/visible_text.h"
 
 #include <chrono>
 #include <string>
@@ -12,12 +13,10 @@
 
 namespace pgchaperone::net {
 
-// "0 of 1"
-std::string approvals_text(const approval::Ticket& ticket);
+using approval::approvals_text;
+using approval::first_characters;
 // "dba_*, lead; and auditors": one of every list.
 std::string approvers_text(const approval::Terms& terms);
-// The first characters of a text, never half of one; what is left out shows as an ellipsis.
-std::string first_characters(std::string_view text, std::size_t characters);
 // "29 minutes", "1 hour", "40 seconds"
 std::string span_text(std::chrono::milliseconds span);
 
