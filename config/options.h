@@ -3,6 +3,8 @@
 // defaults. Only main and cli read it; they hand each part what it needs. See docs/configuration.md
 // for the keys.
 
+#include "webhook/hook.h"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -70,6 +72,7 @@ struct Options {
     Audit audit;
     Approval approval;
     Log log;
+    std::vector<webhook::Hook> webhooks;
 };
 
 }  // namespace pgchaperone::config

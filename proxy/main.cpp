@@ -63,6 +63,7 @@ net::ServerOptions server_options(const config::Options& options) {
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
+    server.webhooks = options.webhooks;
     return server;
 }
 
@@ -83,7 +84,11 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
         std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
         return cli::exit_trouble;
     }
-    return net::serve(server_options(options), std::move(rules), std::move(reload),
+    const auto reload_all = [reload = std::move(reload)] {
+        cli::Reloaded reloaded = reload();
+        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.webhooks)};
+    };
+    return net::serve(server_options(options), std::move(rules), reload_all,
                       [](const std::string& trouble) {
                           std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
                       });

@@ -123,7 +123,7 @@ sigset_t block_signals() {
 class Server {
 public:
     Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-           std::function<std::string()> reload_policy)
+           std::function<Reloaded()> reload_policy)
         : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
@@ -145,6 +145,8 @@ public:
         shared_.judges.reset();
         shared_.resolver.reset();
         shared_.desk.reset();
+        // What the desk has told at its end goes out, too.
+        shared_.webhooks.reset();
         shared_.audit->close();
     }
 
@@ -162,8 +164,10 @@ public:
     // people; what could be used is in force all the same.
     std::string reload() {
         const std::lock_guard lock(reload_mutex_);
-        std::string trouble = reload_policy_();
+        Reloaded reloaded = reload_policy_();
+        std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
+            shared_.webhooks->replace(reloaded.webhooks);
             spdlog::info("reload: the policy is in force");
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
@@ -217,10 +221,14 @@ private:
 
     void open_desk() {
         std::unique_ptr<approval::Store> store = open_store(shared_.options);
+        shared_.webhooks = std::make_unique<WebhookSender>(
+            WebhookSender::Options{shared_.options.replica, shared_.options.page_url},
+            shared_.options.webhooks);
         approval::DeskOptions options;
         options.replica = shared_.options.replica;
         options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
-        options.on_happened = [](const approval::Happened& happened) {
+        options.on_happened = [this](const approval::Happened& happened) {
+            shared_.webhooks->tell(happened);
             const LogLine line = log_line(happened);
             if (line.loud) {
                 spdlog::warn("{}", line.text);
@@ -231,9 +239,10 @@ private:
         const std::string store_name = store->where();
         shared_.desk = std::make_unique<approval::Desk>(std::move(store), std::move(options));
         VirtualSchema::Sources sources{
-            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}};
+            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}, {}};
         sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };
         sources.reload = [this] { return reload(); };
+        sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
         shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
     }
@@ -359,14 +368,14 @@ private:
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
-    std::function<std::string()> reload_policy_;
+    std::function<Reloaded()> reload_policy_;
     std::mutex reload_mutex_;
 };
 
 }  // namespace
 
 int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          std::function<std::string()> reload,
+          std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
     std::unique_ptr<Server> server;

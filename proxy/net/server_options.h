@@ -2,11 +2,13 @@
 // What main tells the host: plain values, already checked.
 
 #include "proxy/net/tls_context.h"
+#include "webhook/hook.h"
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::net {
 
@@ -39,6 +41,8 @@ struct ServerOptions {
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;
     std::string replica;  // this process among those that share the store
+    std::vector<webhook::Hook> webhooks;
+    std::string page_url;  // of the page on tickets, for links; empty: there is none
 };
 
 }  // namespace pgchaperone::net

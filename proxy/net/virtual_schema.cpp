@@ -264,6 +264,11 @@ ChaperoneAnswer VirtualSchema::stats() const {
     add("tickets_used", desk.used);
     add("glass_broken", desk.glass);
     add("store_failures", desk.store_failures);
+    const WebhookStats webhooks = sources_.webhooks ? sources_.webhooks() : WebhookStats{};
+    add("webhooks_sent", webhooks.sent);
+    add("webhooks_failed", webhooks.failed);
+    add("webhooks_dropped", webhooks.dropped);
+    add("webhooks_queued", webhooks.queued);
     return rows(std::move(out));
 }
 
