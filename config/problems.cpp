@@ -76,7 +76,8 @@ void Problems::print(std::ostream& out) const {
             std::string line = line_of(text->second, problem->place.line);
             for (const std::string& secret : hidden_) {
                 // As long as before, so that the mark below stands right.
-                for (std::size_t at = 0; (at = line.find(secret, at)) != std::string::npos;)
+                for (std::size_t at = 0; (at = line.find(secret, at)) != std::string::npos;
+                     at += secret.size())
                     line.replace(at, secret.size(), std::string(secret.size(), '*'));
             }
             if (!line.empty()) {

@@ -12,8 +12,9 @@ constexpr std::size_t shown_characters = 200;
 constexpr std::size_t secret_piece_bytes = 8;
 
 void leave_out(std::string& text, std::string_view what) {
-    for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos;)
-        text.replace(at, what.size(), "...");
+    constexpr std::string_view mark = "...";
+    for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += mark.size())
+        text.replace(at, what.size(), mark);
 }
 
 std::string without_path(std::string text, std::string_view url) {

@@ -12,9 +12,9 @@
 using namespace pgchaperone;
 using namespace pgchaperone::webhook;
 using namespace std::chrono_literals;
-using Catch::Matchers::ContainsSubstring;
 using approval::Happened;
 using approval::Ticket;
+using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
@@ -74,8 +74,9 @@ void each_text(const boost::json::value& value,
 }
 
 // What somebody may write who means ill.
-const std::string evil = "<!channel> <http://evil|ok> @here `*x*` ```\n&amp; \"\\ \x1b[31m\xff "
-                         "\xe2\x80\xaetxt.exe";
+const std::string evil =
+    "<!channel> <http://evil|ok> @here `*x*` ```\n&amp; \"\\ \x1b[31m\xff "
+    "\xe2\x80\xaetxt.exe";
 
 Ticket evil_ticket() {
     approval::Request all = request();
@@ -194,11 +195,12 @@ TEST_CASE("whatever people write, a body is JSON that no chat renders as anythin
                                              {"msg_1", noon, evil, ""});
             each_text(parsed(body), [&](const std::string& text) {
                 INFO(text);
-                CHECK_THAT(text, !ContainsSubstring("\xe2\x80\xae") &&
-                                     !ContainsSubstring("\x1b") && !ContainsSubstring("\xff"));
+                CHECK_THAT(text, !ContainsSubstring("\xe2\x80\xae") && !ContainsSubstring("\x1b") &&
+                                     !ContainsSubstring("\xff"));
                 if (format != Format::slack) return;
                 CHECK_THAT(text, !ContainsSubstring("<"));
-                // What somebody wrote stands between backticks, of which each line has its own pair.
+                // What somebody wrote stands between backticks, of which each line has its own
+                // pair.
                 const bool block = text.starts_with("```\n");
                 const std::string inside = block ? text.substr(4, text.size() - 8) : text;
                 CHECK(std::count(inside.begin(), inside.end(), '`') % 2 == 0);

@@ -68,10 +68,9 @@ TEST_CASE("a URL is read as the library reads it that connects") {
 }
 
 TEST_CASE("what is no address of a receiver is refused, and nothing of it is told") {
-    for (const char* wrong : {"", "hooks", "/x", "https://", "ftp://h/secret",
-                              "file:///etc/secret", "https://u:secret@h/", "https://u@h/secret",
-                              "https://h/a b", "https://h:99999/secret", "https://h/\n",
-                              "javascript:secret"}) {
+    for (const char* wrong : {"", "hooks", "/x", "https://", "ftp://h/secret", "file:///etc/secret",
+                              "https://u:secret@h/", "https://u@h/secret", "https://h/a b",
+                              "https://h:99999/secret", "https://h/\n", "javascript:secret"}) {
         INFO(wrong);
         std::string problem;
         CHECK_FALSE(url_of(wrong, problem));
