@@ -30,6 +30,13 @@ ALL = "[opened, voted, decided, expired, withdrawn, used, glass]"
 
 @needs_guard
 class Webhooks(Held):
+    def verified_as_documented(self, secret: str, delivery) -> bool:
+        """By the program that docs/webhooks.md shows."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "webhooks.md").read_text()
+        program = {}
+        exec(page.split("```python\n")[1].split("```")[0], program)
+        return program["verified"](secret, delivery.headers, delivery.body)
+
     def receiver(self, *answers, **options) -> Receiver:
         receiver = Receiver(*answers, **options)
         self.addCleanup(receiver.stop)
@@ -72,6 +79,9 @@ class Webhooks(Held):
             self.assertTrue(delivery.signed_by(PLAIN.encode()))
             self.assertTrue(delivery.signed_by(bytes(range(32))))
             self.assertFalse(delivery.signed_by(b"another"))
+            self.assertTrue(self.verified_as_documented(ENCODED, delivery))
+            self.assertTrue(self.verified_as_documented(PLAIN, delivery))
+            self.assertFalse(self.verified_as_documented("another", delivery))
             self.assertLess(abs(int(delivery.headers["webhook-timestamp"]) - time.time()), 60)
             self.assertEqual(delivery.id, delivery.json()["id"])
             self.assertEqual("application/json", delivery.headers["content-type"])
@@ -106,6 +116,18 @@ class Webhooks(Held):
         self.assertNotIn("webhook-signature", standard.deliveries[0].headers)
         # The same event has the same id, wherever it is sent.
         self.assertEqual(chat.deliveries[1].id, plain.deliveries[0].id)
+
+    def test_a_secret_may_be_in_a_file_which_others_should_not_read(self):
+        receiver = self.receiver()
+        for mode, told in ((0o600, False), (0o644, True)):
+            file = self.directory / f"hook-{mode:o}.secret"
+            file.write_text(PLAIN + "\n")
+            file.chmod(mode)
+            target = self.telling(hook(receiver, secret_file=file))
+            self.given_ticket(self.wire(target=target), LATER)
+            self.assertEqual(told, f"{file} can be read or changed by others" in target.guard.log_text())
+        for delivery in receiver.wait_for(2):
+            self.assertTrue(delivery.signed_by(PLAIN.encode()))
 
     def test_broken_glass_shouts(self):
         chat, receiver = self.receiver(), self.receiver()
