@@ -61,6 +61,18 @@ net::ServerOptions server_options(const config::Options& options) {
     server.audit_file = options.audit.file;
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
+    if (options.web.listen) {
+        const config::Web& web = options.web;
+        server.web = net::WebOptions{{web.listen->host, web.listen->port},
+                                     web.certificate,
+                                     web.key,
+                                     web.url,
+                                     web.trusted_proxies,
+                                     web.database,
+                                     web.session_idle,
+                                     web.session_life,
+                                     web.pages};
+    }
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
     return server;
