@@ -25,6 +25,8 @@ std::string small(std::string_view text) {
     return out;
 }
 
+constexpr std::string_view end_of_head = "\r\n\r\n";
+
 int digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -157,10 +159,8 @@ struct RequestReader::Parser {
     Parser() {
         message.header_limit(head_bytes_max);
         message.body_limit(body_bytes_max);
-        message.eager(true);
     }
     http::request_parser<http::string_body> message;
-    std::size_t head_bytes = 0;
 };
 
 RequestReader::RequestReader() : parser_(std::make_unique<Parser>()) {}
@@ -175,21 +175,32 @@ void RequestReader::refuse(unsigned status, const char* why) {
     unread_.clear();
 }
 
+// How many bytes the head has, once all of it is there; 0: it is not, or was refused. Beast would
+// take it in parts, and refuse it sooner or later by how it was cut; and it limits what it is given
+// at once, and not the whole.
+std::size_t RequestReader::whole_head() {
+    if (unread_.front() < 'A' || unread_.front() > 'Z') {
+        refuse(400, "this is no HTTP request that can be understood");
+        return 0;
+    }
+    const auto end = unread_.find(end_of_head);
+    if (std::min(end, unread_.size()) > head_bytes_max - end_of_head.size()) {
+        refuse(431, "the head of the request is too long");
+        return 0;
+    }
+    return end == std::string::npos ? 0 : end + end_of_head.size();
+}
+
 std::optional<Request> RequestReader::next() {
     while (!broken_ && !unread_.empty()) {
-        boost::system::error_code error;
+        std::size_t readable = unread_.size();
         const bool in_head = !parser_->message.is_header_done();
-        const std::size_t used = parser_->message.put(boost::asio::buffer(unread_), error);
-        // Beast limits what it is given at once; a head may come in many parts.
-        if (in_head && (parser_->head_bytes += used) > head_bytes_max &&
-            !parser_->message.is_header_done()) {
-            refuse(431, "the head of the request is too long");
-            return std::nullopt;
-        }
-        if (error == http::error::need_more) {
+        if (in_head && (readable = whole_head()) == 0) return std::nullopt;
+        boost::system::error_code error;
+        const std::size_t used = parser_->message.put(boost::asio::buffer(unread_.data(), readable),
+                                                      error);
+        if (error == http::error::need_more && !in_head) {
             unread_.erase(0, used);
-            // What has no end would be looked at from its beginning again and again.
-            if (unread_.size() > head_bytes_max) refuse(431, "the head of the request is too long");
             return std::nullopt;
         }
         if (error == http::error::body_limit) {
@@ -205,6 +216,12 @@ std::optional<Request> RequestReader::next() {
             return std::nullopt;
         }
         unread_.erase(0, used);
+        // Browsers say how long a body is. What does not is more than once read one way by a proxy
+        // and another way behind it.
+        if (parser_->message.chunked()) {
+            refuse(411, "the request does not say how long its body is");
+            return std::nullopt;
+        }
         if (parser_->message.is_done()) {
             Request request = take();
             if (broken_) return std::nullopt;

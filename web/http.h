@@ -74,11 +74,10 @@ public:
     const std::optional<Response>& broken() const { return broken_; }
     // Whether part of a request has come.
     bool begun() const;
-    // Whether more may be fed: no whole request waits already.
-    bool wants_bytes() const { return !broken_ && unread_.size() < head_bytes_max; }
 
 private:
     struct Parser;
+    std::size_t whole_head();
     void refuse(unsigned status, const char* why);
     Request take();
     std::unique_ptr<Parser> parser_;
