@@ -610,15 +610,19 @@ void Desk::finish(std::string id, std::string outcome) {
         {});
 }
 
-void Desk::vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then) {
+void Desk::vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then,
+                Provided provided) {
     auto refuse = [then] { then(too_much()); };
     impl_->post(
         [impl = impl_.get(), id = std::move(id), by = std::move(by), approve,
-         comment = std::move(comment), then = std::move(then)] {
+         comment = std::move(comment), then = std::move(then), provided = std::move(provided)] {
             impl->change(
                 id,
-                [&](const Ticket& ticket) {
-                    return voted(ticket, by, approve, comment, impl->options.now());
+                [&](const Ticket& ticket) -> Result<Ticket> {
+                    auto done = voted(ticket, by, approve, comment, impl->options.now());
+                    if (!done || !provided) return done;
+                    if (auto failure = provided(ticket)) return *std::move(failure);
+                    return done;
                 },
                 then);
         },

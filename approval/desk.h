@@ -62,7 +62,11 @@ public:
     // What became of a used ticket's run.
     void finish(std::string id, std::string outcome);
 
-    void vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then);
+    // `provided` is asked about the ticket as it is when the vote is to count, and may refuse; it
+    // has no effects, and may be asked more than once. Empty: nothing more is asked.
+    using Provided = std::function<std::optional<Failure>(const Ticket&)>;
+    void vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then,
+              Provided provided = {});
     void withdraw(std::string id, Person by, std::string comment, Then<Ticket> then);
     // One ticket, with whatever case its id is written in. Problem::unknown_ticket where `person`
     // may not see it.

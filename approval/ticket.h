@@ -148,8 +148,6 @@ struct Ticket {
     std::string decided_by() const;
     bool operator==(const Ticket&) const;
 };
-// "0 of 1"
-std::string approvals_text(const Ticket& ticket);
 
 // Ids are a letter and a number, made of the count of tickets that the store has opened: 1 is "B1",
 // 2 is "C1"; after a round of 23 letters the number goes up. The letters leave out I, L and O. The
@@ -166,6 +164,7 @@ enum class Problem : std::uint8_t {
     own_ticket,       // 42501: the requester can't approve
     already_decided,  // 55000: denied, expired, withdrawn or used
     already_voted,    // 55000: this person has approved it before
+    changed_since,    // 55000: it is not any more what who decides has looked at
     store_failed,     // 58030: the store can't be read or written
 };
 struct Failure {

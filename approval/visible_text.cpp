@@ -126,13 +126,4 @@ std::string visible_json(std::string_view json) {
     return out;
 }
 
-std::string first_characters(std::string_view text, std::size_t characters) {
-    std::size_t seen = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80;
-        if (begins && seen++ == characters) return std::string(text.substr(0, i)) + "…";
-    }
-    return std::string(text);
-}
-
 }  // namespace pgchaperone::approval

@@ -5,7 +5,6 @@
 // nothing moves a cursor, changes colours, or lets one statement look like another. What comes out
 // is UTF-8, whatever went in. Knows no SQL, no terminal and no chat: pure functions.
 
-#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -20,9 +19,6 @@ std::string visible_lines(std::string_view text);
 // JSON with what visible_line would not show as it is written as \u escapes; control characters are
 // escaped in JSON anyway.
 std::string visible_json(std::string_view json);
-
-// The first characters of a text, never half of one; what is left out shows as an ellipsis.
-std::string first_characters(std::string_view text, std::size_t characters);
 
 struct Character {
     std::string_view bytes;

@@ -44,6 +44,17 @@ std::string name_of_this_replica(const config::Endpoint& listen) {
     return (error ? "unknown" : host) + " " + listen.text();
 }
 
+// Where links to tickets lead; empty where that can't be known.
+std::string page_url(const config::Web& web) {
+    if (!web.url.empty() || !web.listen) return web.url;
+    const std::string& host = web.listen->host;
+    if (web.listen->unix_socket() || host.empty() || host == "*" || host == "0.0.0.0" ||
+        host == "::") {
+        return {};
+    }
+    return (web.certificate.empty() ? "http://" : "https://") + web.listen->text();
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -61,6 +72,19 @@ net::ServerOptions server_options(const config::Options& options) {
     server.audit_file = options.audit.file;
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
+    server.page_url = page_url(options.web);
+    if (options.web.listen) {
+        const config::Web& web = options.web;
+        server.web = net::WebOptions{{web.listen->host, web.listen->port},
+                                     web.certificate,
+                                     web.key,
+                                     web.url,
+                                     web.trusted_proxies,
+                                     web.database,
+                                     web.session_idle,
+                                     web.session_life,
+                                     web.pages};
+    }
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
     server.webhooks = options.webhooks;

@@ -6,10 +6,12 @@
 \set QUIET on
 SET client_min_messages = warning;
 
-CREATE ROLE clerk LOGIN;
+CREATE ROLE clerk LOGIN PASSWORD 'clerk';
 CREATE ROLE approvers NOLOGIN;
-CREATE ROLE bob LOGIN IN ROLE approvers;
+CREATE ROLE bob LOGIN PASSWORD 'bob' IN ROLE approvers;
 CREATE DATABASE shop OWNER clerk;
+-- People log in to this one on the approval page: it asks for their passwords, see tools/run.
+CREATE DATABASE people;
 \connect shop clerk
 
 CREATE TABLE customers (

@@ -1,6 +1,7 @@
 #include "webhook/body.h"
 
 #include "approval/visible_text.h"
+#include "approval/words.h"
 #include "audit/line.h"
 #include "webhook/text.h"
 

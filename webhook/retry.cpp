@@ -1,6 +1,7 @@
 #include "webhook/retry.h"
 
 #include "approval/visible_text.h"
+#include "approval/words.h"
 
 #include <algorithm>
 

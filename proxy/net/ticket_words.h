@@ -5,28 +5,16 @@
 #include "approval/ticket.h"
 #include "approval/visible_text.h"
 
-#include <chrono>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace pgchaperone::net {
 
-using approval::approvals_text;
-using approval::first_characters;
-// "dba_*, lead; and auditors": one of every list.
-std::string approvers_text(const approval::Terms& terms);
-// "29 minutes", "1 hour", "40 seconds"
-std::string span_text(std::chrono::milliseconds span);
-
 // Everything that a ticket says of itself, as names and values, the statement last; what is empty
 // is left out.
 std::vector<std::pair<std::string, std::string>> ticket_fields(const approval::Ticket& ticket,
                                                                approval::Time now);
-
-// What a vote has done, for who gave it.
-std::string voted_text(const approval::Ticket& ticket, approval::Time now);
 
 // For the log: one line without the statement. `loud`: it is a warning.
 struct LogLine {

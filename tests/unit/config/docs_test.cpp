@@ -67,8 +67,8 @@ TEST_CASE("docs/policy.md has every condition with its summary and its example")
 
 TEST_CASE("every configuration in the documentation loads without a problem") {
     std::size_t count = 0;
-    for (const char* name :
-         {"policy.md", "approval.md", "configuration.md", "application.md", "webhooks.md"}) {
+    for (const char* name : {"policy.md", "approval.md", "configuration.md", "application.md",
+                             "web.md", "webhooks.md"}) {
         for (const std::string& block : blocks(page(name), "```yaml")) {
             INFO(name << "\n" << block);
             CHECK(problems_of(block) == "");
