@@ -10,8 +10,6 @@ CREATE ROLE clerk LOGIN PASSWORD 'clerk';
 CREATE ROLE approvers NOLOGIN;
 CREATE ROLE bob LOGIN PASSWORD 'bob' IN ROLE approvers;
 CREATE DATABASE shop OWNER clerk;
--- People log in to this one on the approval page: it asks for their passwords, see tools/run.
-CREATE DATABASE people;
 \connect shop clerk
 
 CREATE TABLE customers (
