@@ -126,7 +126,7 @@ void put_ticket(JsonOut& out, const Ticket& ticket, const Person& person, approv
     out.flag("own", approval::same_person(request.requester, person));
     put_may(out, ticket, person, now);
     out.text("seen", seen_of(ticket)).text_if("decided_by", ticket.decided_by());
-    if (ticket.ended) out.time("ended", *ticket.ended);
+    if (ticket.ended) out.time("ended", *ticket.ended).text_if("ended_by", ticket.ended_by);
     out.text_if("comment", ticket.comment).text_if("outcome", ticket.outcome);
     if (extent == Extent::full) put_rest(out, ticket);
     out.text_if("message", message).close('}');

@@ -232,6 +232,24 @@ class LoggingIn(WithPage):
             answer = Api(port).login("bob")
             self.assertEqual((503, "the server could not be asked who you are"), (answer.status, answer.json["title"]))
 
+    def test_a_server_that_never_answers_is_given_up(self):
+        port = processes.free_port()
+        with socket.create_server((WHERE, 0)) as mute:
+            upstream = type("Mute", (), {"host": WHERE, "port": mute.getsockname()[1]})
+            guard = Guard(upstream, "--web-listen", f"{WHERE}:{port}", "--connect-timeout", "1s")
+            self.addCleanup(guard.erase)
+            began = time.monotonic()
+            answers = []
+            threads = [threading.Thread(target=lambda: answers.append(Api(port).login("bob"))) for _ in range(20)]
+            [t.start() for t in threads]
+            [t.join() for t in threads]
+            self.assertLess(time.monotonic() - began, 8)
+            self.assertEqual({503}, {a.status for a in answers} - {429}, answers)
+            self.assertTrue(any("does not answer" in a.json.get("detail", "") for a in answers), answers)
+            # Those that were given up take nobody's place.
+            self.assertIn(Api(port).login("carol").status, (503,))
+            self.assertEqual(200, Api(port).get("/").status)
+
     def test_guessing_is_slowed_down_for_a_role_and_its_owner_is_let_in_again(self):
         answers = [self.api().login("erin", f"guess {i}").status for i in range(8)]
         self.assertEqual([401] * 5, answers[:5])

@@ -43,6 +43,9 @@ TEST_CASE("what somebody may do is what the ticket itself would let them do") {
     CHECK(to_clerk.at("may").at("withdraw").as_bool());
     CHECK(to_clerk.at("own").as_bool());
     CHECK_FALSE(to_clerk.at("may").at("why_not").as_string().empty());
+    const auto gone = shown(*approval::withdrawn(ticket(), nullptr, "disconnected", start + 2s), bob);
+    CHECK(gone.at("comment").as_string() == "disconnected");
+    CHECK(shown(*approval::voted(ticket(), bob, false, "no", start + 2s), bob).at("ended_by") == "bob");
     const auto late = shown(ticket(), bob, Extent::full, start + 31min);
     CHECK_FALSE(late.at("may").at("decide").as_bool());
 }
