@@ -49,6 +49,15 @@ std::string place(std::string_view role, std::string_view database) {
     return text;
 }
 
+// A change of ours: what its transaction found, so that what it did can be told from what others
+// did before and this process has not heard of yet.
+struct Doing {
+    std::optional<Sight> before;  // nothing: there was no ticket
+    std::size_t size(const Ticket& after) const {
+        return happened_since(before ? &*before : nullptr, after).size();
+    }
+};
+
 }  // namespace
 
 struct Desk::Impl {
@@ -85,7 +94,7 @@ struct Desk::Impl {
     void learn();
     void hear();
     void expire();
-    void see(const Ticket& ticket, bool own);
+    void see(const Ticket& ticket, std::size_t own);
     void remember(const Ticket& ticket);
     void tell(const Ticket& ticket);
     void count(const std::vector<Happened>& all);
@@ -306,7 +315,7 @@ void Desk::Impl::hear() {
         if (!known && !changed.is_new)
             remember(changed.ticket);
         else
-            see(changed.ticket, false);
+            see(changed.ticket, 0);
     }
 }
 
@@ -317,16 +326,16 @@ void Desk::Impl::expire() {
         if (open.expires <= now) due.push_back(id);
     for (const std::string& id : due) {
         if (down) return;
-        bool by_us = false;
+        // Of all replicas one changes it, whoever opened it: the store's transaction decides which.
+        Doing doing;
         auto ticket = use([&](Store& s) {
             return s.update(id, [&](const Ticket& before) -> Result<Ticket> {
-                Ticket after = expired_by(before, now);
-                by_us = before.open() && !after.open();
-                return after;
+                doing.before = sight_of(before);
+                return expired_by(before, now);
             });
         });
         if (ticket) {
-            see(*ticket, by_us);
+            see(*ticket, doing.size(*ticket));
         } else if (ticket.error().problem == Problem::unknown_ticket) {
             // Somebody has deleted it.
             notice("ticket " + id + " has vanished from the approval store " + store->where());
@@ -340,16 +349,19 @@ void Desk::Impl::expire() {
 // --- What is known of tickets.
 
 // Every ticket that something was done to, here or elsewhere, passes here: once is enough to know
-// what happened, and more often does no harm.
-void Desk::Impl::see(const Ticket& ticket, bool own) {
+// what happened, and more often does no harm. So many of the last things that happened are of this
+// process's own doing; the others were not heard of before, and are told by who did them.
+void Desk::Impl::see(const Ticket& ticket, std::size_t own) {
     const auto open = opens.find(ticket.id);
     const auto old = remembered.find(ticket.id);
     const Sight* before = open != opens.end()       ? &open->second.sight
                           : old != remembered.end() ? &old->second
                                                     : nullptr;
-    const std::vector<Happened> all = happened_since(before, ticket);
+    std::vector<Happened> all = happened_since(before, ticket);
+    const std::size_t others = all.size() - std::min(own, all.size());
+    for (std::size_t i = others; i < all.size(); ++i) all[i].own = true;
     remember(ticket);
-    if (own) count(all);
+    count(all);
     tell(ticket);
     if (!options.on_happened) return;
     for (const Happened& happened : all) options.on_happened(happened);
@@ -397,7 +409,9 @@ void Desk::Impl::tell(const Ticket& ticket) {
 
 void Desk::Impl::count(const std::vector<Happened>& all) {
     const std::lock_guard lock(stats_mutex);
-    for (const Happened& happened : all) switch (happened.kind) {
+    for (const Happened& happened : all) {
+        if (!happened.own) continue;
+        switch (happened.kind) {
             case Happened::Kind::opened: ++counted.opened; break;
             case Happened::Kind::voted: break;
             case Happened::Kind::decided:
@@ -408,6 +422,7 @@ void Desk::Impl::count(const std::vector<Happened>& all) {
             case Happened::Kind::used: ++counted.used; break;
             case Happened::Kind::glass: ++counted.glass; break;
         }
+    }
 }
 
 // --- What is asked of the desk, on its thread.
@@ -416,18 +431,23 @@ void Desk::Impl::open(Request request, const Then<Ticket>& then,
                       std::function<void(const Ticket&)> decided) {
     const Time now = options.now();
     const std::string binding = request.binding;
+    Doing doing;
     auto ticket = use([&](Store& s) {
         return s.open(
             binding,
-            [&](std::string id) { return opened(request, std::move(id), options.replica, now); },
+            [&](std::string id) {
+                doing.before.reset();
+                return opened(request, std::move(id), options.replica, now);
+            },
             [&](const Ticket& there) -> std::optional<Ticket> {
                 // Its session has not let go of it yet, even if its time is over.
                 if (watchers.contains(there.id)) return std::nullopt;
+                doing.before = sight_of(there);
                 return taken_up(there, request, options.replica, now);
             });
     });
     if (ticket) {
-        see(*ticket, true);
+        see(*ticket, doing.size(*ticket));
         if (ticket->state == State::pending) watch(ticket->id, std::move(decided));
     }
     then(std::move(ticket));
@@ -435,19 +455,22 @@ void Desk::Impl::open(Request request, const Then<Ticket>& then,
 
 void Desk::Impl::claim(const Claim& claim, const Then<std::optional<Ticket>>& then) {
     const Time now = options.now();
+    Doing doing;
     if (claim.ticket.empty()) {
         auto taken = use([&](Store& s) {
             return s.claim(claim.binding, [&](const Ticket& ticket) {
+                doing.before = sight_of(ticket);
                 return claimable(ticket, claim, now) ? std::optional(claimed(ticket, now))
                                                      : std::nullopt;
             });
         });
-        if (taken && *taken) see(**taken, true);
+        if (taken && *taken) see(**taken, doing.size(**taken));
         then(std::move(taken));
         return;
     }
     auto taken = use([&](Store& s) {
         return s.update(claim.ticket, [&](const Ticket& ticket) -> Result<Ticket> {
+            doing.before = sight_of(ticket);
             if (!claimable(ticket, claim, now)) return why_not_claimable(ticket, claim, now);
             return claimed(ticket, now);
         });
@@ -456,14 +479,20 @@ void Desk::Impl::claim(const Claim& claim, const Then<std::optional<Ticket>>& th
         then(taken.error());
         return;
     }
-    see(*taken, true);
+    see(*taken, doing.size(*taken));
     then(std::optional(std::move(*taken)));
 }
 
 void Desk::Impl::change(const std::string& id, const Store::Change& change,
                         const Then<Ticket>& then) {
-    auto ticket = use([&](Store& s) { return s.update(id, change); });
-    if (ticket) see(*ticket, true);
+    Doing doing;
+    auto ticket = use([&](Store& s) {
+        return s.update(id, [&](Ticket before) {
+            doing.before = sight_of(before);
+            return change(std::move(before));
+        });
+    });
+    if (ticket) see(*ticket, doing.size(*ticket));
     then(std::move(ticket));
 }
 
@@ -581,15 +610,19 @@ void Desk::finish(std::string id, std::string outcome) {
         {});
 }
 
-void Desk::vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then) {
+void Desk::vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then,
+                Provided provided) {
     auto refuse = [then] { then(too_much()); };
     impl_->post(
         [impl = impl_.get(), id = std::move(id), by = std::move(by), approve,
-         comment = std::move(comment), then = std::move(then)] {
+         comment = std::move(comment), then = std::move(then), provided = std::move(provided)] {
             impl->change(
                 id,
-                [&](const Ticket& ticket) {
-                    return voted(ticket, by, approve, comment, impl->options.now());
+                [&](const Ticket& ticket) -> Result<Ticket> {
+                    auto done = voted(ticket, by, approve, comment, impl->options.now());
+                    if (!done || !provided) return done;
+                    if (auto failure = provided(ticket)) return *std::move(failure);
+                    return done;
                 },
                 then);
         },

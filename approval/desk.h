@@ -25,9 +25,10 @@ namespace pgchaperone::approval {
 
 struct DeskOptions {
     std::string replica;  // names this process among those that share the store
-    std::function<void(const Happened&)> on_happened;  // of this process's doing, or told by the
-                                                       // store; may be empty
-    std::function<void(std::string_view)> on_notice;   // troubles, for the log; may be empty
+    // Of this process's own doing, or told by the store; may be empty. Of all replicas exactly one
+    // is told of each as its own: an expiry is that of whoever noted it, the others' is who asked.
+    std::function<void(const Happened&)> on_happened;
+    std::function<void(std::string_view)> on_notice;  // troubles, for the log; may be empty
     std::function<Time()> now = std::chrono::system_clock::now;
     std::size_t queue_max = 10'000;  // past it everything is answered with store_failed
     // How often it looks for what others did, where the store does not tell by itself, and what the
@@ -61,7 +62,11 @@ public:
     // What became of a used ticket's run.
     void finish(std::string id, std::string outcome);
 
-    void vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then);
+    // `provided` is asked about the ticket as it is when the vote is to count, and may refuse; it
+    // has no effects, and may be asked more than once. Empty: nothing more is asked.
+    using Provided = std::function<std::optional<Failure>(const Ticket&)>;
+    void vote(std::string id, Person by, bool approve, std::string comment, Then<Ticket> then,
+              Provided provided = {});
     void withdraw(std::string id, Person by, std::string comment, Then<Ticket> then);
     // One ticket, with whatever case its id is written in. Problem::unknown_ticket where `person`
     // may not see it.

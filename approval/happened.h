@@ -16,7 +16,8 @@ struct Happened {
     // ticket's state says.
     enum class Kind : std::uint8_t { opened, voted, decided, expired, withdrawn, used, glass };
     Kind kind = Kind::opened;
-    Ticket ticket;  // as it was then
+    Ticket ticket;     // as it was then
+    bool own = false;  // this process did it, so it is the one of all replicas to send word of it
 };
 
 // As much of a ticket as its next sight is compared with.

@@ -157,6 +157,7 @@ std::string_view sqlstate(Problem problem) {
         case Problem::own_ticket: return "42501";       // likewise
         case Problem::already_decided: return "55000";  // object_not_in_prerequisite_state
         case Problem::already_voted: return "55000";    // likewise
+        case Problem::changed_since: return "55000";    // likewise
         case Problem::store_failed: return "58030";     // io_error
     }
     return {};

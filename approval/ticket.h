@@ -164,6 +164,7 @@ enum class Problem : std::uint8_t {
     own_ticket,       // 42501: the requester can't approve
     already_decided,  // 55000: denied, expired, withdrawn or used
     already_voted,    // 55000: this person has approved it before
+    changed_since,    // 55000: it is not any more what who decides has looked at
     store_failed,     // 58030: the store can't be read or written
 };
 struct Failure {

@@ -10,6 +10,8 @@ import ctypes
 import datetime
 import fnmatch
 import glob
+import http.client
+import json
 import math
 import os
 import platform
@@ -332,6 +334,62 @@ class BuiltIn(Application):
     name = "built-in"
     policy = "interactive"
     note = "pgchaperone, the built-in policy: reads and writes are supervised, with all limits"
+
+
+# The same guard with and without pages that people have open
+
+
+class NoPages(Application):
+    name = "no-pages"
+    note = "pgchaperone, the preset `application`, without the approval page"
+
+
+class OpenPages(Application):
+    """The pages are event streams, which is what an open page is to the guard; they are opened before the first run."""
+
+    name = "open-pages"
+    pages = 100
+    pages_of_a_session = 10
+    note = f"the same, and {pages} approval pages are open and wait for news"
+    PASSWORD = "bench"
+
+    def command(self):
+        self.web_port = free_port()
+        return super().command() + ["--web-listen", f"127.0.0.1:{self.web_port}", "--web-database", "people"]
+
+    def start(self):
+        super().start()
+        self.streams = []
+        for _ in range(self.pages // self.pages_of_a_session):
+            cookie = self.log_in()
+            self.streams += [self.open(cookie) for _ in range(self.pages_of_a_session)]
+
+    def stop(self):
+        for connection in getattr(self, "streams", []):
+            connection.close()
+        super().stop()
+
+    def ask(self, method, path, body=None, headers=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=30)
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{method} {path}: {response.status} {response.read()[:300]}")
+        return connection, response
+
+    def log_in(self):
+        connection, response = self.ask("POST", "/api/v1/session", json.dumps({"role": USER, "password": self.PASSWORD}),
+                                        {"Content-Type": "application/json"})
+        cookie = response.headers["Set-Cookie"].split(";")[0]
+        connection.close()
+        return cookie
+
+    def open(self, cookie):
+        # The connection stays open as long as the response does.
+        return self.ask("GET", "/api/v1/events", headers={"Cookie": cookie})[1]
+
+
+PAGES_TARGETS = [Direct, NoPages, OpenPages]
 
 
 SUPERVISION_TARGETS = [Direct, Application, Recorded, Tag, Total, BuiltIn]
@@ -690,6 +748,8 @@ def workloads(options):
     if options.what == "supervision":
         return [Statement(options, kind, mode)
                 for kind in Statement.SCRIPTS for mode in ("simple", "extended", "prepared")]
+    if options.what == "pages":
+        return [Pgbench(options, "prepared", clients) for clients in (1, 8)]
     every = [Pgbench(options, mode, clients)
              for mode in ("simple", "extended", "prepared") for clients in (1, 8, 64)]
     every.append(Pgbench(options, "simple", CONNECT_CLIENTS, reconnect=True))
@@ -698,7 +758,7 @@ def workloads(options):
 
 
 def targets_of(what):
-    return SUPERVISION_TARGETS if what == "supervision" else TARGETS
+    return {"supervision": SUPERVISION_TARGETS, "pages": PAGES_TARGETS}.get(what, TARGETS)
 
 
 def selected(every, patterns):
@@ -781,6 +841,19 @@ class Report:
         out += self.value_table(f"Statements per second (ratio to {base})", self.jobs, "rate", base)
         return out
 
+    def pages_lines(self):
+        base = "no-pages"
+        out = self.heading()
+        out += [f"- medians of {self.options.rounds} interleaved round{'s' * (self.options.rounds > 1)} of "
+                f"{self.options.seconds} s of `pgbench -S -M prepared`"]
+        out += self.sources()
+        for title, field, digits in (("Transactions per second", "rate", 0), ("Median latency, µs", "p50_us", 0),
+                                     ("99th percentile, µs", "p99_us", 0)):
+            out += self.value_table(f"{title} (ratio to {base})", self.jobs, field, base, digits)
+        out += self.value_table(f"CPU of the guard per transaction, µs (ratio to {base})", self.jobs, "cpu_us", base, 1,
+                                [target.name for target in self.targets if target.name != "direct"])
+        return out
+
     def heading(self):
         return [f"## pgchaperone's benchmarks, {datetime.date.today().isoformat()}", "",
                 f"- {cpu_model()}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}; clients, proxy and "
@@ -815,6 +888,8 @@ class Report:
     def lines(self):
         if self.options.what == "supervision":
             return self.supervision_lines()
+        if self.options.what == "pages":
+            return self.pages_lines()
         names = [target.name for target in self.targets]
         proxies = [name for name in names if name != "direct"]
         base = "direct" if "direct" in names else names[0]
@@ -905,10 +980,13 @@ def parse_options():
                                      "  targets: " + " ".join(target.name for target in TARGETS) + "\n"
                                      "supervision:\n"
                                      "  workloads: select-simple select-extended select-prepared update-...\n"
-                                     "  targets: " + " ".join(target.name for target in SUPERVISION_TARGETS))
-    parser.add_argument("what", nargs="?", choices=("proxies", "supervision"), default="proxies",
+                                     "  targets: " + " ".join(target.name for target in SUPERVISION_TARGETS) + "\n"
+                                     "pages:\n"
+                                     "  workloads: prepared-1 prepared-8\n"
+                                     "  targets: " + " ".join(target.name for target in PAGES_TARGETS))
+    parser.add_argument("what", nargs="?", choices=("proxies", "supervision", "pages"), default="proxies",
                         help="what is measured: pgchaperone beside other proxies (the default), or what it costs to "
-                        "count a statement's effects before it commits")
+                        "count a statement's effects before it commits, or to have a hundred approval pages open")
     parser.add_argument("--quick", action="store_true", help="one short round with small bulk: does it work?")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3)")
     parser.add_argument("--seconds", type=int, metavar="S", help="length of each pgbench run (default: 5; "
@@ -927,7 +1005,9 @@ def parse_options():
     parser.add_argument("--check-only", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     supervision = options.what == "supervision"
-    defaults = {"rounds": (3, 1), "seconds": (2 if supervision else 5, 1), "size": (500, 50), "rows": (100_000 if supervision else 1_000_000, 100_000),
+    small = supervision or options.what == "pages"
+    defaults = {"rounds": (3, 1), "seconds": (2 if supervision else 5, 1), "size": (500, 50),
+                "rows": (100_000 if small else 1_000_000, 100_000),
                 "sessions": (1000, 100)}
     for name, (normal, quick) in defaults.items():
         if getattr(options, name) is None:
@@ -965,6 +1045,8 @@ def prepare_server(options):
             raise RuntimeError(f"{program} failed: {done.stdout.decode()[-1000:]}")
 
     client("createdb", DATABASE)
+    if options.what == "pages":
+        client("psql", "-q", "-d", DATABASE, "-c", f"ALTER ROLE {USER} PASSWORD '{OpenPages.PASSWORD}'")
     client("pgbench", "-i", "-q", "-I", "dtGvp", "-s", str(options.scale), DATABASE)
 
 
@@ -980,7 +1062,7 @@ def main():
 
     jobs = selected(workloads(options), options.only)
     targets = []
-    if options.what == "supervision" and os.access("/dev/shm", os.W_OK):
+    if options.what != "proxies" and os.access("/dev/shm", os.W_OK):
         options.memory = tempfile.mkdtemp(prefix="pgchaperone-bench.", dir="/dev/shm")
     try:
         for kind in targets_of(options.what):

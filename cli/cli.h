@@ -9,6 +9,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace pgchaperone::cli {
 
@@ -16,9 +18,13 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
-// Takes the policy again from where it came, for a reload by signal. Returns what is wrong, for the
-// log; empty: the rule book has the new rules. A broken file leaves the old rules in force.
-using Reload = std::function<std::string()>;
+// The configuration again from where it came. `trouble`: what is wrong, for the log; empty: the
+// rule book has the new rules, and these are the new hooks. A broken file leaves the old in force.
+struct Reloaded {
+    std::string trouble;
+    std::vector<webhook::Hook> webhooks;
+};
+using Reload = std::function<Reloaded()>;
 
 // Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a
 // time.

@@ -48,15 +48,20 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
             status = exit_trouble;
             return;
         }
+        const auto hooks = std::make_shared<std::vector<webhook::Hook>>();
         const auto rules = std::make_shared<policy::RuleBook>(
             std::move(loaded->policy),
-            [request]() -> boost::system::result<policy::Policy, policy::PatternError> {
+            [request, hooks]() -> boost::system::result<policy::Policy, policy::PatternError> {
                 config::Problems problems;
                 auto again = config::load(request, problems, config::real_surroundings());
                 if (!again) return policy::PatternError{problems.text()};
+                *hooks = std::move(again->options.webhooks);
                 return std::move(again->policy);
             });
-        status = serve(loaded->options, rules, [rules] { return rules->reload(); });
+        status = serve(loaded->options, rules, [rules, hooks] {
+            std::string trouble = rules->reload();
+            return Reloaded{std::move(trouble), std::move(*hooks)};
+        });
     });
 }
 

@@ -1,9 +1,8 @@
 #pragma once
-// Text for a terminal that was written by somebody else, maybe by somebody who means ill: what is
-// shown is what is there. Control characters, marks that hide text or turn its direction, and
-// spaces that are none to PostgreSQL come out as <U+202E>, bytes that are not UTF-8 as <0x80>; so
-// nothing moves the cursor, changes colours, or lets one statement look like another. Knows no SQL
-// and no terminal: pure functions.
+// Text for a terminal: how it may be shown (see approval/visible_text.h), how much room it takes,
+// colours and times. Knows no SQL and no terminal: pure functions.
+
+#include "approval/visible_text.h"
 
 #include <chrono>
 #include <cstddef>
@@ -24,15 +23,9 @@ struct Look {
     Time now;
 };
 
-// The text as it may be shown. On one line, each run of line breaks and tabs with the spaces
-// around it becomes a mark: a comment that ends at a line break must not seem to go on.
-std::string visible_line(std::string_view text);
-// The same with its line breaks kept; tabs become spaces. No line break at the end.
-std::string visible_lines(std::string_view text);
-
-// JSON with what visible_line would not show as it is written as \u escapes; control characters are
-// escaped in JSON anyway.
-std::string visible_json(std::string_view json);
+using approval::visible_json;
+using approval::visible_line;
+using approval::visible_lines;
 
 // How many columns of a terminal `text` takes, without escapes in it: wide characters take two,
 // combining ones none.

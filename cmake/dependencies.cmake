@@ -4,6 +4,7 @@
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(OpenSSL 3 REQUIRED)
+find_package(CURL 7.87 REQUIRED)  # CURLOPT_QUICK_EXIT
 find_package(PostgreSQL REQUIRED)  # libpq only
 find_package(SQLite3 3.35 REQUIRED)  # RETURNING
 find_package(ZLIB REQUIRED)

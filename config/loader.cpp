@@ -1,6 +1,7 @@
 #include "config/loader.h"
 
 #include "config/policy_loader.h"
+#include "config/webhook_loader.h"
 #include "policy/rule_presets.h"
 
 #include <algorithm>
@@ -99,7 +100,7 @@ private:
                 }
             }
         }
-        std::vector<std::string> keys = {"include", "policy"};
+        std::vector<std::string> keys = {"include", "policy", "webhooks"};
         std::set<std::string> sections;
         for (const Setting& setting : settings()) {
             const std::string section = section_of(setting.key);
@@ -113,6 +114,11 @@ private:
                        [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
                            if (key == "include") return;
                            if (key == "policy") return load_policy(reader, at, value, base);
+                           if (key == "webhooks") {
+                               loaded_.options.webhooks = load_webhooks(reader, value, base,
+                                                                        surroundings_);
+                               return;
+                           }
                            if (sections.count(key) != 0)
                                return load_section(reader, key, value, base);
                            set(reader, *find_setting(key), value, base);

@@ -3,9 +3,13 @@
 // defaults. Only main and cli read it; they hand each part what it needs. See docs/configuration.md
 // for the keys.
 
+#include "policy/rule_pattern.h"
+#include "webhook/hook.h"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -75,6 +79,19 @@ bool is_connection_string(std::string_view store);
 // For people: without a password.
 std::string without_password(std::string_view store);
 
+// The page on which tickets are decided in a browser.
+struct Web {
+    std::optional<Endpoint> listen;  // nothing: there is no page, and no port is opened
+    std::filesystem::path certificate;
+    std::filesystem::path key;
+    std::string url;  // where people reach it, without a slash at the end
+    std::vector<policy::Network> trusted_proxies;
+    std::string database = "postgres";
+    std::chrono::milliseconds session_idle{3'600'000};
+    std::chrono::milliseconds session_life{43'200'000};
+    unsigned pages = 200;
+};
+
 struct Log {
     std::string level = "info";
     std::filesystem::path file;  // empty: standard error
@@ -91,7 +108,9 @@ struct Options {
     Tls upstream_tls;
     Audit audit;
     Approval approval;
+    Web web;
     Log log;
+    std::vector<webhook::Hook> webhooks;
 };
 
 }  // namespace pgchaperone::config

@@ -73,7 +73,13 @@ void Problems::print(std::ostream& out) const {
             << problem->message << '\n';
         const auto text = texts_.find(problem->place.file);
         if (text != texts_.end() && problem->place.line > 0) {
-            const std::string line = line_of(text->second, problem->place.line);
+            std::string line = line_of(text->second, problem->place.line);
+            for (const std::string& secret : hidden_) {
+                // As long as before, so that the mark below stands right.
+                for (std::size_t at = 0; (at = line.find(secret, at)) != std::string::npos;
+                     at += secret.size())
+                    line.replace(at, secret.size(), std::string(secret.size(), '*'));
+            }
             if (!line.empty()) {
                 const std::string number = std::to_string(problem->place.line);
                 const auto column = static_cast<std::size_t>(std::max(problem->place.column, 1)) -

@@ -36,6 +36,11 @@ public:
         texts_[file] = std::move(text);
     }
 
+    // Keeps this text out of the lines that are shown: it is a secret.
+    void hide(std::string text) {
+        if (!text.empty()) hidden_.push_back(std::move(text));
+    }
+
     // In the order of files and lines.
     void print(std::ostream& out) const;
     std::string text() const;
@@ -43,6 +48,7 @@ public:
 private:
     std::vector<Problem> list_;
     std::map<std::string, std::string> texts_;
+    std::vector<std::string> hidden_;
 };
 
 // `did you mean "x"?` for the candidate that is nearest to a mistyped word; empty where none is

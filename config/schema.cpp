@@ -1,6 +1,7 @@
 // The JSON Schema of the configuration, made from the tables of settings and conditions.
 #include "config/json_text.h"
 #include "config/loader.h"
+#include "config/webhook_loader.h"
 #include "policy/rule_presets.h"
 
 namespace pgchaperone::config {
@@ -79,6 +80,45 @@ value of_condition(const policy::ConditionType& type) {
         case policy::ValueShape::networks: return described(reference("texts"), type.summary);
     }
     return {};
+}
+
+value of_webhook_key(const WebhookKey& key) {
+    const auto words = [](std::span<const std::string_view> names) {
+        return std::vector<std::string>(names.begin(), names.end());
+    };
+    const value event_words = one_of_words(words(webhook::event_names()));
+    switch (key.shape) {
+        case WebhookKey::Shape::text:
+        case WebhookKey::Shape::path: return text(key.summary);
+        case WebhookKey::Shape::texts: return described(reference("texts"), key.summary);
+        case WebhookKey::Shape::format:
+            return one_of_words(words(webhook::format_names()), key.summary);
+        case WebhookKey::Shape::content:
+            return one_of_words(
+                {std::string(webhook::json_content), std::string(webhook::plain_content)},
+                key.summary);
+        case WebhookKey::Shape::events:
+            return described(object{{"anyOf", array{event_words, object{{"type", "array"},
+                                                                        {"minItems", 1},
+                                                                        {"items", event_words}}}}},
+                             key.summary);
+        case WebhookKey::Shape::headers:
+            return object{{"type", "object"},
+                          {"additionalProperties", object{{"type", "string"}}},
+                          {"description", string(key.summary)}};
+        case WebhookKey::Shape::flag: return flag(key.summary);
+        case WebhookKey::Shape::duration: return described(reference("duration"), key.summary);
+    }
+    return {};
+}
+
+value of_webhooks() {
+    object keys;
+    for (const WebhookKey& key : webhook_keys()) keys[key.key] = of_webhook_key(key);
+    return object{{"type", "array"},
+                  {"maxItems", webhooks_max},
+                  {"items", mapping(std::move(keys), {"name", "url"})},
+                  {"description", "Who is told of what happens to tickets."}};
 }
 
 object definitions() {
@@ -208,6 +248,7 @@ std::string json_schema() {
          {"break_glass", mapping({{"roles", reference("texts")},
                                   {"require_reason", flag("A reason must be set first.")}},
                                  {"roles"})}});
+    properties["webhooks"] = of_webhooks();
     const value root = object{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                               {"title", "Configuration of pgchaperone"},
                               {"type", "object"},

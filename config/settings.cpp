@@ -55,6 +55,7 @@ Wrong put_path(std::string_view text, Base base, std::filesystem::path& target) 
 }
 
 constexpr std::size_t replica_bytes_max = 200;
+constexpr std::size_t database_bytes_max = 63;
 
 Wrong put_store(std::string_view text, Base base, std::string& target) {
     if (is_connection_string(text)) {
@@ -64,6 +65,46 @@ Wrong put_store(std::string_view text, Base base, std::string& target) {
     std::filesystem::path file;
     if (const Wrong wrong = put_path(text, base, file)) return wrong;
     target = file.string();
+    return std::nullopt;
+}
+
+constexpr std::size_t url_bytes_max = 500;
+
+// An origin, as browsers name it: a scheme and a host, maybe a port, and no path.
+Wrong put_origin(std::string_view text, std::string& target) {
+    std::string_view host = text;
+    while (host.ends_with('/')) host.remove_suffix(1);
+    const std::string_view origin = host;
+    for (const std::string_view scheme : {"https://", "http://"}) {
+        if (!host.starts_with(scheme)) continue;
+        host.remove_prefix(scheme.size());
+        const bool plain = std::none_of(host.begin(), host.end(), [](char c) {
+            return c <= ' ' || c == '/' || c == '?' || c == '#' || c == '@' || c == '"' ||
+                   c == '\\' || c == 0x7F || (c >= 'A' && c <= 'Z');
+        });
+        if (host.empty() || !plain || text.size() > url_bytes_max) break;
+        target = origin;
+        return std::nullopt;
+    }
+    return "\"" + std::string(text) +
+           "\" is no address of a page: https://guard.example.org, in small letters, without a "
+           "path";
+}
+
+Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) {
+    std::vector<policy::Network> networks;
+    for (std::string_view rest = text; !rest.empty();) {
+        const auto comma = std::min(rest.find(','), rest.size());
+        std::string_view one = rest.substr(0, comma);
+        rest.remove_prefix(std::min(comma + 1, rest.size()));
+        while (one.starts_with(' ')) one.remove_prefix(1);
+        while (one.ends_with(' ')) one.remove_suffix(1);
+        auto network = policy::Network::parse(one);
+        if (!network) return network.error().message;
+        networks.push_back(*std::move(network));
+    }
+    if (networks.empty()) return "a network or an address is missing";
+    target = std::move(networks);
     return std::nullopt;
 }
 
@@ -424,6 +465,98 @@ std::span<const Setting> settings() {
                     return std::nullopt;
                 },
                 [](const O& o) { return o.approval.replica; }},
+        Setting{"web.listen",
+                "--web-listen",
+                "HOST:PORT",
+                Shape::endpoint,
+                {},
+                "Where the approval page is served; without it there is none, and no port is "
+                "opened.",
+                [](O& o, S t, Base) -> Wrong {
+                    auto parsed = parse_endpoint(t);
+                    if (!parsed) return parsed.error().message;
+                    o.web.listen = *std::move(parsed);
+                    return std::nullopt;
+                },
+                [](const O& o) { return o.web.listen ? o.web.listen->text() : std::string(); }},
+        Setting{"web.certificate",
+                "--web-cert",
+                "FILE",
+                Shape::path,
+                {},
+                "The certificate chain of the page (PEM); without it the page speaks plain HTTP.",
+                [](O& o, S t, Base b) { return put_path(t, b, o.web.certificate); },
+                [](const O& o) { return o.web.certificate.string(); }},
+        Setting{"web.key",
+                "--web-key",
+                "FILE",
+                Shape::path,
+                {},
+                "The key of that certificate (PEM).",
+                [](O& o, S t, Base b) { return put_path(t, b, o.web.key); },
+                [](const O& o) { return o.web.key.string(); }},
+        Setting{"web.url",
+                "--web-url",
+                "URL",
+                Shape::text,
+                {},
+                "Where people reach the page, if a proxy stands in front of it: "
+                "https://guard.example.org.",
+                [](O& o, S t, Base) { return put_origin(t, o.web.url); },
+                [](const O& o) { return o.web.url; }},
+        Setting{"web.trusted_proxies",
+                "--web-trusted-proxies",
+                "NETWORKS",
+                Shape::text,
+                {},
+                "Proxies in front of the page whose X-Forwarded-For is believed: addresses and "
+                "networks, with commas between them.",
+                [](O& o, S t, Base) { return put_networks(t, o.web.trusted_proxies); },
+                [](const O& o) {
+                    std::string out;
+                    for (const policy::Network& network : o.web.trusted_proxies)
+                        out += (out.empty() ? "" : ", ") + network.text();
+                    return out;
+                }},
+        Setting{"web.database",
+                "--web-database",
+                "NAME",
+                Shape::text,
+                {},
+                "The database that people log in to on the page; it is only asked who they are.",
+                [](O& o, S t, Base) -> Wrong {
+                    if (t.empty() || t.size() > database_bytes_max) {
+                        return "the name of a database has 1 to 63 bytes";
+                    }
+                    o.web.database = t;
+                    return std::nullopt;
+                },
+                [](const O& o) { return o.web.database; }},
+        Setting{"web.session_idle",
+                "--web-session-idle",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long after somebody's last page was closed they are logged out.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.web.session_idle); },
+                [](const O& o) { return duration_text(o.web.session_idle); }},
+        Setting{"web.session_life",
+                "--web-session-life",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long after logging in they are logged out, whatever they do.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.web.session_life); },
+                [](const O& o) { return duration_text(o.web.session_life); }},
+        Setting{"web.pages",
+                "--web-pages",
+                "N",
+                Shape::count,
+                {},
+                "How many pages may wait for news at the same time; more than these ask now and "
+                "then.",
+                [](O& o, S t, Base) { return put(parse_count(t, 0, 500), o.web.pages); },
+                [](const O& o) { return std::to_string(o.web.pages); }},
         Setting{"log.level", "--log-level", "LEVEL", Shape::word, log_levels(),
                 "How much the log tells: trace, debug, info, warn, error, critical or off.",
                 [](O& o, S t, Base) -> Wrong {
@@ -451,6 +584,47 @@ const Setting* find_setting(std::string_view key) {
     }
     return nullptr;
 }
+
+namespace {
+
+// Only the machine itself reaches such an address.
+bool loopback(const Endpoint& endpoint) {
+    return endpoint.unix_socket() || endpoint.host == "localhost" || endpoint.host == "::1" ||
+           endpoint.host.starts_with("127.");
+}
+
+void web_inconsistencies(const Options& options, std::vector<Inconsistency>& out) {
+    const Web& web = options.web;
+    if (web.certificate.empty() != web.key.empty()) {
+        out.push_back({web.key.empty() ? "web.certificate" : "web.key",
+                       "a certificate and its key belong together",
+                       "set web.certificate and web.key"});
+    }
+    if (!web.listen) return;
+    if (!loopback(*web.listen) && web.certificate.empty() && !web.url.starts_with("https://")) {
+        out.push_back(
+            {"web.listen",
+             "passwords would cross the network in clear: " + web.listen->text() +
+                 " is not this machine alone",
+             "set web.certificate and web.key; or listen on 127.0.0.1; or, behind a proxy "
+             "that speaks TLS, say so: web.url: https://..."});
+    }
+    if (!web.certificate.empty() && web.url.starts_with("http://")) {
+        out.push_back(
+            {"web.url", "the page speaks TLS, and this address does not", "write https://"});
+    }
+    for (const auto& [other, key] :
+         {std::pair(options.listen, "listen"), std::pair(options.upstream, "upstream")}) {
+        if (*web.listen == other) {
+            out.push_back(
+                {"web.listen",
+                 std::string("the page can't be where ") + key + " is, at " + other.text(),
+                 "give it a port of its own"});
+        }
+    }
+}
+
+}  // namespace
 
 std::vector<Inconsistency> inconsistencies(const Options& options) {
     std::vector<Inconsistency> out;
@@ -494,6 +668,7 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
              "password authentication asks for the password in clear, so clients must use TLS",
              "set client_tls.mode: require"});
     }
+    web_inconsistencies(options, out);
     if (options.listen == options.upstream) {
         out.push_back({"listen",
                        "the proxy would connect to itself: listen and upstream are both " +

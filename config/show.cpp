@@ -1,6 +1,7 @@
 // The effective configuration written as YAML that loads to the same.
 #include "config/loader.h"
 #include "config/values.h"
+#include "config/webhook_loader.h"
 
 #include <yaml-cpp/yaml.h>
 
@@ -186,6 +187,8 @@ std::string show(const Loaded& loaded) {
     }
     policy["rules"] = YAML::Node(YAML::NodeType::Sequence);
     for (const policy::Rule& rule : loaded.policy.rules) policy["rules"].push_back(rule_of(rule));
+    if (!loaded.options.webhooks.empty())
+        root["webhooks"] = shown_webhooks(loaded.options.webhooks);
     root["policy"] = policy;
     YAML::Emitter emitter;
     emitter.SetIndent(2);

@@ -39,6 +39,8 @@ public:
     policy::Place place(const YAML::Node& node) const;
     void error(const YAML::Node& node, std::string message, std::string advice = {});
     void warning(const YAML::Node& node, std::string message, std::string advice = {});
+    // Keeps this text out of the lines that are shown with problems.
+    void hide(std::string text) { problems_.hide(std::move(text)); }
 
     // Calls `each` for every key of a mapping that is among `keys`; reports the others, and those
     // that stand twice. False where the node is no mapping (reported). `what` names it: "the

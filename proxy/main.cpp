@@ -57,6 +57,17 @@ std::optional<audit::SyslogTarget> syslog_target(const config::Syslog& syslog) {
     return std::nullopt;
 }
 
+// Where links to tickets lead; empty where that can't be known.
+std::string page_url(const config::Web& web) {
+    if (!web.url.empty() || !web.listen) return web.url;
+    const std::string& host = web.listen->host;
+    if (web.listen->unix_socket() || host.empty() || host == "*" || host == "0.0.0.0" ||
+        host == "::") {
+        return {};
+    }
+    return (web.certificate.empty() ? "http://" : "https://") + web.listen->text();
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -85,8 +96,22 @@ net::ServerOptions server_options(const config::Options& options) {
     server.audit.syslog = syslog_target(audit.syslog);
     server.ticket_store = options.approval.store;
     server.tickets_in_postgres = config::is_connection_string(options.approval.store);
+    server.page_url = page_url(options.web);
+    if (options.web.listen) {
+        const config::Web& web = options.web;
+        server.web = net::WebOptions{{web.listen->host, web.listen->port},
+                                     web.certificate,
+                                     web.key,
+                                     web.url,
+                                     web.trusted_proxies,
+                                     web.database,
+                                     web.session_idle,
+                                     web.session_life,
+                                     web.pages};
+    }
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
+    server.webhooks = options.webhooks;
     return server;
 }
 
@@ -107,7 +132,11 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
         std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
         return cli::exit_trouble;
     }
-    return net::serve(server_options(options), std::move(rules), std::move(reload),
+    const auto reload_all = [reload = std::move(reload)] {
+        cli::Reloaded reloaded = reload();
+        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.webhooks)};
+    };
+    return net::serve(server_options(options), std::move(rules), reload_all,
                       [](const std::string& trouble) {
                           std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
                       });

@@ -90,6 +90,15 @@ throwaway_postgres() {
     die "the throw-away PostgreSQL did not start; its log is above."
 }
 
+# Makes the throw-away server in DIR ask for passwords in one database, which it makes: people log in to that one on the
+# approval page, which lets nobody in whom the server has not asked for a password.
+ask_for_passwords_in() {
+    local dir=$1 database=$2
+    sed -i "1i host $database all 127.0.0.1/32 scram-sha-256" "$dir/data/pg_hba.conf"
+    PGOPTIONS='' psql -X -q -h 127.0.0.1 -p "$pg_port" -U postgres -d postgres -c "CREATE DATABASE $database" \
+        -c 'SELECT pg_reload_conf()' >/dev/null
+}
+
 # Stops the server in DIR, if it runs.
 stop_throwaway_postgres() {
     local dir=$1 bin

@@ -6,9 +6,9 @@
 \set QUIET on
 SET client_min_messages = warning;
 
-CREATE ROLE clerk LOGIN;
+CREATE ROLE clerk LOGIN PASSWORD 'clerk';
 CREATE ROLE approvers NOLOGIN;
-CREATE ROLE bob LOGIN IN ROLE approvers;
+CREATE ROLE bob LOGIN PASSWORD 'bob' IN ROLE approvers;
 CREATE DATABASE shop OWNER clerk;
 \connect shop clerk
 

@@ -4,25 +4,22 @@
 #include "proxy/net/io_thread.h"
 #include "proxy/net/judge_pool.h"
 #include "proxy/net/late_store.h"
+#include "proxy/net/listen.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/ticket_words.h"
+#include "proxy/net/web_server.h"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <pthread.h>
@@ -38,37 +35,9 @@ namespace asio = boost::asio;
 
 namespace {
 
-using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
-
 constexpr std::chrono::milliseconds accept_pause{100};
 constexpr std::chrono::milliseconds drain_poll{50};
 constexpr int nonce_bytes = 18;
-
-policy::ClientAddress address_of(const asio::generic::stream_protocol::endpoint& endpoint) {
-    policy::ClientAddress address;
-    const int family = endpoint.protocol().family();
-    if (family == AF_INET) {
-        asio::ip::tcp::endpoint tcp;
-        tcp.resize(endpoint.size());
-        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
-        const auto mapped = asio::ip::make_address_v6(asio::ip::v4_mapped, tcp.address().to_v4());
-        address.bytes = mapped.to_bytes();
-        address.text = tcp.address().to_string();
-    } else if (family == AF_INET6) {
-        asio::ip::tcp::endpoint tcp;
-        tcp.resize(endpoint.size());
-        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
-        const asio::ip::address_v6 v6 = tcp.address().to_v6();
-        address.bytes = v6.to_bytes();
-        address.text = v6.is_v4_mapped()
-                           ? asio::ip::make_address_v4(asio::ip::v4_mapped, v6).to_string()
-                           : v6.to_string();
-    } else {
-        address.local = true;
-        address.text = "[local]";
-    }
-    return address;
-}
 
 std::string random_nonce() {
     unsigned char bytes[nonce_bytes];
@@ -123,7 +92,7 @@ sigset_t block_signals() {
 class Server {
 public:
     Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-           std::function<std::string()> reload_policy)
+           std::function<Reloaded()> reload_policy)
         : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
@@ -132,6 +101,7 @@ public:
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
         open_audit();
         open_desk();
+        open_web();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
@@ -139,12 +109,15 @@ public:
     }
 
     ~Server() {
+        if (owned_web_) owned_web_->stop();
         for (auto& thread : threads_) thread->stop();
         for (auto& worker : workers_) worker.join();
         // Whoever could still hand something to a thread ends before the threads' contexts do.
         shared_.judges.reset();
         shared_.resolver.reset();
         shared_.desk.reset();
+        // What the desk has told at its end goes out, too.
+        shared_.webhooks.reset();
         shared_.audit->close();
     }
 
@@ -162,8 +135,10 @@ public:
     // people; what could be used is in force all the same.
     std::string reload() {
         const std::lock_guard lock(reload_mutex_);
-        std::string trouble = reload_policy_();
+        Reloaded reloaded = reload_policy_();
+        std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
+            shared_.webhooks->replace(reloaded.webhooks);
             spdlog::info("reload: the policy is in force");
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
@@ -174,6 +149,13 @@ public:
             spdlog::error("reload: {}; the certificates loaded before stay in use", error.what());
             trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
                        "; the certificates loaded before stay in use";
+        }
+        if (owned_web_) {
+            if (const std::string wrong = owned_web_->reload(); !wrong.empty()) {
+                spdlog::error("reload: {}; the certificate loaded before stays in use", wrong);
+                trouble += (trouble.empty() ? "" : "\n") + wrong +
+                           "; the certificate loaded before stays in use";
+            }
         }
         shared_.audit->reopen();
         return trouble;
@@ -249,10 +231,15 @@ private:
 
     void open_desk() {
         std::unique_ptr<approval::Store> store = open_store(shared_.options);
+        shared_.webhooks = std::make_unique<WebhookSender>(
+            WebhookSender::Options{shared_.options.replica, shared_.options.page_url},
+            shared_.options.webhooks);
         approval::DeskOptions options;
         options.replica = shared_.options.replica;
         options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
-        options.on_happened = [](const approval::Happened& happened) {
+        options.on_happened = [this](const approval::Happened& happened) {
+            shared_.webhooks->tell(happened);
+            if (WebServer* const web = web_) web->happened(happened);
             const LogLine line = log_line(happened);
             if (line.loud) {
                 spdlog::warn("{}", line.text);
@@ -263,9 +250,10 @@ private:
         const std::string store_name = store->where();
         shared_.desk = std::make_unique<approval::Desk>(std::move(store), std::move(options));
         VirtualSchema::Sources sources{
-            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}};
+            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}, {}};
         sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };
         sources.reload = [this] { return reload(); };
+        sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
         sources.audit = [this] {
             AuditCounts counts{shared_.audit->stats(), shared_.unrecorded.load(),
@@ -274,6 +262,21 @@ private:
             return counts;
         };
         shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
+    }
+
+    void open_web() {
+        const ServerOptions& options = shared_.options;
+        if (!options.web) return;
+        WebLoginOptions login;
+        login.upstream = options.upstream;
+        login.upstream_tls = options.upstream_tls;
+        login.negotiation = options.upstream_negotiation;
+        login.database = options.web->database;
+        login.timeout = options.connect_timeout;
+        owned_web_ = std::make_unique<WebServer>(*options.web, std::move(login),
+                                                 options.upstream.text(), *shared_.desk,
+                                                 *shared_.resolver);
+        web_ = owned_web_.get();
     }
 
     // On the writer's thread.
@@ -296,36 +299,9 @@ private:
             throw std::runtime_error("can't listen on " + address.text() + ": " + resolved.error);
         }
         for (const auto& endpoint : resolved.endpoints) {
-            Acceptor acceptor(threads_.front()->context());
-            boost::system::error_code error;
-            if (address.unix_socket()) remove_stale_socket(address.text());
-            acceptor.open(endpoint.protocol(), error);
-            if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
-            if (!error && endpoint.protocol().family() == AF_INET6) {
-                acceptor.set_option(asio::ip::v6_only(true), error);
-            }
-            if (!error) acceptor.bind(endpoint, error);
-            if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
-            if (error) {
-                throw std::runtime_error(
-                    "can't listen on " + address.text() + ": " + error.message() +
-                    (error == asio::error::address_in_use
-                         ? " (does another server use this port? choose one with --listen)"
-                         : ""));
-            }
-            acceptors_.push_back(std::move(acceptor));
+            acceptors_.push_back(listen_on(threads_.front()->context(), address, endpoint,
+                                           "can't listen on " + address.text() + ": ", "--listen"));
         }
-    }
-
-    // A socket file that nobody listens on any more stands in the way of the next one.
-    static void remove_stale_socket(const std::string& path) {
-        struct stat status {};
-        if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return;
-        asio::io_context context;
-        asio::local::stream_protocol::socket probe(context);
-        boost::system::error_code error;
-        probe.connect(asio::local::stream_protocol::endpoint(path), error);
-        if (error == asio::error::connection_refused) ::unlink(path.c_str());
     }
 
     void stop_accepting() {
@@ -394,19 +370,22 @@ private:
 
     // Before what hands them lines.
     std::vector<std::unique_ptr<audit::Sink>> sinks_;
+    // Outlives the desk, which may call it back until it ends.
+    std::unique_ptr<WebServer> owned_web_;
+    std::atomic<WebServer*> web_{nullptr};  // for the desk's thread, which was there before it
     Shared shared_;
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
-    std::function<std::string()> reload_policy_;
+    std::function<Reloaded()> reload_policy_;
     std::mutex reload_mutex_;
 };
 
 }  // namespace
 
 int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          std::function<std::string()> reload,
+          std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
     std::unique_ptr<Server> server;

@@ -8,16 +8,22 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::net {
 
+// The configuration as it is now. Where something is wrong with it, that alone counts.
+struct Reloaded {
+    std::string trouble;
+    std::vector<webhook::Hook> webhooks;
+};
+
 // Serves until SIGTERM or SIGINT, then drains. SIGHUP loads the certificates again, reopens the
-// audit log and calls `reload`, which loads the policy anew and returns what is wrong. Blocks these
-// signals for the calling thread and all that it makes: call it before any other thread exists.
-// Returns an exit status: 0, or 2 when it could not start, in which case `trouble` was given a
-// sentence that says why.
+// audit log and calls `reload`, which puts the policy anew in force and gives the rest. Blocks
+// these signals for the calling thread and all that it makes: call it before any other thread
+// exists. Returns an exit status: 0, or 2 when it could not start, in which case `trouble` was
+// given a sentence that says why.
 int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          std::function<std::string()> reload,
-          const std::function<void(const std::string&)>& trouble);
+          std::function<Reloaded()> reload, const std::function<void(const std::string&)>& trouble);
 
 }  // namespace pgchaperone::net

@@ -2,13 +2,16 @@
 // What main tells the host: plain values, already checked.
 
 #include "audit/sink.h"
+#include "policy/rule_pattern.h"
 #include "proxy/net/tls_context.h"
+#include "webhook/hook.h"
 
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::net {
 
@@ -40,6 +43,19 @@ struct AuditSettings {
     std::optional<audit::SyslogTarget> syslog;
 };
 
+// The approval page.
+struct WebOptions {
+    Address listen;
+    std::filesystem::path certificate;  // empty: plain HTTP
+    std::filesystem::path key;
+    std::string url;                               // where people reach it; empty: where it listens
+    std::vector<policy::Network> trusted_proxies;  // their X-Forwarded-For is believed
+    std::string database;                          // that people log in to
+    std::chrono::milliseconds session_idle{3'600'000};
+    std::chrono::milliseconds session_life{43'200'000};
+    std::size_t pages_max = 200;  // that wait for events
+};
+
 struct ServerOptions {
     Address listen;
     Address upstream;
@@ -54,7 +70,10 @@ struct ServerOptions {
     AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;
-    std::string replica;  // this process among those that share the store
+    std::optional<WebOptions> web;  // nothing: no port is opened
+    std::string replica;            // this process among those that share the store
+    std::vector<webhook::Hook> webhooks;
+    std::string page_url;  // of the page on tickets, for links; empty: there is none
 };
 
 }  // namespace pgchaperone::net

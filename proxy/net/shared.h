@@ -11,6 +11,7 @@
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
 #include "proxy/net/virtual_schema.h"
+#include "proxy/net/webhook_sender.h"
 
 #include <atomic>
 #include <cstdint>
@@ -32,6 +33,7 @@ struct Shared {
     std::shared_ptr<policy::RuleBook> rules;
     policy::Capabilities capabilities{.supervise = true, .hold = true};
     std::unique_ptr<audit::Writer> audit;
+    std::unique_ptr<WebhookSender> webhooks;  // outlives the desk, which tells it
     std::unique_ptr<approval::Desk> desk;
     std::unique_ptr<VirtualSchema> virtual_schema;
     Directory directory;

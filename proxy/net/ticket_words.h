@@ -3,31 +3,18 @@
 
 #include "approval/desk.h"
 #include "approval/ticket.h"
+#include "approval/visible_text.h"
 
-#include <chrono>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace pgchaperone::net {
 
-// "0 of 1"
-std::string approvals_text(const approval::Ticket& ticket);
-// "dba_*, lead; and auditors": one of every list.
-std::string approvers_text(const approval::Terms& terms);
-// The first characters of a text, never half of one; what is left out shows as an ellipsis.
-std::string first_characters(std::string_view text, std::size_t characters);
-// "29 minutes", "1 hour", "40 seconds"
-std::string span_text(std::chrono::milliseconds span);
-
 // Everything that a ticket says of itself, as names and values, the statement last; what is empty
 // is left out.
 std::vector<std::pair<std::string, std::string>> ticket_fields(const approval::Ticket& ticket,
                                                                approval::Time now);
-
-// What a vote has done, for who gave it.
-std::string voted_text(const approval::Ticket& ticket, approval::Time now);
 
 // For the log: one line without the statement. `loud`: it is a warning.
 struct LogLine {

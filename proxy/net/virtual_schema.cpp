@@ -1,5 +1,6 @@
 #include "proxy/net/virtual_schema.h"
 
+#include "approval/words.h"
 #include "pgchaperone_version.h"
 #include "policy/chaperone_call.h"
 #include "policy/rule_match.h"
@@ -14,8 +15,11 @@
 
 namespace pgchaperone::net {
 
+using approval::approvals_text;
+using approval::first_characters;
 using approval::Person;
 using approval::Ticket;
+using approval::voted_text;
 using policy::Refusal;
 using session::AskChaperone;
 using session::ChaperoneAnswer;
@@ -274,6 +278,11 @@ ChaperoneAnswer VirtualSchema::stats() const {
         add("audit_failing", audit.log.failing ? 1 : 0);
         add("statements_unrecorded", audit.unrecorded);
     }
+    const WebhookStats webhooks = sources_.webhooks ? sources_.webhooks() : WebhookStats{};
+    add("webhooks_sent", webhooks.sent);
+    add("webhooks_failed", webhooks.failed);
+    add("webhooks_dropped", webhooks.dropped);
+    add("webhooks_queued", webhooks.queued);
     return rows(std::move(out));
 }
 

@@ -9,6 +9,7 @@
 #include "policy/rule_book.h"
 #include "policy/session_facts.h"
 #include "proxy/net/directory.h"
+#include "proxy/net/webhook_sender.h"
 #include "proxy/session/command.h"
 #include "proxy/session/event.h"
 
@@ -40,7 +41,8 @@ public:
         std::function<void(std::function<void(policy::Engine&)>)> aside;
         // Loads the policy and the certificates anew; what is wrong, or nothing. Called aside.
         std::function<std::string()> reload;
-        std::string store;  // where tickets are kept, for people
+        std::function<WebhookStats()> webhooks;  // may be empty: there are none
+        std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
         std::function<AuditCounts()> audit = {};  // empty: there is no audit log
     };

@@ -52,6 +52,10 @@ bool Identity::add_row(std::string_view body) {
     const std::string_view kind = *row->columns[0];
     const std::string_view name = row->columns[1].value_or(std::string_view());
     const std::string_view value = row->columns[2].value_or(std::string_view());
+    return add(kind, name, value);
+}
+
+bool Identity::add(std::string_view kind, std::string_view name, std::string_view value) {
     if (kind == "login") {
         person.role = name;
         std::from_chars(value.data(), value.data() + value.size(), person.oid);

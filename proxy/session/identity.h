@@ -28,6 +28,8 @@ class Identity {
 public:
     // One DataRow's body. False: it is none of these.
     bool add_row(std::string_view body);
+    // One row's values; NULL is empty. False: likewise.
+    bool add(std::string_view kind, std::string_view name, std::string_view value);
     bool usable() const { return person.oid != 0 && !person.role.empty(); }
 
     approval::Person person;

@@ -4,6 +4,7 @@
 
 #include "support/catch.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <future>
@@ -112,6 +113,13 @@ struct Replica {
     std::vector<Kind> kinds(std::size_t at_least) const {
         std::vector<Kind> list;
         for (const Happened& h : happened.wait_for(at_least)) list.push_back(h.kind);
+        return list;
+    }
+    // Those that were told as this replica's own doing.
+    std::vector<Kind> own_kinds() const {
+        std::vector<Kind> list;
+        for (const Happened& h : happened.all())
+            if (h.own) list.push_back(h.kind);
         return list;
     }
 };
@@ -386,6 +394,49 @@ TEST_CASE("two replicas that see the same ticket expire tell it once each") {
     one.open(request_of_alice("b2")).value();
     CHECK(one.kinds(3).size() == 3);
     CHECK(two.kinds(3).size() == 3);
+    CHECK(one.desk.stats().expired + two.desk.stats().expired == 1);
+}
+
+TEST_CASE("of all that happens each is the doing of exactly one replica") {
+    EVERY_HOME;
+    // They do not listen: what others did is first seen in the transactions of their own.
+    Replica one(home.open(), "one", 100, 1h);
+    Replica two(home.open(), "two", 100, 1h);
+    const Ticket ticket = one.open(request_of_alice("b1", dba_decides(2))).value();
+    two.vote(ticket.id, bob()).value();
+    one.vote(ticket.id, carol()).value();
+    two.withdraw(ticket.id, alice()).value();
+    const std::string again = two.open(request_of_alice("b2")).value().id;
+    one.vote(again, bob()).value();
+    two.claim(claim_of(two.find(again, alice()).value(), true)).value();
+    Request shattered = request_of_alice("b3");
+    shattered.glass = true;
+    one.open(shattered).value();
+    CHECK(one.own_kinds() == std::vector{Kind::opened, Kind::decided, Kind::decided, Kind::glass});
+    CHECK(two.own_kinds() == std::vector{Kind::voted, Kind::withdrawn, Kind::opened, Kind::used});
+    CHECK(one.desk.stats().approved == 2);
+    CHECK(two.desk.stats().approved == 0);
+}
+
+TEST_CASE("an expiry is one replica's doing, also where the one that opened the ticket is dead") {
+    EVERY_HOME;
+    std::string id;
+    {
+        Replica dead(home.open(), "dead");
+        id = dead.open().value().id;
+    }
+    Replica one(home.open(), "one");
+    Replica two(home.open(), "two");
+    one.pass(31min);
+    two.pass(31min);
+    const auto expiries = [](const Replica& replica, bool own_only) {
+        const auto all = replica.happened.all();
+        return std::count_if(all.begin(), all.end(), [&](const Happened& h) {
+            return h.kind == Kind::expired && (h.own || !own_only);
+        });
+    };
+    CHECK(comes_true([&] { return expiries(one, false) == 1 && expiries(two, false) == 1; }));
+    CHECK(expiries(one, true) + expiries(two, true) == 1);
     CHECK(one.desk.stats().expired + two.desk.stats().expired == 1);
 }
 

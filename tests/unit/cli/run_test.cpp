@@ -31,7 +31,7 @@ Result run(std::vector<std::string> words) {
                                  std::shared_ptr<policy::RuleBook> book, cli::Reload reload) {
                                  result.served.push_back(options);
                                  result.rules.push_back(book->current()->policy.rules.size());
-                                 return reload().empty() && book->version() == 2 ? 7 : 8;
+                                 return reload().trouble.empty() && book->version() == 2 ? 7 : 8;
                              });
     std::cout.rdbuf(old_out);
     std::cerr.rdbuf(old_err);

@@ -1,8 +1,10 @@
 // The reference pages against the tables that the program runs by: what is written must be so.
 #include "config/loader.h"
 #include "config/policy_loader.h"
+#include "config/webhook_loader.h"
 #include "policy/rule_presets.h"
 #include "support/catch.h"
+#include "webhook/text.h"
 
 #include <fstream>
 #include <iterator>
@@ -36,8 +38,9 @@ std::vector<std::string> blocks(const std::string& text, const std::string& fenc
 std::string problems_of(const std::string& yaml) {
     config::Problems problems;
     config::Surroundings surroundings;
-    surroundings.read_file = [&](const std::filesystem::path&) -> config::Parsed<std::string> {
-        return {boost::system::in_place_value, yaml};
+    surroundings.read_file = [&](const std::filesystem::path& path) -> config::Parsed<std::string> {
+        const bool secret = path.extension() == ".secret";
+        return {boost::system::in_place_value, secret ? "a secret of the documentation" : yaml};
     };
     surroundings.environment = [](const std::string&) { return std::nullopt; };
     config::Request request;
@@ -64,7 +67,8 @@ TEST_CASE("docs/policy.md has every condition with its summary and its example")
 
 TEST_CASE("every configuration in the documentation loads without a problem") {
     std::size_t count = 0;
-    for (const char* name : {"policy.md", "approval.md", "configuration.md", "application.md"}) {
+    for (const char* name : {"policy.md", "approval.md", "configuration.md", "application.md",
+                             "web.md", "webhooks.md"}) {
         for (const std::string& block : blocks(page(name), "```yaml")) {
             INFO(name << "\n" << block);
             CHECK(problems_of(block) == "");
@@ -82,6 +86,27 @@ TEST_CASE("docs/configuration.md has every setting with its option, default and 
                                 std::string(setting.option) + " " + std::string(setting.metavar) +
                                 "` | " + (by_default.empty() ? "none" : "`" + by_default + "`") +
                                 " | " + std::string(setting.summary) + " |";
+        INFO(row);
+        CHECK(holds(text, row));
+    }
+}
+
+TEST_CASE("docs/webhooks.md has every key, event and word with its meaning") {
+    const std::string text = page("webhooks.md");
+    for (const config::WebhookKey& key : config::webhook_keys()) {
+        const std::string by_default = key.by_default.empty()
+                                           ? "none"
+                                           : "`" + std::string(key.by_default) + "`";
+        const std::string row = "| `" + std::string(key.key) + "` | " + by_default + " | " +
+                                std::string(key.summary) + " |";
+        INFO(row);
+        CHECK(holds(text, row));
+    }
+    for (const std::string_view event : webhook::event_names())
+        CHECK(holds(text, "| `" + std::string(event) + "` |"));
+    for (const webhook::TextWord& word : webhook::text_words()) {
+        const std::string row = "| `{" + std::string(word.word) + "}` | " +
+                                std::string(word.summary) + " |";
         INFO(row);
         CHECK(holds(text, row));
     }

@@ -89,6 +89,15 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"audit.syslog", {"/dev/log", "tcp://logs:601"}},
         {"approval.store", {"a.db", "host=db dbname=tickets"}},
         {"approval.replica", {"one", "two"}},
+        {"web.listen", {"127.0.0.1:3", "0.0.0.0:4"}},
+        {"web.certificate", {"c.pem", "d.pem"}},
+        {"web.key", {"k.pem", "l.pem"}},
+        {"web.url", {"https://a.example", "https://b.example:8443"}},
+        {"web.trusted_proxies", {"10.0.0.0/8", "127.0.0.1, ::1"}},
+        {"web.database", {"people", "staff"}},
+        {"web.session_idle", {"7s", "8s"}},
+        {"web.session_life", {"7s", "8s"}},
+        {"web.pages", {"3", "4"}},
         {"log.level", {"debug", "warn"}},
         {"log.file", {"a.log", "b.log"}},
     };
@@ -220,6 +229,41 @@ TEST_CASE("settings that don't go together are told at their place") {
     CHECK(f.complains("set upstream_tls.ca"));
     CHECK_FALSE(f.load("upstream_tls: { mode: prefer, negotiation: direct }\n").has_value());
     CHECK(f.complains("nothing to fall back to"));
+}
+
+TEST_CASE("the page opens no port by itself, and takes no password in clear over a network") {
+    const auto problem_of = [](const std::string& web) {
+        Files f;
+        const auto loaded = f.load("web: { " + web + " }\n");
+        CHECK(loaded.has_value() == f.problems.empty());
+        return f.problems.text();
+    };
+    CHECK_FALSE(Files().load()->options.web.listen);
+    for (const char* fine :
+         {"listen: \"127.0.0.1:8432\"", "listen: \"[::1]:8432\"", "listen: \"localhost:8432\"",
+          "listen: \"/run/guard:8432\"", "listen: \"0.0.0.0:8443\", certificate: c, key: k",
+          "listen: \"0.0.0.0:8432\", url: \"https://guard.example.org/\""}) {
+        INFO(fine);
+        CHECK(problem_of(fine) == "");
+    }
+    for (const auto& [wrong, why] : std::vector<std::pair<std::string, std::string>>{
+             {"listen: \"0.0.0.0:8432\"", "would cross the network in clear"},
+             {"listen: \"192.0.2.1:8432\", url: \"http://guard\"", "would cross the network"},
+             {"listen: \"127.0.0.1:8432\", certificate: c", "belong together"},
+             {"listen: \"127.0.0.1:8432\", certificate: c, key: k, url: \"http://guard\"",
+              "write https://"},
+             {"listen: \"127.0.0.1:6432\"", "can't be where listen is"},
+             {"listen: \"127.0.0.1:5432\"", "can't be where upstream is"},
+             {"url: \"guard.example.org\"", "no address of a page"},
+             {"url: \"https://guard/path\"", "no address of a page"},
+             {"url: \"https://bob@guard\"", "no address of a page"},
+             {"trusted_proxies: \"10.0.0.0/99\"", "10.0.0.0/99"},
+             {"trusted_proxies: \"\"", "is missing"},
+             {"pages: 100000", "500"},
+             {"lisen: \"127.0.0.1:1\"", "listen"}}) {
+        INFO(wrong);
+        CHECK(problem_of(wrong).find(why) != std::string::npos);
+    }
 }
 
 TEST_CASE("environment variables stand in for texts, with a default if wanted") {

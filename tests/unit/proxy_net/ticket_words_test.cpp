@@ -2,7 +2,6 @@
 #include "support/catch.h"
 
 using namespace pgchaperone;
-using namespace std::chrono_literals;
 using approval::Happened;
 using approval::State;
 using approval::Ticket;
@@ -22,34 +21,6 @@ Ticket ticket() {
 }
 
 }  // namespace
-
-TEST_CASE("spans of time are rounded to what people say") {
-    CHECK(net::span_text(1ms) == "1 second");
-    CHECK(net::span_text(90s) == "90 seconds");
-    CHECK(net::span_text(29min) == "29 minutes");
-    CHECK(net::span_text(2h) == "2 hours");
-    CHECK(net::span_text(50h) == "2 days");
-    CHECK(net::span_text(-5s) == "0 seconds");
-}
-
-TEST_CASE("a text is cut between characters, and shows that it was") {
-    CHECK(net::first_characters("abc", 3) == "abc");
-    CHECK(net::first_characters("abcd", 3) == "abc…");
-    CHECK(net::first_characters("äöüß", 3) == "äöü…");
-    CHECK(net::first_characters("", 3).empty());
-    CHECK(net::first_characters("abc", 0) == "…");
-}
-
-TEST_CASE("approvers are told as one of every list, and whether the requester may be one") {
-    approval::Terms terms;
-    CHECK(net::approvers_text(terms) == "nobody");
-    terms.approvers = {{"dba_*", "lead"}};
-    CHECK(net::approvers_text(terms) == "dba_*, lead");
-    terms.approvers.push_back({"auditors"});
-    CHECK(net::approvers_text(terms) == "dba_*, lead; and one of: auditors");
-    terms.allow_self = true;
-    CHECK(net::approvers_text(terms).ends_with("; the requester may be one of them"));
-}
 
 TEST_CASE("the log tells of a ticket on one line, without its statement") {
     using Kind = Happened::Kind;

@@ -150,7 +150,7 @@ struct Shop {
             std::make_unique<Breakable>(std::move(*store), broken), std::move(options));
         rules = std::make_shared<policy::RuleBook>(policy_of_the_shop());
         engine = std::make_unique<policy::Engine>(rules, policy::Capabilities{true, true});
-        VirtualSchema::Sources sources{*desk, *rules, directory, {}, {}, {}};
+        VirtualSchema::Sources sources{*desk, *rules, directory, {}, {}, {}, {}};
         sources.aside = [this](const std::function<void(policy::Engine&)>& work) { work(*engine); };
         sources.reload = [this] {
             ++reloads;

@@ -1,0 +1,275 @@
+#include "proxy/net/web_login.h"
+
+#include "proxy/session/identity.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <libpq-fe.h>
+#include <openssl/crypto.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace pgchaperone::net {
+
+namespace asio = boost::asio;
+using asio::awaitable;
+using Clock = std::chrono::steady_clock;
+using web::Admission;
+using web::Known;
+
+namespace {
+
+// The first libpq that can begin with TLS directly.
+constexpr int direct_tls_since = 170000;
+
+struct Finish {
+    void operator()(PGconn* connection) const { PQfinish(connection); }
+};
+using Connection = std::unique_ptr<PGconn, Finish>;
+
+// What libpq or the server says, on one line and without what it is prefixed with.
+std::string words_of(PGconn* connection) {
+    std::string text = connection == nullptr ? "out of memory" : PQerrorMessage(connection);
+    for (char& c : text) c = c == '\n' || c == '\r' || c == '\t' ? ' ' : c;
+    while (text.ends_with(' ')) text.pop_back();
+    if (const auto at = text.find("FATAL:  "); at != std::string::npos) text.erase(0, at + 8);
+    return text.empty() ? "no reason was given" : text;
+}
+
+// False: the deadline has passed. libpq's socket may be another one after any call, so it is only
+// borrowed.
+awaitable<bool> wait_for(int socket, bool to_read, Clock::time_point deadline) {
+    const auto executor = co_await asio::this_coro::executor;
+    const int borrowed = ::dup(socket);
+    if (borrowed < 0) co_return false;
+    const auto descriptor = std::make_shared<asio::posix::stream_descriptor>(executor, borrowed);
+    asio::steady_timer timer(executor, deadline);
+    timer.async_wait([descriptor](boost::system::error_code error) {
+        if (!error) descriptor->cancel(error);
+    });
+    using Wait = asio::posix::stream_descriptor;
+    const auto [error] = co_await descriptor->async_wait(
+        to_read ? Wait::wait_read : Wait::wait_write, asio::as_tuple(asio::use_awaitable));
+    co_return !error && Clock::now() < deadline;
+}
+
+// Who is logged in on this connection, by the server's word.
+awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
+    const auto lost = [&](const std::string& why) { return Known{std::nullopt, why, false}; };
+    if (PQsendQuery(connection, std::string(session::identity_sql).c_str()) != 1) {
+        co_return lost("the server has closed your connection: " + words_of(connection));
+    }
+    session::Identity identity;
+    std::string trouble;
+    while (true) {
+        for (int left = PQflush(connection); left == 1; left = PQflush(connection)) {
+            if (!co_await wait_for(PQsocket(connection), false, deadline)) {
+                co_return lost("the server does not answer");
+            }
+        }
+        while (PQisBusy(connection) == 1) {
+            if (!co_await wait_for(PQsocket(connection), true, deadline)) {
+                co_return lost("the server does not answer");
+            }
+            if (PQconsumeInput(connection) != 1) {
+                co_return lost("the server has closed your connection: " + words_of(connection));
+            }
+        }
+        const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection),
+                                                                   &PQclear);
+        if (!result) break;
+        if (PQresultStatus(result.get()) != PGRES_TUPLES_OK || PQnfields(result.get()) != 3) {
+            trouble = words_of(connection);
+            continue;
+        }
+        for (int row = 0; row < PQntuples(result.get()); ++row) {
+            const auto value = [&](int column) -> std::string_view {
+                return {PQgetvalue(result.get(), row, column),
+                        static_cast<std::size_t>(PQgetlength(result.get(), row, column))};
+            };
+            identity.add(value(0), value(1), value(2));
+        }
+    }
+    if (!trouble.empty()) co_return lost(trouble);
+    if (!identity.usable()) co_return lost("the server does not say who you are");
+    co_return Known{std::move(identity.person), {}, false};
+}
+
+class ServerProof final : public web::Proof, public std::enable_shared_from_this<ServerProof> {
+public:
+    ServerProof(asio::io_context& context, Connection connection, std::chrono::milliseconds timeout)
+        : context_(context), connection_(std::move(connection)), timeout_(timeout) {}
+
+    void ask(std::function<void(Known)> then) override {
+        waiting_.push_back(std::move(then));
+        if (std::exchange(asking_, true)) return;
+        asio::co_spawn(context_, answer(shared_from_this()), asio::detached);
+    }
+
+private:
+    // All who ask meanwhile are answered together, by a question that begins after they asked.
+    static awaitable<void> answer(std::shared_ptr<ServerProof> self) {
+        while (!self->waiting_.empty()) {
+            const auto asked = std::exchange(self->waiting_, {});
+            const Known known = co_await identify(self->connection_.get(),
+                                                  Clock::now() + self->timeout_);
+            for (const auto& then : asked) then(known);
+        }
+        self->asking_ = false;
+    }
+
+    asio::io_context& context_;
+    Connection connection_;
+    std::chrono::milliseconds timeout_;
+    std::vector<std::function<void(Known)>> waiting_;
+    bool asking_ = false;
+};
+
+const char* mode_name(TlsMode mode) {
+    switch (mode) {
+        case TlsMode::disable: return "disable";
+        case TlsMode::allow:
+        case TlsMode::prefer: return "prefer";
+        case TlsMode::require: return "require";
+        case TlsMode::verify_ca: return "verify-ca";
+        case TlsMode::verify_full: return "verify-full";
+    }
+    return "verify-full";
+}
+
+using Parameters = std::vector<std::pair<std::string, std::string>>;
+
+Parameters parameters_of(const WebLoginOptions& options, const Resolved& resolved,
+                         const std::string& role) {
+    const Address& address = options.upstream;
+    const TlsSettings& tls = options.upstream_tls;
+    Parameters out = {{"user", role},
+                      {"dbname", options.database},
+                      {"port", std::to_string(address.port)},
+                      {"application_name", "pgchaperone web"},
+                      {"client_encoding", "UTF8"},
+                      {"gssencmode", "disable"},
+                      // Nothing of the proxy's own may stand in for what the person has typed.
+                      {"passfile", "/dev/null"},
+                      {"sslmode", address.unix_socket() ? "disable" : mode_name(tls.mode)}};
+    std::string hosts, addresses;
+    if (address.unix_socket()) {
+        hosts = address.host;
+    } else {
+        for (const auto& endpoint : resolved.endpoints) {
+            asio::ip::tcp::endpoint tcp;
+            tcp.resize(endpoint.size());
+            std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
+            hosts += (hosts.empty() ? "" : ",") + address.host;
+            addresses += (addresses.empty() ? "" : ",") + tcp.address().to_string();
+        }
+    }
+    out.emplace_back("host", hosts);
+    if (!addresses.empty()) out.emplace_back("hostaddr", addresses);
+    if (!tls.ca.empty()) out.emplace_back("sslrootcert", tls.ca.string());
+    if (!tls.certificate.empty()) out.emplace_back("sslcert", tls.certificate.string());
+    if (!tls.key.empty()) out.emplace_back("sslkey", tls.key.string());
+    if (options.negotiation == UpstreamNegotiation::direct && PQlibVersion() >= direct_tls_since) {
+        out.emplace_back("sslnegotiation", "direct");
+    }
+    return out;
+}
+
+Connection start(const Parameters& parameters, const std::string& password) {
+    std::vector<const char*> names, values;
+    for (const auto& [name, value] : parameters) {
+        names.push_back(name.c_str());
+        values.push_back(value.c_str());
+    }
+    names.push_back("password");
+    values.push_back(password.c_str());
+    names.push_back(nullptr);
+    values.push_back(nullptr);
+    return Connection(PQconnectStartParams(names.data(), values.data(), 0));
+}
+
+awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, Resolved resolved,
+                           std::string role, std::string password) {
+    const auto refused = [](std::string why) {
+        return Admission{nullptr, {{}, std::move(why), true}};
+    };
+    const auto failed = [](std::string why) {
+        return Admission{nullptr, {{}, std::move(why), false}};
+    };
+    if (resolved.endpoints.empty()) co_return failed(resolved.error);
+    const Clock::time_point deadline = Clock::now() + options.timeout;
+    Connection connection = start(parameters_of(options, resolved, role), password);
+    OPENSSL_cleanse(password.data(), password.size());
+    if (!connection || PQstatus(connection.get()) == CONNECTION_BAD) {
+        co_return failed(words_of(connection.get()));
+    }
+    PQsetNoticeProcessor(
+        connection.get(), [](void*, const char*) {}, nullptr);
+    // Whether the server has been heard: then what went wrong is its answer.
+    bool heard = false;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    while (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING) {
+        const bool to_read = status == PGRES_POLLING_READING;
+        if (!co_await wait_for(PQsocket(connection.get()), to_read, deadline)) {
+            co_return failed("the server does not answer");
+        }
+        const ConnStatusType state = PQstatus(connection.get());
+        heard = state == CONNECTION_AWAITING_RESPONSE || state == CONNECTION_AUTH_OK;
+        status = PQconnectPoll(connection.get());
+    }
+    if (status != PGRES_POLLING_OK) {
+        const std::string why = words_of(connection.get());
+        if (heard) co_return refused(why);
+        co_return failed(why);
+    }
+    if (PQconnectionUsedPassword(connection.get()) != 1) {
+        co_return refused(
+            "the server did not ask for a password, so it has checked nobody: pg_hba.conf has to "
+            "say "
+            "scram-sha-256 for this database and the address of pgchaperone");
+    }
+    PQsetnonblocking(connection.get(), 1);
+    Known known = co_await identify(connection.get(), deadline);
+    if (!known.person) co_return failed(known.trouble);
+    co_return Admission{
+        std::make_shared<ServerProof>(context, std::move(connection), options.timeout),
+        std::move(known)};
+}
+
+awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resolved resolved,
+                       std::string role, std::string password,
+                       std::function<void(Admission)> then) {
+    Admission admission = co_await admit(context, std::move(options), std::move(resolved),
+                                         std::move(role), std::move(password));
+    then(std::move(admission));
+}
+
+}  // namespace
+
+web::Admit web_login(asio::io_context& context, Resolver& resolver, WebLoginOptions options) {
+    return [&context, &resolver, options = std::move(options)](
+               std::string role, std::string password, std::function<void(Admission)> then) {
+        resolver.resolve(options.upstream, [&context, options, role = std::move(role),
+                                            password = std::move(password),
+                                            then = std::move(then)](Resolved resolved) {
+            asio::post(context, [&context, options, resolved = std::move(resolved), role, password,
+                                 then] {
+                asio::co_spawn(context, log_in(context, options, resolved, role, password, then),
+                               asio::detached);
+            });
+        });
+    };
+}
+
+}  // namespace pgchaperone::net

@@ -1,0 +1,29 @@
+#pragma once
+// Asks the upstream server who somebody is, by libpq with their role and password, without
+// blocking the thread it runs on. What the server did not check (trust, peer, a certificate of the
+// proxy's own) proves nobody, and is refused.
+
+#include "proxy/net/resolver.h"
+#include "proxy/net/server_options.h"
+#include "web/login.h"
+
+#include <boost/asio/io_context.hpp>
+
+#include <chrono>
+#include <string>
+
+namespace pgchaperone::net {
+
+struct WebLoginOptions {
+    Address upstream;
+    TlsSettings upstream_tls;
+    UpstreamNegotiation negotiation = UpstreamNegotiation::postgres;
+    std::string database;
+    std::chrono::milliseconds timeout{10'000};  // of a login, and of a question
+};
+
+// What web::App is handed. `context` and `resolver` outlive it and every proof it gave; all of it
+// lives on the thread that runs `context`.
+web::Admit web_login(boost::asio::io_context& context, Resolver& resolver, WebLoginOptions options);
+
+}  // namespace pgchaperone::net

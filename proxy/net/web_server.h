@@ -1,0 +1,45 @@
+#pragma once
+// The host of the approval page: a listener and a thread of its own, so that pages are in no
+// query's way, whatever they do. Reads and writes; what is answered is web::App's.
+//
+// Bounded: connections, the time that a request may take to come and an answer to go, pages that
+// wait for events.
+
+#include "approval/desk.h"
+#include "policy/rule_pattern.h"
+#include "proxy/net/server_options.h"
+#include "proxy/net/web_login.h"
+#include "web/app.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace pgchaperone::net {
+
+class Resolver;
+
+class WebServer {
+public:
+    // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
+    // `desk` and `resolver` outlive it, but for what they still call back: see stop().
+    WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
+              approval::Desk& desk, Resolver& resolver);
+    ~WebServer();
+    WebServer(const WebServer&) = delete;
+    WebServer& operator=(const WebServer&) = delete;
+
+    // From any thread.
+    void happened(const approval::Happened& happened);
+    // Loads the certificate anew, for connections to come; what is wrong, or nothing.
+    std::string reload();
+    // Pages are told that it is over, and the thread ends. What is called back later does nothing.
+    void stop();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgchaperone::net
