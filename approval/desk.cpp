@@ -35,10 +35,21 @@ constexpr std::size_t remembered_max = 10'000;
 constexpr std::size_t deferred_max = 10'000;
 // How far back history() looks for what somebody may see.
 constexpr std::size_t history_depth = 10'000;
-constexpr std::size_t page = 200;
+constexpr std::size_t page = 20;  // a statement may have a megabyte
 
 Failure too_much() {
     return {Problem::store_failed, "too many requests wait for the approval store", ""};
+}
+
+// What a list has no room for: it shows beginnings only.
+void shorten(Ticket& ticket) {
+    Request& request = ticket.request;
+    if (request.statement.size() > Desk::listed_statement_bytes) {
+        request.statement.resize(Desk::listed_statement_bytes);
+        request.statement.shrink_to_fit();
+        request.statement_cut = true;
+    }
+    request.parameters = {};
 }
 
 // The readiness of whom may_be_approved() asks about.
@@ -116,7 +127,16 @@ struct Desk::Impl {
               std::function<void(const Ticket&)> decided);
     void claim(const Claim& claim, const Then<std::optional<Ticket>>& then);
     void change(const std::string& id, const Store::Change& change, const Then<Ticket>& then);
-    Result<std::vector<Ticket>> list(const Person& person, std::size_t limit, bool of_open);
+    struct Listing {
+        Person person;
+        std::size_t limit = 0;
+        bool of_open = true;
+        Then<std::vector<Ticket>> then;
+        std::vector<Ticket> seen;
+        std::optional<Ticket> last;
+        std::size_t looked_at = 0;
+    };
+    void list(const std::shared_ptr<Listing>& listing);
 
     std::unique_ptr<Store> store;
     DeskOptions options;
@@ -496,24 +516,31 @@ void Desk::Impl::change(const std::string& id, const Store::Change& change,
     then(std::move(ticket));
 }
 
-Result<std::vector<Ticket>> Desk::Impl::list(const Person& person, std::size_t limit,
-                                             bool of_open) {
-    std::vector<Ticket> seen;
-    std::optional<Ticket> last;
-    for (std::size_t looked_at = 0; looked_at < history_depth && seen.size() < limit;) {
-        auto tickets = use([&](Store& s) {
-            const Ticket* after = last ? &*last : nullptr;
-            return of_open ? s.open_tickets(page, after) : s.ended(page, after);
-        });
-        if (!tickets) return tickets.error();
-        if (tickets->empty()) break;
-        looked_at += tickets->size();
-        last = tickets->back();
-        for (Ticket& ticket : *tickets)
-            if (seen.size() < limit && may_see(ticket, person)) seen.push_back(std::move(ticket));
-        if (tickets->size() < page) break;
+// A page at a time, so that who opens, claims or votes meanwhile does not wait for all of it. What
+// is long is left out as soon as it was read.
+void Desk::Impl::list(const std::shared_ptr<Listing>& listing) {
+    {
+        const std::lock_guard lock(mutex);
+        if (closing) return listing->then(too_much());
     }
-    return seen;
+    auto tickets = use([&](Store& s) {
+        const Ticket* after = listing->last ? &*listing->last : nullptr;
+        return listing->of_open ? s.open_tickets(page, after) : s.ended(page, after);
+    });
+    if (!tickets) return listing->then(tickets.error());
+    const bool last_page = tickets->size() < page;
+    listing->looked_at += tickets->size();
+    for (Ticket& ticket : *tickets) {
+        shorten(ticket);
+        if (&ticket == &tickets->back()) listing->last = ticket;
+        if (listing->seen.size() < listing->limit && may_see(ticket, listing->person))
+            listing->seen.push_back(std::move(ticket));
+    }
+    if (last_page || listing->seen.size() >= listing->limit ||
+        listing->looked_at >= history_depth) {
+        return listing->then(std::move(listing->seen));
+    }
+    post([this, listing] { list(listing); }, [listing] { listing->then(too_much()); });
 }
 
 // --- From any thread.
@@ -659,17 +686,23 @@ void Desk::find(std::string id, Person person, Then<Ticket> then) {
 }
 
 void Desk::open_tickets(Person person, std::size_t limit, Then<std::vector<Ticket>> then) {
-    auto refuse = [then] { then(too_much()); };
-    impl_->post([impl = impl_.get(), person = std::move(person), limit,
-                 then = std::move(then)] { then(impl->list(person, limit, true)); },
-                std::move(refuse));
+    const auto listing = std::make_shared<Impl::Listing>();
+    listing->person = std::move(person);
+    listing->limit = limit;
+    listing->of_open = true;
+    listing->then = std::move(then);
+    impl_->post([impl = impl_.get(), listing] { impl->list(listing); },
+                [listing] { listing->then(too_much()); });
 }
 
 void Desk::history(Person person, std::size_t limit, Then<std::vector<Ticket>> then) {
-    auto refuse = [then] { then(too_much()); };
-    impl_->post([impl = impl_.get(), person = std::move(person), limit,
-                 then = std::move(then)] { then(impl->list(person, limit, false)); },
-                std::move(refuse));
+    const auto listing = std::make_shared<Impl::Listing>();
+    listing->person = std::move(person);
+    listing->limit = limit;
+    listing->of_open = false;
+    listing->then = std::move(then);
+    impl_->post([impl = impl_.get(), listing] { impl->list(listing); },
+                [listing] { listing->then(too_much()); });
 }
 
 bool Desk::may_be_approved(std::string_view role, std::string_view database) const noexcept {

@@ -72,7 +72,9 @@ public:
     // may not see it.
     void find(std::string id, Person person, Then<Ticket> then);
     // What is pending or approved, oldest first; what has ended, latest first; as far as `person`
-    // may see it and at most `limit`.
+    // may see it and at most `limit`. Of each without its parameters, and with no more of its
+    // statement than listed_statement_bytes.
+    static constexpr std::size_t listed_statement_bytes = 8 * 1024;
     void open_tickets(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
     void history(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
 

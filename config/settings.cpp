@@ -589,8 +589,9 @@ namespace {
 
 // Only the machine itself reaches such an address.
 bool loopback(const Endpoint& endpoint) {
-    return endpoint.unix_socket() || endpoint.host == "localhost" || endpoint.host == "::1" ||
-           endpoint.host.starts_with("127.");
+    const bool four = endpoint.host.starts_with("127.") &&
+                      endpoint.host.find_first_not_of("0123456789.") == std::string::npos;
+    return endpoint.unix_socket() || endpoint.host == "localhost" || endpoint.host == "::1" || four;
 }
 
 void web_inconsistencies(const Options& options, std::vector<Inconsistency>& out) {

@@ -405,13 +405,8 @@ YAML::Node shown_webhooks(const std::vector<Hook>& hooks) {
         node["format"] = std::string(
             webhook::format_names()[static_cast<std::size_t>(hook.format)]);
         if (hook.format == Format::text) {
-            // A dollar before a brace would be read as an environment variable.
-            std::string text;
-            for (std::size_t i = 0; i < hook.text.size(); ++i) {
-                if (hook.text.compare(i, 2, "${") == 0) text += '$';
-                text += hook.text[i];
-            }
-            node["template"] = text;
+            // Some receivers want their key in the body.
+            node["template"] = '"' + std::string(hidden) + '"';
             node["content_type"] = hook.content_type;
         }
         YAML::Node events(YAML::NodeType::Sequence);

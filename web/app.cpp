@@ -1,5 +1,6 @@
 #include "web/app.h"
 
+#include "approval/visible_text.h"
 #include "approval/words.h"
 #include "web/assets.h"
 #include "web/events.h"
@@ -11,8 +12,10 @@
 
 #include <array>
 #include <charconv>
+#include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -36,9 +39,12 @@ constexpr std::size_t logins_at_once = 16;
 constexpr std::chrono::seconds person_fresh{10};
 constexpr int retry_later_s = 15;
 
-const Throttle::Terms throttle_of_addresses{.free = 10};
-// A guesser must not lock out who they guess at for long.
-const Throttle::Terms throttle_of_roles{.free = 5, .longest_wait = std::chrono::seconds(60)};
+const Throttle::Terms throttle_of_addresses{.free = 20};
+const Throttle::Terms throttle_of_guesses{.free = 5};  // of one address at one role
+// From everywhere at one role. Who is guessed at is not kept out by it from where they have logged
+// in before, and from elsewhere not for long.
+const Throttle::Terms throttle_of_roles{.free = 50, .longest_wait = std::chrono::seconds(2)};
+constexpr std::size_t places_known_max = 10'000;
 
 // Nothing but what this server itself serves, and nobody may frame it.
 constexpr const char* content_security_policy =
@@ -160,6 +166,8 @@ struct App::Impl {
     bool asset(const Request& request, const Then& then) const;
     void finish(const Then& then, Response response) const;
     Then finishing(Then then) const;
+    // One line, whatever names and servers say.
+    void log(const std::string& text) const { sources.log("web: " + approval::visible_line(text)); }
     std::optional<Response> foreign(const Request& request) const;
     std::string own_origin(const Request& request) const;
     std::string cookie_name() const { return options.tls ? "__Host-pgchaperone" : "pgchaperone"; }
@@ -189,6 +197,18 @@ struct App::Impl {
             });
         };
     }
+    // Reads a list for this session, or joins who reads it already.
+    using Read = std::function<void(std::function<void(approval::Result<std::vector<Ticket>>)>)>;
+    void read_list(const Shared& call, const std::string& which, std::size_t limit,
+                   const Read& read);
+    // Goes on once it is on record that this is about to be said.
+    void on_record(const Shared& call, const char* what, const std::string& comment,
+                   std::function<void()> go_on);
+    std::optional<std::chrono::seconds> throttled(const std::string& network,
+                                                  const std::string& role);
+    bool knows_place(const std::string& place) const { return known_places.contains(place); }
+    void remember_place(const std::string& place);
+    bool is_own_host(std::string_view host) const;
     Response list(const std::vector<Ticket>& all, std::size_t limit, const Person& person) const;
     Response session_response(const Session& session) const;
 
@@ -196,7 +216,12 @@ struct App::Impl {
     AppOptions options;
     Sessions people;
     Throttle addresses{throttle_of_addresses};
+    Throttle guesses{throttle_of_guesses};
     Throttle roles{throttle_of_roles};
+    // From where somebody has logged in: role and network. The one that was remembered first is
+    // forgotten first.
+    std::set<std::string, std::less<>> known_places;
+    std::deque<std::string> known_order;
     std::size_t logins = 0;  // under way
 };
 
@@ -333,11 +358,15 @@ void App::Impl::handle(Request request, Then then) {
 
 void App::Impl::dispatch(const Route& route, const Shared& call) {
     const Request& request = call->request;
+    if (!is_own_host(request.header("host"))) {
+        return call->then(problem(421, "this page is not known by that name", {},
+                                  "Set web.url to what people type."));
+    }
     if (route.method != Method::get) {
         if (auto refusal = foreign(request)) return call->then(*std::move(refusal));
     }
     if (!route.needs_session) return (this->*route.handler)(call);
-    call->session = people.find(request.cookie(cookie_name()), sources.now());
+    call->session = people.find(request.cookie(cookie_name()), sources.steady_now());
     if (!call->session) {
         return call->then(problem(401, "you are not logged in", {}, "Log in (again)."));
     }
@@ -359,7 +388,7 @@ std::string App::Impl::cookie_text(const std::string& value) const {
 Response App::Impl::session_response(const Session& session) const {
     JsonOut out;
     out.open('{').text("role", session.person.role).text("token", session.token);
-    out.time("ends", session.ends).text("environment", options.environment).close('}');
+    out.time("ends", session.ends_at).text("environment", options.environment).close('}');
     return json_response(std::move(out));
 }
 
@@ -377,20 +406,12 @@ void App::Impl::login(const Shared& call) {
                                   "A role has at most 63 bytes, a password 1,000."));
     }
     const std::string network = network_of(call->request.peer);
-    const auto now = sources.steady_now();
-    std::optional<std::chrono::seconds> wait = addresses.attempt(network, now);
-    if (!wait) {
-        wait = roles.attempt(role, now);
-        if (wait) addresses.give_back(network);
-    }
-    if (wait || logins >= logins_at_once) {
-        if (!wait) {
-            addresses.give_back(network);
-            roles.give_back(role);
-        }
+    if (logins >= logins_at_once) {
         forget(password);
-        if (!wait)
-            return call->then(later(503, "too many are logging in", std::chrono::seconds(1)));
+        return call->then(later(503, "too many are logging in", std::chrono::seconds(1)));
+    }
+    if (const auto wait = throttled(network, role)) {
+        forget(password);
         return call->then(later(429, "too many attempts to log in", *wait,
                                 "Wait for " + approval::span_text(*wait) + "."));
     }
@@ -400,32 +421,70 @@ void App::Impl::login(const Shared& call) {
     });
 }
 
+namespace {
+std::string place_of(std::string_view network, std::string_view role) {
+    return std::string(network) + ' ' + std::string(role);
+}
+}  // namespace
+
+// What is counted where the attempt may be made; what was refused counts nowhere.
+std::optional<std::chrono::seconds> App::Impl::throttled(const std::string& network,
+                                                         const std::string& role) {
+    const auto now = sources.steady_now();
+    const std::string place = place_of(network, role);
+    if (const auto wait = guesses.attempt(place, now)) return wait;
+    if (const auto wait = addresses.attempt(network, now)) {
+        guesses.give_back(place);
+        return wait;
+    }
+    if (knows_place(place)) return std::nullopt;
+    const auto wait = roles.attempt(role, now);
+    if (wait) {
+        guesses.give_back(place);
+        addresses.give_back(network);
+    }
+    return wait;
+}
+
+void App::Impl::remember_place(const std::string& place) {
+    if (!known_places.insert(place).second) return;
+    known_order.push_back(place);
+    if (known_order.size() <= places_known_max) return;
+    known_places.erase(known_order.front());
+    known_order.pop_front();
+}
+
 void App::Impl::admitted(const Shared& call, const std::string& role, Admission admission) {
     --logins;
     const std::string network = network_of(call->request.peer);
+    const std::string place = place_of(network, role);
     const Known& known = admission.known;
-    if (!admission.proof || !known.person) {
-        sources.log("web: login refused: role=" + role + " client=" + call->request.peer + ": " +
-                    known.trouble);
+    const bool admitted = admission.proof && known.person;
+    if (admitted || !known.guessed) {
+        addresses.give_back(network);
+        guesses.give_back(place);
+        if (!knows_place(place)) roles.give_back(role);
+    }
+    if (!admitted) {
+        log("login refused: role=" + role + " client=" + call->request.peer + ": " + known.trouble);
         if (known.refused) {
             return call->then(problem(401, "the server did not let you in", known.trouble,
                                       "Log in with your PostgreSQL role and its password."));
         }
-        addresses.give_back(network);
-        roles.give_back(role);
         return call->then(problem(503, "the server could not be asked who you are", known.trouble,
                                   "Try again in a moment."));
     }
-    addresses.give_back(network);
-    roles.forget(role);
+    guesses.forget(place);
+    remember_place(place);
     // Whoever was logged in here before is not any more.
-    if (const auto before = people.find(call->request.cookie(cookie_name()), sources.now())) {
+    if (const auto before = people.find(call->request.cookie(cookie_name()),
+                                        sources.steady_now())) {
         people.end(before, "somebody has logged in anew");
     }
     const std::string cookie = hexadecimal(sources.secret(secret_bytes));
     const auto session = people.open(cookie, hexadecimal(sources.secret(secret_bytes)), role,
-                                     std::move(admission), sources.now());
-    sources.log("web: logged in: role=" + session->person.role + " client=" + call->request.peer);
+                                     std::move(admission), sources.steady_now(), sources.now());
+    log("logged in: role=" + session->person.role + " client=" + call->request.peer);
     call->then(with_header(session_response(*session), "Set-Cookie", cookie_text(cookie)));
 }
 
@@ -441,7 +500,8 @@ void App::Impl::logout(const Shared& call) {
 void App::Impl::with_person(const Shared& call, std::chrono::seconds age,
                             std::function<void()> go_on) {
     const std::shared_ptr<Session> session = call->session;
-    if (sources.now() - session->person_asked < age) return go_on();
+    const bool ask = age.count() == 0 || sources.steady_now() - session->person_asked >= age;
+    if (!ask) return go_on();
     // A session may end while its server is asked.
     const std::shared_ptr<Proof> proof = session->proof;
     if (!proof) return call->then(problem(401, "your session is over", {}, "Log in again."));
@@ -449,15 +509,49 @@ void App::Impl::with_person(const Shared& call, std::chrono::seconds age,
         if (!session->proof) {
             return call->then(problem(401, "your session is over", {}, "Log in again."));
         }
+        if (!known.person && known.may_ask_again) {
+            return call->then(problem(503, "the server could not be asked who you are",
+                                      known.trouble, "Try again in a moment."));
+        }
         if (!known.person) {
-            sources.log("web: session over: role=" + session->person.role + ": " + known.trouble);
+            log("session over: role=" + session->person.role + ": " + known.trouble);
             people.end(session, known.trouble);
             return call->then(problem(401, "your session is over", known.trouble, "Log in again."));
         }
         session->person = *std::move(known.person);
-        session->person_asked = sources.now();
+        session->person_asked = sources.steady_now();
         go_on();
     });
+}
+
+// One of the machine's own names, or what the configuration calls it: a site that makes its name
+// stand for this machine's address asks under its own.
+bool App::Impl::is_own_host(std::string_view host) const {
+    if (!options.url.empty()) {
+        // A proxy in front may keep the name or give its own; origins are compared with the url.
+        return true;
+    }
+    const auto colon = host.rfind(':');
+    const auto bracket = host.rfind(']');
+    if (colon != std::string_view::npos && (bracket == std::string_view::npos || colon > bracket)) {
+        host = host.substr(0, colon);
+    }
+    const bool address = !host.empty() &&
+                         host.find_first_not_of("0123456789.") == std::string_view::npos;
+    return address || host.starts_with('[') || host == "localhost" || host == options.listen_host;
+}
+
+void App::Impl::on_record(const Shared& call, const char* what, const std::string& comment,
+                          std::function<void()> go_on) {
+    Saying saying{call->session->person.role, call->request.peer, what, call->id, comment};
+    sources.record(std::move(saying),
+                   [post = sources.post, call, go_on = std::move(go_on)](std::string problem_text) {
+                       post([call, go_on, problem_text] {
+                           if (problem_text.empty()) return go_on();
+                           call->then(problem(503, "it could not be recorded, so it is not done",
+                                              problem_text, "Tell who runs pgchaperone."));
+                       });
+                   });
 }
 
 // Tickets
@@ -474,14 +568,27 @@ Response App::Impl::list(const std::vector<Ticket>& all, std::size_t limit,
     return json_response(std::move(out));
 }
 
+// A page that asks anew at every event does not make the store read the same anew at each.
+void App::Impl::read_list(const Shared& call, const std::string& which, std::size_t limit,
+                          const Read& read) {
+    const std::shared_ptr<Session> session = call->session;
+    auto& waiting = session->lists[which];
+    waiting.push_back(call->then);
+    if (waiting.size() > 1) return;
+    read(here<std::vector<Ticket>>([this, session, which,
+                                    limit](approval::Result<std::vector<Ticket>> all) {
+        const auto asked = std::exchange(session->lists[which], {});
+        session->lists.erase(which);
+        const Response response = all ? list(*all, limit, session->person) : problem(all.error());
+        for (const auto& then : asked) then(response);
+    }));
+}
+
 void App::Impl::tickets(const Shared& call) {
     with_person(call, person_fresh, [this, call] {
-        sources.desk.open_tickets(
-            call->session->person, tickets_max + 1,
-            here<std::vector<Ticket>>([this, call](approval::Result<std::vector<Ticket>> all) {
-                if (!all) return call->then(problem(all.error()));
-                call->then(list(*all, tickets_max, call->session->person));
-            }));
+        read_list(call, "open", tickets_max, [this, call](auto then) {
+            sources.desk.open_tickets(call->session->person, tickets_max + 1, std::move(then));
+        });
     });
 }
 
@@ -495,12 +602,9 @@ void App::Impl::history(const Shared& call) {
         }
     }
     with_person(call, person_fresh, [this, call, limit] {
-        sources.desk.history(call->session->person, limit + 1,
-                             here<std::vector<Ticket>>(
-                                 [this, call, limit](approval::Result<std::vector<Ticket>> all) {
-                                     if (!all) return call->then(problem(all.error()));
-                                     call->then(list(*all, limit, call->session->person));
-                                 }));
+        read_list(call, std::to_string(limit), limit, [this, call, limit](auto then) {
+            sources.desk.history(call->session->person, limit + 1, std::move(then));
+        });
     });
 }
 
@@ -541,7 +645,7 @@ void App::Impl::vote(const Shared& call, bool yes) {
         return call->then(
             problem(400, "the comment is too long", "2,000 characters are the limit."));
     }
-    with_person(call, std::chrono::seconds(0), [this, call, yes, comment, seen] {
+    const auto vote = [this, call, yes, comment, seen] {
         sources.desk.vote(call->id, call->session->person, yes, comment,
                           here<Ticket>([this, call](approval::Result<Ticket> ticket) {
                               if (!ticket) return call->then(problem(ticket.error()));
@@ -552,6 +656,9 @@ void App::Impl::vote(const Shared& call, bool yes) {
                               call->then(json_response(std::move(out)));
                           }),
                           [seen](const Ticket& ticket) { return not_as_seen(ticket, seen); });
+    };
+    with_person(call, std::chrono::seconds(0), [this, call, yes, comment, vote] {
+        on_record(call, yes ? "approve" : "deny", comment, vote);
     });
 }
 
@@ -565,7 +672,7 @@ void App::Impl::withdraw(const Shared& call) {
         return call->then(
             problem(400, "the comment is too long", "2,000 characters are the limit."));
     }
-    with_person(call, std::chrono::seconds(0), [this, call, comment] {
+    const auto withdraw = [this, call, comment] {
         sources.desk.withdraw(call->id, call->session->person, comment,
                               here<Ticket>([this, call](approval::Result<Ticket> ticket) {
                                   if (!ticket) return call->then(problem(ticket.error()));
@@ -575,6 +682,9 @@ void App::Impl::withdraw(const Shared& call) {
                                              "withdrawn: nobody can approve it any more");
                                   call->then(json_response(std::move(out)));
                               }));
+    };
+    with_person(call, std::chrono::seconds(0), [this, call, comment, withdraw] {
+        on_record(call, "withdraw", comment, withdraw);
     });
 }
 
@@ -618,7 +728,7 @@ void App::happened(const approval::Happened& happened) {
     });
 }
 
-void App::tick() { impl_->people.sweep(impl_->sources.now()); }
+void App::tick() { impl_->people.sweep(impl_->sources.steady_now()); }
 
 void App::end_all() {
     impl_->people.for_each([&](Session& session) {

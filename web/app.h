@@ -22,10 +22,20 @@
 
 namespace pgchaperone::web {
 
+// What somebody is about to say to a ticket, for the audit log.
+struct Saying {
+    std::string role;
+    std::string client;  // address
+    std::string what;    // "approve"
+    std::string ticket;
+    std::string comment;
+};
+
 struct AppOptions {
     SessionTerms sessions;
     // "https://guard.example.org": where people reach the page, if that is not where it listens.
     std::string url;
+    std::string listen_host;  // where that is not given: the name or address that it listens on
     bool tls = false;         // people reach it by TLS, ours or that of a proxy in front
     std::string environment;  // what is guarded here, for people
 };
@@ -41,6 +51,9 @@ public:
         std::function<approval::Time()> now;
         std::function<Throttle::Time()> steady_now;
         std::function<void(const std::string&)> log;  // who came, who was turned away
+        // Records it; `then` is called once, from any thread, when it is on the disk or may not be
+        // waited for, or with why it can't be recorded: then it must not be done.
+        std::function<void(Saying, std::function<void(std::string problem)> then)> record;
     };
     App(Sources sources, AppOptions options);
     ~App();

@@ -184,6 +184,12 @@ std::size_t RequestReader::whole_head() {
         return 0;
     }
     const auto end = unread_.find(end_of_head);
+    const std::string_view head = std::string_view(unread_).substr(0, end);
+    if (head.find("\r\n ") != std::string_view::npos ||
+        head.find("\r\n\t") != std::string_view::npos) {
+        refuse(400, "a header goes on in another line");
+        return 0;
+    }
     if (std::min(end, unread_.size()) > head_bytes_max - end_of_head.size()) {
         refuse(431, "the head of the request is too long");
         return 0;
@@ -216,10 +222,15 @@ std::optional<Request> RequestReader::next() {
             return std::nullopt;
         }
         unread_.erase(0, used);
-        // Browsers say how long a body is. What does not is more than once read one way by a proxy
-        // and another way behind it.
-        if (parser_->message.chunked()) {
+        // Browsers say how long a body is, once. What else there is, is more than once read one way
+        // by a proxy and another way behind it.
+        const auto& head = parser_->message.get();
+        if (head.count(http::field::transfer_encoding) > 0) {
             refuse(411, "the request does not say how long its body is");
+            return std::nullopt;
+        }
+        if (head.count(http::field::content_length) > 1) {
+            refuse(400, "the request says twice how long its body is");
             return std::nullopt;
         }
         if (parser_->message.is_done()) {

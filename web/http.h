@@ -26,9 +26,7 @@ struct Request {
     std::vector<std::pair<std::string, std::string>> headers;  // names in small letters
     std::string body;
     bool keep_alive = true;
-    // By the host: who asks, as far as it can be known ("192.0.2.7"), and whether the way to there
-    // is private (TLS, ours or that of a proxy in front, or the machine itself).
-    std::string peer;
+    std::string peer;  // by the host: who asks, as far as it can be known: "192.0.2.7"
 
     // The first of this name (in small letters); empty where there is none.
     std::string_view header(std::string_view name) const;

@@ -15,6 +15,8 @@ struct Known {
     std::optional<approval::Person> person;  // as the server knows them now
     std::string trouble;                     // why it does not say, for people
     bool refused = false;                    // the server said no, rather than nothing
+    bool guessed = false;        // a password was sent, and nobody knows that it was right
+    bool may_ask_again = false;  // nothing is wrong but that it takes too long
 };
 
 // A person's own connection to the server, which stays as long as they are logged in: who drops a

@@ -27,6 +27,12 @@ std::string sha256(std::string_view bytes) {
     return out;
 }
 
+namespace {
+bool same_login(const approval::Person& one, const approval::Person& other) {
+    return approval::surely_same_person(one, other);
+}
+}  // namespace
+
 std::size_t Session::open_streams() const {
     return static_cast<std::size_t>(
         std::count_if(streams.begin(), streams.end(), [](const std::weak_ptr<EventStream>& one) {
@@ -35,13 +41,14 @@ std::size_t Session::open_streams() const {
         }));
 }
 
-bool Sessions::over(const Session& session, approval::Time now) const {
+bool Sessions::over(const Session& session, SessionTime now) const {
     return now >= session.ends ||
            (now >= session.used + terms_.idle && session.open_streams() == 0);
 }
 
 std::shared_ptr<Session> Sessions::open(std::string_view cookie, std::string token,
-                                        std::string role, Admission admission, approval::Time now) {
+                                        std::string role, Admission admission, SessionTime now,
+                                        approval::Time wall_now) {
     sweep(now);
     make_room(role);
     auto session = std::make_shared<Session>();
@@ -49,9 +56,15 @@ std::shared_ptr<Session> Sessions::open(std::string_view cookie, std::string tok
     session->person = *std::move(admission.known.person);
     session->person_asked = now;
     session->token = std::move(token);
-    session->opened = session->used = now;
+    session->used = now;
     session->ends = now + terms_.life;
+    session->ends_at = wall_now + terms_.life;
     session->proof = std::move(admission.proof);
+    for (const auto& [hash, other] : by_hash_) {
+        if (other->role == session->role && same_login(other->person, session->person)) {
+            other->proof = session->proof;
+        }
+    }
     by_hash_[sha256(cookie)] = session;
     return session;
 }
@@ -76,7 +89,7 @@ void Sessions::make_room(const std::string& role) {
     }
 }
 
-std::shared_ptr<Session> Sessions::find(std::string_view cookie, approval::Time now) {
+std::shared_ptr<Session> Sessions::find(std::string_view cookie, SessionTime now) {
     if (cookie.empty()) return nullptr;
     const auto found = by_hash_.find(sha256(cookie));
     if (found == by_hash_.end()) return nullptr;
@@ -100,7 +113,7 @@ void Sessions::end(const std::shared_ptr<Session>& session, std::string_view why
     std::erase_if(by_hash_, [&](const auto& entry) { return entry.second == session; });
 }
 
-void Sessions::sweep(approval::Time now) {
+void Sessions::sweep(SessionTime now) {
     std::vector<std::shared_ptr<Session>> gone;
     for (const auto& [hash, session] : by_hash_) {
         if (over(*session, now)) {

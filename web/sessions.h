@@ -4,11 +4,12 @@
 
 #include "approval/ticket.h"
 #include "web/events.h"
+#include "web/http.h"
 #include "web/login.h"
 
 #include <chrono>
 #include <cstddef>
-#include <list>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,10 +18,12 @@
 
 namespace pgchaperone::web {
 
+using SessionTime = std::chrono::steady_clock::time_point;
+
 struct SessionTerms {
     std::chrono::milliseconds idle{3'600'000};   // after the last request, if no page is open
     std::chrono::milliseconds life{43'200'000};  // after the login
-    std::size_t sessions_max = 500;
+    std::size_t sessions_max = 200;
     std::size_t sessions_of_a_role_max = 20;
     std::size_t streams_max = 200;
     std::size_t streams_of_a_session_max = 10;
@@ -29,10 +32,15 @@ struct SessionTerms {
 struct Session {
     std::string role;  // as logged in with
     approval::Person person;
-    approval::Time person_asked;  // when the server was
-    std::string token;            // against requests that another site makes in their name
-    approval::Time opened, used, ends;
+    // By a clock that is never set back: no session is prolonged by that.
+    SessionTime person_asked;  // when the server was
+    SessionTime used, ends;
+    approval::Time ends_at;  // for people
+    std::string token;       // against requests that another site makes in their name
     std::shared_ptr<Proof> proof;
+    // Lists that are being read for this session, and who waits for them: pages that ask again
+    // meanwhile get the same.
+    std::map<std::string, std::vector<std::function<void(const Response&)>>> lists;
     std::vector<std::weak_ptr<EventStream>> streams;
 
     std::size_t open_streams() const;
@@ -43,15 +51,16 @@ public:
     explicit Sessions(SessionTerms terms) : terms_(terms) {}
 
     // A new one. Where there are too many, the one that was used longest ago is over. `cookie`:
-    // what the browser will show; `token`: see Session. Both random.
+    // what the browser will show; `token`: see Session. Both random. All sessions of a role share
+    // the newest proof, so that a person takes one connection of the server's.
     std::shared_ptr<Session> open(std::string_view cookie, std::string token, std::string role,
-                                  Admission admission, approval::Time now);
+                                  Admission admission, SessionTime now, approval::Time wall_now);
     // The session of this cookie, which counts as used now; null: there is none (any more).
-    std::shared_ptr<Session> find(std::string_view cookie, approval::Time now);
+    std::shared_ptr<Session> find(std::string_view cookie, SessionTime now);
     // It is over; its pages are told why.
     void end(const std::shared_ptr<Session>& session, std::string_view why);
     // Ends those whose time is over.
-    void sweep(approval::Time now);
+    void sweep(SessionTime now);
 
     // A stream for a page of this session; null: too many are open.
     std::shared_ptr<EventStream> open_stream(Session& session);
@@ -60,7 +69,7 @@ public:
     std::size_t size() const { return by_hash_.size(); }
 
 private:
-    bool over(const Session& session, approval::Time now) const;
+    bool over(const Session& session, SessionTime now) const;
     void make_room(const std::string& role);
     SessionTerms terms_;
     std::map<std::string, std::shared_ptr<Session>> by_hash_;

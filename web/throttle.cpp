@@ -21,6 +21,8 @@ std::optional<std::chrono::seconds> Throttle::attempt(std::string_view key, Time
         return std::max(std::chrono::seconds(1),
                         std::chrono::ceil<std::chrono::seconds>(entry.next - now));
     }
+    const auto rested = static_cast<unsigned>((now - entry.last) / terms_.one_less_every);
+    entry.attempts -= std::min(entry.attempts, rested);
     ++entry.attempts;
     entry.last = now;
     if (entry.attempts >= terms_.free) {
@@ -63,7 +65,7 @@ std::string network_of(std::string_view address) {
     const bool mapped = std::all_of(bytes.begin(), bytes.begin() + 10,
                                     [](unsigned char byte) { return byte == 0; }) &&
                         bytes[10] == 0xFF && bytes[11] == 0xFF;
-    if (mapped) return text;
+    if (mapped) return text.substr(text.rfind(':') + 1);
     std::fill(bytes.begin() + 8, bytes.end(), static_cast<unsigned char>(0));
     std::array<char, INET6_ADDRSTRLEN> out{};
     ::inet_ntop(AF_INET6, bytes.data(), out.data(), out.size());

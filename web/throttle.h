@@ -21,6 +21,7 @@ public:
         std::chrono::seconds first_wait{1};
         std::chrono::seconds longest_wait{900};
         std::chrono::seconds forgotten_after{900};  // without an attempt
+        std::chrono::seconds one_less_every{60};    // that passes without one
         std::size_t keys_max = 10'000;
     };
     explicit Throttle(Terms terms) : terms_(terms) {}

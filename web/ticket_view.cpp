@@ -10,7 +10,6 @@ namespace pgchaperone::web {
 
 using approval::Evidence;
 using approval::Person;
-using approval::Request;
 using approval::Ticket;
 
 namespace {
@@ -68,7 +67,7 @@ void put_may(JsonOut& out, const Ticket& ticket, const Person& person, approval:
 }
 
 void put_rest(JsonOut& out, const Ticket& ticket) {
-    const Request& request = ticket.request;
+    const approval::Request& request = ticket.request;
     out.name("parameters").open('[');
     for (const auto& value : request.parameters) {
         if (value) {
@@ -92,7 +91,7 @@ void put_rest(JsonOut& out, const Ticket& ticket) {
 std::string seen_of(const Ticket& ticket) {
     Ticket seen;
     seen.id = ticket.id;
-    const Request& request = ticket.request;
+    const approval::Request& request = ticket.request;
     seen.request.binding = request.binding;  // stands for the statement and its parameters
     seen.request.evidence = request.evidence;
     seen.request.terms = request.terms;
@@ -103,7 +102,7 @@ std::string seen_of(const Ticket& ticket) {
 
 void put_ticket(JsonOut& out, const Ticket& ticket, const Person& person, approval::Time now,
                 Extent extent, const std::string& message) {
-    const Request& request = ticket.request;
+    const approval::Request& request = ticket.request;
     out.open('{').text("id", ticket.id).text("state", approval::state_name(ticket.state));
     out.text("command", request.command).text("requester", request.requester.role);
     out.text("database", request.database).text("client", request.client);

@@ -22,8 +22,9 @@ inline constexpr std::chrono::milliseconds retry_after_max{60 * 60'000};
 std::chrono::milliseconds retry_delay(unsigned failures, double chance,
                                       std::optional<std::chrono::seconds> asked);
 
-// For the log: "answered 400: what the answer begins with", on one line. What the answer repeats of
-// the URL's path is left out: it may be what gives the right to write there.
-std::string answer_text(long status, std::string_view beginning, std::string_view url);
+// For the log: "answered 400: invalid_payload". Of the answer no more than a name of an error, in
+// small letters: receivers repeat what they were sent, and that may hold what gives the right to
+// write there.
+std::string answer_text(long status, std::string_view beginning);
 
 }  // namespace pgchaperone::webhook

@@ -22,7 +22,9 @@ std::string part(CURLU* url, CURLUPart which) {
 }
 
 bool is_loopback(const std::string& host) {
-    return host == "localhost" || host == "[::1]" || host.starts_with("127.");
+    const bool four = host.starts_with("127.") &&
+                      host.find_first_not_of("0123456789.") == std::string::npos;
+    return host == "localhost" || host == "[::1]" || four;
 }
 
 }  // namespace

@@ -26,6 +26,7 @@
 #include <stdexcept>
 #include <thread>
 #include <unistd.h>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -89,6 +90,12 @@ sigset_t block_signals() {
     return signals;
 }
 
+std::string sql_text(const std::string& text) {
+    std::string out;
+    for (const char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
+    return out;
+}
+
 class Server {
 public:
     Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
@@ -101,11 +108,12 @@ public:
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
         open_audit();
         open_desk();
-        open_web();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
         listen();
+        // The last: its thread works from now on, and uses all of the above.
+        open_web();
     }
 
     ~Server() {
@@ -273,16 +281,60 @@ private:
         login.negotiation = options.upstream_negotiation;
         login.database = options.web->database;
         login.timeout = options.connect_timeout;
-        owned_web_ = std::make_unique<WebServer>(*options.web, std::move(login),
-                                                 options.upstream.text(), *shared_.desk,
-                                                 *shared_.resolver);
+        owned_web_ = std::make_unique<WebServer>(
+            *options.web, std::move(login), options.upstream.text(), *shared_.desk,
+            *shared_.resolver,
+            [this](const web::Saying& saying, auto then) { record(saying, std::move(then)); });
         web_ = owned_web_.get();
+    }
+
+    // What is said on the page stands in the log as it would were it said in SQL.
+    void record(const web::Saying& saying, std::function<void(std::string)> then) {
+        audit::Record record;
+        record.time = std::chrono::system_clock::now();
+        record.user = saying.role;
+        record.client = saying.client;
+        record.application = "pgchaperone web";
+        record.protocol = "web";
+        record.command = "CALL";
+        record.decision = "answer";
+        record.statement = "CALL chaperone." + saying.what + "('" + sql_text(saying.ticket) +
+                           (saying.comment.empty() ? "" : "', '" + sql_text(saying.comment)) + "')";
+        std::uint64_t token = 0;
+        {
+            const std::lock_guard lock(page_mutex_);
+            token = ++page_records_ << 16 | page_token;
+            page_waiting_.emplace(token, std::move(then));
+        }
+        if (shared_.audit->submit(std::move(record), token) != audit::Submitted::accepted) {
+            page_recorded(token, "too much waits for the audit log");
+        }
+    }
+
+    void page_recorded(std::uint64_t token, const std::string& problem) {
+        std::function<void(std::string)> then;
+        {
+            const std::lock_guard lock(page_mutex_);
+            const auto found = page_waiting_.find(token);
+            if (found == page_waiting_.end()) return;
+            then = std::move(found->second);
+            page_waiting_.erase(found);
+        }
+        if (!problem.empty() && shared_.options.audit.allow_on_failure) {
+            ++shared_.unrecorded;
+            return then({});
+        }
+        then(problem);
     }
 
     // On the writer's thread.
     void audit_completed(std::span<const audit::Completion> done) {
         for (const audit::Completion& completion : done) {
             if (completion.token == 0) continue;
+            if ((completion.token & 0xFFFF) == page_token) {
+                page_recorded(completion.token, completion.problem);
+                continue;
+            }
             IoThread& thread = *threads_[completion.token & 0xFFFF];
             thread.post([&thread, id = completion.token >> 16, problem = completion.problem] {
                 if (const auto connection = thread.find(id)) {
@@ -370,6 +422,11 @@ private:
 
     // Before what hands them lines.
     std::vector<std::unique_ptr<audit::Sink>> sinks_;
+    // In place of a thread's number in the tokens of records: these are of the page.
+    static constexpr std::uint64_t page_token = 0xFFFF;
+    std::mutex page_mutex_;
+    std::uint64_t page_records_ = 0;
+    std::unordered_map<std::uint64_t, std::function<void(std::string)>> page_waiting_;
     // Outlives the desk, which may call it back until it ends.
     std::unique_ptr<WebServer> owned_web_;
     std::atomic<WebServer*> web_{nullptr};  // for the desk's thread, which was there before it

@@ -5,7 +5,6 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
@@ -13,9 +12,11 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <libpq-fe.h>
 #include <openssl/crypto.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -32,6 +33,15 @@ namespace {
 
 // The first libpq that can begin with TLS directly.
 constexpr int direct_tls_since = 170000;
+
+void log_failure(std::exception_ptr failure) {
+    if (!failure) return;
+    try {
+        std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+        spdlog::error("web: internal error: {}", error.what());
+    }
+}
 
 struct Finish {
     void operator()(PGconn* connection) const { PQfinish(connection); }
@@ -64,31 +74,53 @@ awaitable<bool> wait_for(int socket, bool to_read, Clock::time_point deadline) {
     co_return !error && Clock::now() < deadline;
 }
 
+// Asked after identity_sql. A role that may not log in any more has no say here either.
+constexpr const char* still_valid_sql =
+    "SELECT 'valid', '', (r.rolcanlogin AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil"
+    " OPERATOR(pg_catalog.>) pg_catalog.now()))::pg_catalog.text FROM pg_catalog.pg_roles r,"
+    " pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a"
+    " WHERE r.oid OPERATOR(pg_catalog.=) a.usesysid";
+
+enum class Fetched { result, none, late, lost };
+
+// The next result, when it has come.
+awaitable<Fetched> fetch(PGconn* connection, Clock::time_point deadline,
+                         std::shared_ptr<PGresult>& result) {
+    for (int left = PQflush(connection); left == 1; left = PQflush(connection)) {
+        const bool ready = co_await wait_for(PQsocket(connection), false, deadline);
+        if (!ready) co_return Fetched::late;
+    }
+    while (PQisBusy(connection) == 1) {
+        const bool ready = co_await wait_for(PQsocket(connection), true, deadline);
+        if (!ready) co_return Fetched::late;
+        if (PQconsumeInput(connection) != 1) co_return Fetched::lost;
+    }
+    result.reset(PQgetResult(connection), &PQclear);
+    co_return result ? Fetched::result : Fetched::none;
+}
+
 // Who is logged in on this connection, by the server's word.
 awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
-    const auto lost = [&](const std::string& why) { return Known{std::nullopt, why, false}; };
-    if (PQsendQuery(connection, std::string(session::identity_sql).c_str()) != 1) {
-        co_return lost("the server has closed your connection: " + words_of(connection));
-    }
+    const auto lost = [&] {
+        return Known{std::nullopt,
+                     "the server has closed your connection: " + words_of(connection)};
+    };
+    const Known late{std::nullopt, "the server does not answer", false, false, true};
+    std::shared_ptr<PGresult> result;
+    Fetched fetched = Fetched::result;
+    // What an earlier question, that was given up, is still owed.
+    while (fetched == Fetched::result) fetched = co_await fetch(connection, deadline, result);
+    if (fetched == Fetched::late) co_return late;
+    const std::string sql = std::string(session::identity_sql) + ";" + still_valid_sql;
+    if (fetched == Fetched::lost || PQsendQuery(connection, sql.c_str()) != 1) co_return lost();
     session::Identity identity;
     std::string trouble;
+    bool valid = false;
     while (true) {
-        for (int left = PQflush(connection); left == 1; left = PQflush(connection)) {
-            if (!co_await wait_for(PQsocket(connection), false, deadline)) {
-                co_return lost("the server does not answer");
-            }
-        }
-        while (PQisBusy(connection) == 1) {
-            if (!co_await wait_for(PQsocket(connection), true, deadline)) {
-                co_return lost("the server does not answer");
-            }
-            if (PQconsumeInput(connection) != 1) {
-                co_return lost("the server has closed your connection: " + words_of(connection));
-            }
-        }
-        const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection),
-                                                                   &PQclear);
-        if (!result) break;
+        fetched = co_await fetch(connection, deadline, result);
+        if (fetched == Fetched::late) co_return late;
+        if (fetched == Fetched::lost) co_return lost();
+        if (fetched == Fetched::none) break;
         if (PQresultStatus(result.get()) != PGRES_TUPLES_OK || PQnfields(result.get()) != 3) {
             trouble = words_of(connection);
             continue;
@@ -98,12 +130,17 @@ awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
                 return {PQgetvalue(result.get(), row, column),
                         static_cast<std::size_t>(PQgetlength(result.get(), row, column))};
             };
-            identity.add(value(0), value(1), value(2));
+            if (value(0) == "valid") {
+                valid = value(2) == "true";
+            } else {
+                identity.add(value(0), value(1), value(2));
+            }
         }
     }
-    if (!trouble.empty()) co_return lost(trouble);
-    if (!identity.usable()) co_return lost("the server does not say who you are");
-    co_return Known{std::move(identity.person), {}, false};
+    if (!trouble.empty()) co_return Known{std::nullopt, trouble};
+    if (!identity.usable()) co_return Known{std::nullopt, "the server does not say who you are"};
+    if (!valid) co_return Known{std::nullopt, "your role may not log in any more", true};
+    co_return Known{std::move(identity.person), {}};
 }
 
 class ServerProof final : public web::Proof, public std::enable_shared_from_this<ServerProof> {
@@ -114,7 +151,7 @@ public:
     void ask(std::function<void(Known)> then) override {
         waiting_.push_back(std::move(then));
         if (std::exchange(asking_, true)) return;
-        asio::co_spawn(context_, answer(shared_from_this()), asio::detached);
+        asio::co_spawn(context_, answer(shared_from_this()), log_failure);
     }
 
 private:
@@ -124,7 +161,14 @@ private:
             const auto asked = std::exchange(self->waiting_, {});
             const Known known = co_await identify(self->connection_.get(),
                                                   Clock::now() + self->timeout_);
-            for (const auto& then : asked) then(known);
+            // One that fails must not keep the others waiting.
+            for (const auto& then : asked) {
+                try {
+                    then(known);
+                } catch (const std::exception& error) {
+                    spdlog::error("web: internal error: {}", error.what());
+                }
+            }
         }
         self->asking_ = false;
     }
@@ -199,56 +243,58 @@ Connection start(const Parameters& parameters, const std::string& password) {
     return Connection(PQconnectStartParams(names.data(), values.data(), 0));
 }
 
+// Forgotten when the last who needs it is done.
+std::shared_ptr<std::string> secret_of(std::string password) {
+    std::shared_ptr<std::string> secret(new std::string(password), [](std::string* text) {
+        OPENSSL_cleanse(text->data(), text->size());
+        delete text;
+    });
+    OPENSSL_cleanse(password.data(), password.size());
+    return secret;
+}
+
 awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, Resolved resolved,
-                           std::string role, std::string password) {
-    const auto refused = [](std::string why) {
-        return Admission{nullptr, {{}, std::move(why), true}};
-    };
-    const auto failed = [](std::string why) {
-        return Admission{nullptr, {{}, std::move(why), false}};
-    };
+                           std::string role, std::shared_ptr<std::string> password) {
+    const auto failed = [](std::string why) { return Admission{nullptr, {{}, std::move(why)}}; };
     if (resolved.endpoints.empty()) co_return failed(resolved.error);
     const Clock::time_point deadline = Clock::now() + options.timeout;
-    Connection connection = start(parameters_of(options, resolved, role), password);
-    OPENSSL_cleanse(password.data(), password.size());
+    Connection connection = start(parameters_of(options, resolved, role), *password);
+    password.reset();
     if (!connection || PQstatus(connection.get()) == CONNECTION_BAD) {
         co_return failed(words_of(connection.get()));
     }
     PQsetNoticeProcessor(
         connection.get(), [](void*, const char*) {}, nullptr);
-    // Whether the server has been heard: then what went wrong is its answer.
-    bool heard = false;
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-    while (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING) {
+    bool late = false;
+    while (!late && (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING)) {
         const bool to_read = status == PGRES_POLLING_READING;
-        if (!co_await wait_for(PQsocket(connection.get()), to_read, deadline)) {
-            co_return failed("the server does not answer");
-        }
-        const ConnStatusType state = PQstatus(connection.get());
-        heard = state == CONNECTION_AWAITING_RESPONSE || state == CONNECTION_AUTH_OK;
-        status = PQconnectPoll(connection.get());
+        const bool ready = co_await wait_for(PQsocket(connection.get()), to_read, deadline);
+        late = !ready;
+        if (ready) status = PQconnectPoll(connection.get());
     }
+    // Only who was asked for a password, and has sent one, has tried one.
+    const bool tried = PQconnectionUsedPassword(connection.get()) == 1;
+    if (late) co_return Admission{nullptr, {{}, "the server does not answer", false, tried}};
     if (status != PGRES_POLLING_OK) {
-        const std::string why = words_of(connection.get());
-        if (heard) co_return refused(why);
-        co_return failed(why);
+        co_return Admission{nullptr, {{}, words_of(connection.get()), tried, tried}};
     }
-    if (PQconnectionUsedPassword(connection.get()) != 1) {
-        co_return refused(
+    if (!tried) {
+        const char* const why =
             "the server did not ask for a password, so it has checked nobody: pg_hba.conf has to "
-            "say "
-            "scram-sha-256 for this database and the address of pgchaperone");
+            "say scram-sha-256 for this database and the address of pgchaperone";
+        co_return Admission{nullptr, {{}, why, true, true}};
     }
     PQsetnonblocking(connection.get(), 1);
     Known known = co_await identify(connection.get(), deadline);
-    if (!known.person) co_return failed(known.trouble);
+    if (!known.person) co_return Admission{nullptr, {{}, known.trouble, known.refused}};
     co_return Admission{
         std::make_shared<ServerProof>(context, std::move(connection), options.timeout),
         std::move(known)};
 }
 
 awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resolved resolved,
-                       std::string role, std::string password,
+                       std::string role, std::shared_ptr<std::string> password,
                        std::function<void(Admission)> then) {
     Admission admission = co_await admit(context, std::move(options), std::move(resolved),
                                          std::move(role), std::move(password));
@@ -260,15 +306,16 @@ awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resol
 web::Admit web_login(asio::io_context& context, Resolver& resolver, WebLoginOptions options) {
     return [&context, &resolver, options = std::move(options)](
                std::string role, std::string password, std::function<void(Admission)> then) {
-        resolver.resolve(options.upstream, [&context, options, role = std::move(role),
-                                            password = std::move(password),
-                                            then = std::move(then)](Resolved resolved) {
+        const auto begin = [&context, options, role = std::move(role),
+                            password = secret_of(std::move(password)),
+                            then = std::move(then)](Resolved resolved) {
             asio::post(context, [&context, options, resolved = std::move(resolved), role, password,
                                  then] {
                 asio::co_spawn(context, log_in(context, options, resolved, role, password, then),
-                               asio::detached);
+                               log_failure);
             });
-        });
+        };
+        resolver.resolve(options.upstream, begin);
     };
 }
 

@@ -4,6 +4,8 @@
 #include "proxy/net/transport.h"
 #include "web/events.h"
 #include "web/http.h"
+#include "web/problem.h"
+#include "web/throttle.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/async_result.hpp>
@@ -55,6 +57,7 @@ constexpr std::chrono::milliseconds accept_pause{100};
 constexpr std::chrono::seconds heartbeat_time{25};
 constexpr std::string_view heartbeat = ":\n\n";
 constexpr std::size_t read_bytes = 8 * 1024;
+constexpr std::size_t answering_bytes_max = 64 * 1024 * 1024;
 constexpr std::size_t heard_out_bytes_max = 1024 * 1024;
 
 std::string random_bytes(std::size_t count) {
@@ -109,7 +112,7 @@ void log_failure(std::exception_ptr failure) {
 
 struct WebServer::Impl {
     Impl(const WebOptions& options_, WebLoginOptions login, std::string environment,
-         approval::Desk& desk, Resolver& resolver)
+         approval::Desk& desk, Resolver& resolver, Record record)
         : options(options_),
           certificate(load_certificate(options_)),
           ticker(context),
@@ -117,14 +120,14 @@ struct WebServer::Impl {
                   desk, web_login(context, resolver, std::move(login)),
                   [this](std::function<void()> work) { asio::post(context, std::move(work)); },
                   random_bytes, std::chrono::system_clock::now, Clock::now,
-                  [](const std::string& line) { spdlog::info("{}", line); }},
+                  [](const std::string& line) { spdlog::info("{}", line); }, std::move(record)},
               app_options(options_, !options_.certificate.empty(), std::move(environment))) {
         listen();
         for (Acceptor& acceptor : acceptors) {
             asio::co_spawn(context, accept(acceptor), log_failure);
         }
         asio::co_spawn(context, tick(), log_failure);
-        thread = std::thread([this] { context.run(); });
+        thread = std::thread([this] { run(); });
     }
 
     ~Impl() { stop(); }
@@ -138,12 +141,14 @@ struct WebServer::Impl {
         out.sessions.life = options.session_life;
         out.sessions.streams_max = options.pages_max;
         out.url = options.url;
+        out.listen_host = options.listen.host;
         out.tls = tls || options.url.starts_with("https://");
         out.environment = std::move(environment);
         return out;
     }
 
     void listen();
+    void run();
     void stop();
     awaitable<void> accept(Acceptor& acceptor);
     awaitable<void> tick();
@@ -161,9 +166,27 @@ struct WebServer::Impl {
     static awaitable<bool> write(Stream& stream, std::string bytes);
     awaitable<web::Response> answer(web::Request request);
     bool trusted(const policy::ClientAddress& address) const;
+    // On this machine, where that does TLS for the page: everybody comes from its address.
+    bool behind_a_proxy(const policy::ClientAddress& peer) const {
+        return !certificate && !options.url.empty() &&
+               (peer.local || peer.text == "::1" || peer.text.starts_with("127."));
+    }
     std::string real_peer(const web::Request& request, const policy::ClientAddress& peer) const;
 
+    // An answer on its way: who does not read what was asked for holds memory.
+    struct Answering {
+        Impl& impl;
+        std::size_t bytes;
+        Answering(Impl& of, std::size_t size) : impl(of), bytes(size) {
+            impl.answering_bytes += bytes;
+        }
+        ~Answering() { impl.answering_bytes -= bytes; }
+        Answering(const Answering&) = delete;
+        Answering& operator=(const Answering&) = delete;
+    };
+
     WebOptions options;
+    std::size_t answering_bytes = 0;
     // What connections count themselves in outlives the context, and so the last of them.
     std::size_t connections = 0;
     std::map<std::string, std::size_t> connections_of;  // by address
@@ -182,6 +205,18 @@ void WebServer::Impl::listen() {
     if (resolved.endpoints.empty()) throw std::runtime_error(where + resolved.error);
     for (const auto& endpoint : resolved.endpoints) {
         acceptors.push_back(listen_on(context, options.listen, endpoint, where, "web.listen"));
+    }
+}
+
+// What goes wrong in one answer ends neither the page nor the guard.
+void WebServer::Impl::run() {
+    while (true) {
+        try {
+            context.run();
+            return;
+        } catch (const std::exception& error) {
+            spdlog::error("web: internal error: {}", error.what());
+        }
     }
 }
 
@@ -224,10 +259,10 @@ awaitable<void> WebServer::Impl::accept(Acceptor& acceptor) {
         }
         policy::ClientAddress peer = address_of(endpoint);
         // What is too much is closed without a word: to answer would cost what is to be spared.
-        const auto of_peer = connections_of.find(peer.text);
+        const auto of_peer = connections_of.find(web::network_of(peer.text));
         if (connections >= connections_max ||
             (of_peer != connections_of.end() && of_peer->second >= connections_of_a_peer_max &&
-             !trusted(peer))) {
+             !trusted(peer) && !behind_a_proxy(peer))) {
             continue;
         }
         asio::co_spawn(context, take_in(std::move(socket), std::move(peer)), log_failure);
@@ -250,7 +285,7 @@ awaitable<void> WebServer::Impl::take_in(asio::generic::stream_protocol::socket 
         Counted(const Counted&) = delete;
         Counted& operator=(const Counted&) = delete;
     };
-    const Counted counted(*this, peer.text);
+    const Counted counted(*this, web::network_of(peer.text));
     prepare_socket(socket);
     Plain plain(std::move(socket));
     if (!certificate) {
@@ -338,7 +373,15 @@ awaitable<void> WebServer::Impl::talk(Stream& stream, const policy::ClientAddres
         const bool head_only = request->method == web::Method::head;
         const bool keep_alive = request->keep_alive && !stopping;
         web::Response response = co_await answer(*std::move(request));
-        if (!co_await write(stream, web::bytes_of(response, head_only, keep_alive))) co_return;
+        if (answering_bytes + response.body.size() > answering_bytes_max) {
+            response = web::problem(503, "too much is being answered", {},
+                                    "Try again in a moment.");
+        }
+        const Answering answering(*this, response.body.size());
+        std::string bytes = web::bytes_of(response, head_only, keep_alive);
+        std::string().swap(response.body);
+        const bool written = co_await write(stream, std::move(bytes));
+        if (!written) co_return;
         if (response.stream) {
             co_await tell(stream, std::move(response.stream));
             co_return;
@@ -434,9 +477,9 @@ std::string WebServer::Impl::real_peer(const web::Request& request,
 }
 
 WebServer::WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
-                     approval::Desk& desk, Resolver& resolver)
+                     approval::Desk& desk, Resolver& resolver, Record record)
     : impl_(std::make_unique<Impl>(options, std::move(login), std::move(environment), desk,
-                                   resolver)) {
+                                   resolver, std::move(record))) {
     spdlog::info("the web page is at {}",
                  options.url.empty() ? (options.certificate.empty() ? "http://" : "https://") +
                                            options.listen.text()

@@ -12,6 +12,7 @@
 #include "web/app.h"
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,10 +23,12 @@ class Resolver;
 
 class WebServer {
 public:
+    // See web::App::Sources::record.
+    using Record = std::function<void(web::Saying, std::function<void(std::string problem)>)>;
     // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
     // `desk` and `resolver` outlive it, but for what they still call back: see stop().
     WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
-              approval::Desk& desk, Resolver& resolver);
+              approval::Desk& desk, Resolver& resolver, Record record);
     ~WebServer();
     WebServer(const WebServer&) = delete;
     WebServer& operator=(const WebServer&) = delete;

@@ -137,7 +137,7 @@ public:
         }
         attempt.outcome = webhook::outcome_of(status);
         if (attempt.outcome == Outcome::delivered) return attempt;
-        attempt.trouble = webhook::answer_text(status, answer_, hook_.url);
+        attempt.trouble = webhook::answer_text(status, answer_);
         curl_off_t seconds = 0;
         if (curl_easy_getinfo(easy_.get(), CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK &&
             seconds > 0)

@@ -178,7 +178,8 @@ class Webhooks(Held):
         time.sleep(1.2)
         self.assertEqual([("opened", t) for t in tickets], receiver.events())
         log = self.wait_for_log(target, "works again; 2 messages did not arrive")
-        self.assertIn("answered 400: no such thing at ...", log)
+        self.assertIn("answered 400", log)
+        self.assertNotIn("no such thing", log)
         self.assertNotIn("answered 404", log)  # the same trouble
         self.assert_keeps_the_path(target)
         self.assertEqual((1, 2), tuple(self.stats(target)[f"webhooks_{k}"] for k in ("sent", "failed")))

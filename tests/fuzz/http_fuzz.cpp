@@ -152,8 +152,11 @@ std::string seed(test::Random& random) {
         if (!random.one_in(3)) out += "Cookie: " + bob.cookie + "\r\n";
         if (!random.one_in(3)) out += "X-CSRF-Token: " + bob.token + "\r\n";
         if (random.one_in(4)) out += "Origin: http://guard\r\nSec-Fetch-Site: same-origin\r\n";
+        if (random.one_in(12)) out += random.one_in(2) ? "X: a\r\n b\r\n" : "Content-Length: 2\r\n";
         if (random.one_in(6)) {
-            out += "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+            const char* const encodings[] = {"chunked", "xchunked", "identity", "gzip, chunked"};
+            out += "Transfer-Encoding: " + std::string(encodings[random.below(4)]);
+            out += "\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
         } else {
             out += "Content-Type: application/json\r\nContent-Length: " +
                    std::to_string(body.size()) + "\r\n\r\n" + body;

@@ -32,8 +32,11 @@ public:
                                                       {"carol", {"carol", 103, {"dba"}}},
                                                       {"dave", {"dave", 104, {"staff"}}}};
     bool server_away = false;
+    bool server_slow = false;
     int asked = 0;  // how often the server was asked who somebody is, after their login
     std::vector<std::string> log;
+    std::vector<std::string> said;  // what was recorded: "bob approve B1"
+    std::string record_problem;     // why nothing can be
 
     WebHost()
         : desk_(std::make_unique<approval::Desk>(
@@ -50,14 +53,20 @@ public:
                   [this](std::function<void()> work) { post(std::move(work)); },
                   [this](std::size_t bytes) { return secret(bytes); }, [this] { return now(); },
                   [this] { return web::Throttle::Time(std::chrono::seconds(passed_s + 1000)); },
-                  [this](const std::string& line) { log.push_back(line); }},
-              web::AppOptions{}) {}
+                  [this](const std::string& line) { log.push_back(line); },
+                  [this](const web::Saying& saying, const auto& then) {
+                      said.push_back(saying.role + " " + saying.what + " " + saying.ticket);
+                      then(record_problem);
+                  }},
+              options()) {}
     ~WebHost() { desk_.reset(); }
 
     approval::Time now() const {
-        return approval::Time(std::chrono::hours(400'000)) + std::chrono::seconds(passed_s);
+        return approval::Time(std::chrono::hours(400'000)) + std::chrono::seconds(passed_s + off_s);
     }
     void pass(std::chrono::seconds time) { passed_s += time.count(); }
+    // What the system's clock is wrong by.
+    void wall_clock_off(std::chrono::seconds time) { off_s = time.count(); }
 
     // A ticket of the clerk's that waits for a dba.
     std::string open(std::string binding = "b1") {
@@ -130,12 +139,20 @@ public:
     }
 
 private:
+    static web::AppOptions options() {
+        web::AppOptions out;
+        out.listen_host = "guard";
+        return out;
+    }
     struct FakeProof : web::Proof {
         FakeProof(WebHost& of, std::string who) : host(of), role(std::move(who)) {}
         void ask(std::function<void(web::Known)> then) override {
             ++host.asked;
             host.post([this, then] {
                 if (host.server_away) return then({std::nullopt, "the server is gone", false});
+                if (host.server_slow) {
+                    return then({std::nullopt, "the server does not answer", false, false, true});
+                }
                 const auto person = host.people.find(role);
                 if (person == host.people.end()) {
                     return then({std::nullopt, "the role was dropped", true});
@@ -151,7 +168,7 @@ private:
         if (server_away) return {nullptr, {std::nullopt, "nobody answers", false}};
         const auto person = people.find(role);
         if (person == people.end() || password != role) {
-            return {nullptr, {std::nullopt, "password authentication failed", true}};
+            return {nullptr, {std::nullopt, "password authentication failed", true, true}};
         }
         return {std::make_shared<FakeProof>(*this, role), {person->second, {}, false}};
     }
@@ -175,7 +192,7 @@ private:
     std::mutex mutex_;
     std::condition_variable came_;
     std::deque<std::function<void()>> posted_;
-    std::atomic<long> passed_s{0};
+    std::atomic<long> passed_s{0}, off_s{0};
     Random secrets_{1};
     std::unique_ptr<approval::Desk> desk_;
 

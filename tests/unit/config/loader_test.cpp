@@ -249,6 +249,7 @@ TEST_CASE("the page opens no port by itself, and takes no password in clear over
     for (const auto& [wrong, why] : std::vector<std::pair<std::string, std::string>>{
              {"listen: \"0.0.0.0:8432\"", "would cross the network in clear"},
              {"listen: \"192.0.2.1:8432\", url: \"http://guard\"", "would cross the network"},
+             {"listen: \"127.evil.example:8432\"", "would cross the network"},
              {"listen: \"127.0.0.1:8432\", certificate: c", "belong together"},
              {"listen: \"127.0.0.1:8432\", certificate: c, key: k, url: \"http://guard\"",
               "write https://"},

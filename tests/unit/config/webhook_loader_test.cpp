@@ -208,7 +208,7 @@ TEST_CASE("the effective configuration shows webhooks without what is secret in 
     CHECK_THAT(shown, !ContainsSubstring("secret-"));
     const Loading again(shown.substr(shown.find("webhooks:\n") + 10,
                                      shown.find("policy:") - shown.find("webhooks:\n") - 10));
-    CHECK(again.hook().text == l.hook().text);
+    CHECK(again.hook().text == "\"********\"");
     CHECK(again.hook().events == l.hook().events);
 }
 

@@ -7,7 +7,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-const approval::Time start{std::chrono::hours(400'000)};
+const SessionTime start{std::chrono::hours(400)};
 const SessionTerms terms{.idle = 60s,
                          .life = 600s,
                          .sessions_max = 4,
@@ -20,9 +20,9 @@ struct Nobody : Proof {
 };
 
 std::shared_ptr<Session> open(Sessions& sessions, const std::string& cookie,
-                              const std::string& role = "bob", approval::Time now = start) {
+                              const std::string& role = "bob", SessionTime now = start) {
     Admission admission{std::make_shared<Nobody>(), {approval::Person{role, 1, {}}, {}, false}};
-    return sessions.open(cookie, "token", role, std::move(admission), now);
+    return sessions.open(cookie, "token", role, std::move(admission), now, {});
 }
 
 }  // namespace
@@ -75,6 +75,18 @@ TEST_CASE("where there are too many, the one used longest ago ends") {
     open(sessions, "e1", "erin", start + 6s);
     CHECK(sessions.size() == 4);
     CHECK(sessions.find("e1", start + 6s));
+}
+
+TEST_CASE("all sessions of a role share the newest connection, others do not") {
+    Sessions sessions(terms);
+    const auto one = open(sessions, "b1"), carol = open(sessions, "c1", "carol");
+    const auto before = one->proof;
+    const auto two = open(sessions, "b2");
+    CHECK(one->proof == two->proof);
+    CHECK(one->proof != before);
+    CHECK(carol->proof != two->proof);
+    sessions.end(two, "");
+    CHECK(one->proof);
 }
 
 TEST_CASE("streams are bounded for each and for all, and make room when they are gone") {

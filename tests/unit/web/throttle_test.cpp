@@ -55,6 +55,6 @@ TEST_CASE("an IPv6 address stands for its network") {
     CHECK(network_of("192.0.2.7") == "192.0.2.7");
     CHECK(network_of("2001:db8:1:2:3:4:5:6") == network_of("2001:db8:1:2::99"));
     CHECK(network_of("2001:db8:1:2::1") != network_of("2001:db8:1:3::1"));
-    CHECK(network_of("::ffff:192.0.2.7") == "::ffff:192.0.2.7");
+    CHECK(network_of("::ffff:192.0.2.7") == network_of("192.0.2.7"));
     CHECK(network_of("[local]") == "[local]");
 }

@@ -40,17 +40,16 @@ TEST_CASE("a receiver may ask for more time, within bounds") {
     CHECK(retry_delay(1, 0, -5s) == 1s);
 }
 
-TEST_CASE("an answer is told on one line, and nothing of a path that may be a secret") {
-    const std::string url = "https://hooks.slack.com/services/T0/B0/abcdefghijkl?token=0123456789";
-    CHECK(answer_text(400, "invalid_payload", url) == "answered 400: invalid_payload");
-    CHECK(answer_text(500, "", url) == "answered 500");
-    CHECK(answer_text(500, "a\nb\x1b[31m\xff", url) == "answered 500: a ⏎ b<U+001B>[31m<0xFF>");
-    const std::string told = answer_text(
-        404, "no /services/T0/B0/abcdefghijkl?token=0123456789, abcdefghijkl, 0123456789", url);
-    CHECK(told == "answered 404: no ..., ..., ...");
-    CHECK(answer_text(404, std::string(10'000, 'x'), url).size() < 300);
-    CHECK_THAT(answer_text(302, "go to /services/T0", url), ContainsSubstring("not followed"));
-    CHECK(answer_text(404, "in / or /api", "http://h/") == "answered 404: in / or /api");
+TEST_CASE("of an answer the name of an error is told, and nothing that may be a secret") {
+    CHECK(answer_text(400, "invalid_payload") == "answered 400: invalid_payload");
+    CHECK(answer_text(400, "invalid_payload\r\n") == "answered 400: invalid_payload");
+    for (const char* answer :
+         {"", "no /services/T0/B0/abcdefghijkl", "key abc1234", "Bearer", "a\nb\x1b[31m\xff",
+          "{\"statement\":\"DELETE\"}", "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"}) {
+        INFO(answer);
+        CHECK(answer_text(401, answer) == "answered 401");
+    }
+    CHECK_THAT(answer_text(302, "go to /services/T0"), ContainsSubstring("not followed"));
 }
 
 TEST_CASE("a URL is read as the library reads it that connects") {
