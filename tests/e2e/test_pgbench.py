@@ -36,7 +36,7 @@ class Pgbench(EndToEnd):
         assert done.returncode == 0, done.stderr
 
     def bench(self, *arguments, transactions):
-        done = self.guarded.program("pgbench", "-n", *arguments, timeout_s=60)
+        done = self.guarded.program("pgbench", "-n", *arguments, timeout_s=240)
         self.assertEqual(0, done.returncode, done.stderr)
         processed = re.search(r"transactions actually processed: (\d+)/", done.stdout)
         self.assertEqual(transactions, int(processed.group(1)), done.stdout + done.stderr)
