@@ -111,9 +111,15 @@ public:
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
-        listen();
-        // The last: its thread works from now on, and uses all of the above.
+        // Before the other port: who can connect there finds the page, too. Its thread works from
+        // now on, and uses all of the above.
         open_web();
+        try {
+            listen();
+        } catch (...) {
+            if (owned_web_) owned_web_->stop();
+            throw;
+        }
     }
 
     ~Server() {
