@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <thread>
 #include <utility>
 
 namespace pgchaperone::approval {
@@ -61,6 +63,7 @@ public:
     }
 
     Result<Rows> run(std::string_view sql, const std::vector<Value>& values = {}) override {
+        locked_ = false;
         if (!handle_) return failure("it is closed");
         sqlite3_stmt* prepared = nullptr;
         const int code = sqlite3_prepare_v2(handle_.get(), sql.data(), static_cast<int>(sql.size()),
@@ -119,7 +122,7 @@ private:
         Failure result = failure(sqlite3_errmsg(handle_.get()));
         switch (code & 0xFF) {
             case SQLITE_BUSY:
-            case SQLITE_LOCKED: break;
+            case SQLITE_LOCKED: locked_ = true; break;
             case SQLITE_NOTADB:
             case SQLITE_CORRUPT:
                 result = damaged(sqlite3_errmsg(handle_.get()));
@@ -192,11 +195,11 @@ private:
         }
         sqlite3_extended_result_codes(opened, 1);
         sqlite3_busy_timeout(opened, busy_timeout_ms);
-        auto mine = in_one_view([this] { return check_header(); });
+        auto mine = patiently([this] { return in_one_view([this] { return check_header(); }); });
         for (const std::string_view setting :
              {"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON",
               "PRAGMA trusted_schema = OFF"})
-            if (mine) mine = only_failure(run(setting));
+            if (mine) mine = patiently([&] { return only_failure(run(setting)); });
         if (!mine) {
             handle_.reset();
             return mine;
@@ -205,6 +208,19 @@ private:
         std::random_device random;
         writer_ = std::to_string(random()) + "-" + std::to_string(random());
         return {};
+    }
+
+    // Where two processes make a file a WAL database at once, SQLite tells one of them at once that
+    // it is locked, whatever the busy timeout: both hold what the other waits for.
+    template <class Work>
+    Result<void> patiently(const Work& work) {
+        const auto enough = std::chrono::steady_clock::now() +
+                            std::chrono::milliseconds(busy_timeout_ms);
+        for (;;) {
+            Result<void> done = work();
+            if (done || !locked_ || std::chrono::steady_clock::now() >= enough) return done;
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
     }
 
     // Several readings of the same state, while another process may just be making the tables.
@@ -283,6 +299,7 @@ private:
     const std::string file_;
     Handle handle_;
     bool forget_ = false;  // the handle is not to be used any more
+    bool locked_ = false;  // the last run() failed for somebody else's lock
     std::string writer_;
 };
 
