@@ -441,6 +441,7 @@ void Desk::Impl::count(const std::vector<Happened>& all) {
             case Happened::Kind::withdrawn: ++counted.withdrawn; break;
             case Happened::Kind::used: ++counted.used; break;
             case Happened::Kind::glass: ++counted.glass; break;
+            case Happened::Kind::finished: break;  // counted when it was used
         }
     }
 }

@@ -20,15 +20,24 @@ Ticket as_it_was(const Ticket& now, std::size_t votes, State state) {
     return ticket;
 }
 
+Ticket unfinished(Ticket ticket) {
+    ticket.outcome.clear();
+    return ticket;
+}
+
 }  // namespace
 
-Sight sight_of(const Ticket& ticket) { return {ticket.state, ticket.votes.size()}; }
+Sight sight_of(const Ticket& ticket) {
+    return {
+        .state = ticket.state, .votes = ticket.votes.size(), .finished = !ticket.outcome.empty()};
+}
 
 std::vector<Happened> happened_since(const Sight* before, const Ticket& now) {
     using Kind = Happened::Kind;
     std::vector<Happened> all;
-    if (!before) {
-        if (now.request.glass) return {{Kind::glass, now}};
+    if (!before && now.request.glass) {
+        all.push_back({Kind::glass, unfinished(now)});
+    } else if (!before) {
         all.push_back({Kind::opened, as_it_was(now, 0, State::pending)});
     }
     State state = before ? before->state : State::pending;
@@ -44,15 +53,17 @@ std::vector<Happened> happened_since(const Sight* before, const Ticket& now) {
         }
         all.push_back({kind, as_it_was(now, votes + 1, state)});
     }
-    if (now.state == state) return all;
-    switch (now.state) {
-        case State::expired: all.push_back({Kind::expired, now}); break;
-        case State::withdrawn: all.push_back({Kind::withdrawn, now}); break;
-        case State::used: all.push_back({Kind::used, now}); break;
-        case State::pending:
-        case State::approved:
-        case State::denied: break;  // told with the vote that made it so
+    if (now.state != state && !now.request.glass) {
+        switch (now.state) {
+            case State::expired: all.push_back({Kind::expired, now}); break;
+            case State::withdrawn: all.push_back({Kind::withdrawn, now}); break;
+            case State::used: all.push_back({Kind::used, unfinished(now)}); break;
+            case State::pending:
+            case State::approved:
+            case State::denied: break;  // told with the vote that made it so
+        }
     }
+    if (!now.outcome.empty() && !(before && before->finished)) all.push_back({Kind::finished, now});
     return all;
 }
 

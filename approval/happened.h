@@ -13,8 +13,17 @@ namespace pgchaperone::approval {
 // For the log and for who is to be told (webhooks).
 struct Happened {
     // `voted`: an approval that was not enough by itself. `decided`: approved or denied, as the
-    // ticket's state says.
-    enum class Kind : std::uint8_t { opened, voted, decided, expired, withdrawn, used, glass };
+    // ticket's state says. `finished`: what was used or glass is over, and its outcome is known.
+    enum class Kind : std::uint8_t {
+        opened,
+        voted,
+        decided,
+        expired,
+        withdrawn,
+        used,
+        glass,
+        finished
+    };
     Kind kind = Kind::opened;
     Ticket ticket;     // as it was then
     bool own = false;  // this process did it, so it is the one of all replicas to send word of it
@@ -24,6 +33,7 @@ struct Happened {
 struct Sight {
     State state = State::pending;
     std::size_t votes = 0;
+    bool finished = false;
     bool operator==(const Sight&) const = default;
 };
 Sight sight_of(const Ticket& ticket);

@@ -352,7 +352,8 @@ std::span<const WebhookKey> webhook_keys() {
         WebhookKey{"content_type", Shape::content, "application/json",
                    "Of the template: application/json, or text/plain."},
         WebhookKey{"events", Shape::events, "opened, decided, expired, glass",
-                   "What it is sent for: opened, voted, decided, expired, withdrawn, used, glass."},
+                   "What it is sent for: opened, voted, decided, expired, withdrawn, used, glass, "
+                   "finished."},
         WebhookKey{"secret", Shape::texts, "",
                    "Signs every message: whsec_ and Base64, or plain text; a list while rotating."},
         WebhookKey{"secret_file", Shape::texts, "",

@@ -96,6 +96,7 @@ const char* what_of(approval::Happened::Kind kind) {
         case Kind::withdrawn: return "withdrawn";
         case Kind::used: return "used";
         case Kind::glass: return "glass";
+        case Kind::finished: return "finished";
     }
     return "";
 }

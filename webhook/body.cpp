@@ -177,6 +177,7 @@ std::string slack_body(const Hook& hook, const Happened& happened, const Envelop
     field("Requester", shown(request.requester.role));
     field("Database", shown(request.database));
     field("Would change", effects_of(ticket));
+    field("Came to", shown(ticket.outcome, words_characters));
     field("Approvals", approvals_of(ticket));
     field("Decided by", shown(ticket.decided_by()));
     field("Rule", shown(request.rule));
@@ -260,6 +261,7 @@ std::string headline(const Happened& happened) {
                                : " has expired: nobody decided in time");
         case Event::withdrawn: return what + " was withdrawn";
         case Event::used: return what + " runs, as it was approved";
+        case Event::finished: return what + " is over";
         case Event::glass: return "GLASS BROKEN: " + what + " runs without a second person";
     }
     return {};

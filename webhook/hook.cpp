@@ -11,9 +11,9 @@ std::span<const std::string_view> format_names() {
 }
 
 std::span<const std::string_view> event_names() {
-    static constexpr std::array<std::string_view, 7> names = {
-        "opened", "voted", "decided", "expired", "withdrawn", "used", "glass"};
-    static_assert(static_cast<std::size_t>(Event::glass) + 1 == names.size());
+    static constexpr std::array<std::string_view, 8> names = {
+        "opened", "voted", "decided", "expired", "withdrawn", "used", "glass", "finished"};
+    static_assert(static_cast<std::size_t>(Event::finished) + 1 == names.size());
     return names;
 }
 

@@ -29,7 +29,7 @@ std::string inside_of_json(const std::string& value) {
 std::span<const TextWord> text_words() {
     static constexpr std::array words = {
         TextWord{"headline", "what happened, in a few words: UPDATE waits for approval"},
-        TextWord{"event", "opened, voted, decided, expired, withdrawn, used or glass"},
+        TextWord{"event", "opened, voted, decided, expired, withdrawn, used, glass or finished"},
         TextWord{"id", "of the message: the same when it is sent again"},
         TextWord{"time", "when it happened"},
         TextWord{"ticket", "its id: B1"},

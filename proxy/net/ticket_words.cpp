@@ -169,6 +169,7 @@ LogLine log_line(const approval::Happened& happened) {
             break;
         case Kind::used: text += "used"; break;
         case Kind::glass: text += "THE GLASS WAS BROKEN: it runs without a second person"; break;
+        case Kind::finished: text += "finished (" + ticket.outcome + ")"; break;
     }
     text += ": requester=" + request.requester.role + " database=" + request.database +
             " client=" + request.client + " command=" + request.command + " rule=" + request.rule;

@@ -29,11 +29,13 @@ class Deciding(WithPage):
         self.assertEqual(("pending", "clerk", "UPDATE", UPDATE, True, False),
                          tuple(shown[key] for key in ("state", "requester", "command", "statement", "waiting", "own")))
         self.assertEqual({"decide": True, "approve": True, "withdraw": False}, shown["may"])
-        answer = bob.decide(ticket, comment="checked with ops", seen=shown["seen"])
-        self.assertEqual(200, answer.status, answer)
-        self.assertEqual("approved: clerk's UPDATE runs now", answer.json["message"])
-        self.done(connection, tag="UPDATE 20")
-        self.wait_for_state(ticket, "used")
+        with Events(bob) as events:
+            answer = bob.decide(ticket, comment="checked with ops", seen=shown["seen"])
+            self.assertEqual(200, answer.status, answer)
+            self.assertEqual("approved: clerk's UPDATE runs now", answer.json["message"])
+            self.done(connection, tag="UPDATE 20")
+            # Who looks at an open page learns how it ended.
+            self.assertEqual(["decided", "used", "finished"], [events.next()[1]["what"] for _ in range(3)])
         full = bob.ticket(ticket)
         self.assertEqual(("used", "bob", "UPDATE 20"), (full["state"], full["decided_by"], full["outcome"]))
         self.assertEqual([("bob", True, "checked with ops")],

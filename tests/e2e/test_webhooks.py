@@ -25,7 +25,7 @@ def hook(receiver: Receiver, name: str = "ops", **keys) -> str:
     return f"  - {first}\n" + "".join(f"    {line}\n" for line in rest)
 
 
-ALL = "[opened, voted, decided, expired, withdrawn, used, glass]"
+ALL = "[opened, voted, decided, expired, withdrawn, used, glass, finished]"
 
 
 @needs_guard
@@ -72,9 +72,9 @@ class Webhooks(Held):
         refused = self.given_ticket(self.wire(target=target), LATER)
         self.decide(refused, "deny", comment="use the API", target=target)
         brief = self.given_ticket(self.wire(target=target), "UPDATE brief SET state = 'done'")
-        deliveries = receiver.wait_for(7)
-        self.assertEqual([("opened", ticket), ("decided", ticket), ("used", ticket), ("opened", refused),
-                          ("decided", refused), ("opened", brief), ("expired", brief)], receiver.events())
+        deliveries = receiver.wait_for(8)
+        self.assertEqual([("opened", ticket), ("decided", ticket), ("used", ticket), ("finished", ticket),
+                          ("opened", refused), ("decided", refused), ("opened", brief), ("expired", brief)], receiver.events())
         for delivery in deliveries:
             self.assertTrue(delivery.signed_by(PLAIN.encode()))
             self.assertTrue(delivery.signed_by(bytes(range(32))))
@@ -87,15 +87,15 @@ class Webhooks(Held):
             self.assertEqual("application/json", delivery.headers["content-type"])
             self.assertEqual("ops", delivery.headers["x-team"])
             self.assertEqual(1, delivery.json()["version"])
-        self.assertEqual(7, len({d.id for d in deliveries}))
-        opened, approved, denied = (deliveries[i].json()["ticket"] for i in (0, 1, 4))
+        self.assertEqual(8, len({d.id for d in deliveries}))
+        opened, approved, denied = (deliveries[i].json()["ticket"] for i in (0, 1, 5))
         self.assertEqual(("pending", "clerk", "postgres", "UPDATE", UPDATE, "hold-jobs"),
                          tuple(opened[k] for k in ("state", "requester", "database", "command", "statement", "rule")))
         self.assertEqual(("approved", "bob", "checked with ops"),
                          tuple(approved[k] for k in ("state", "decided_by", "comment")))
         self.assertEqual(("denied", "bob", "use the API"), tuple(denied[k] for k in ("state", "decided_by", "comment")))
-        processes.wait_until(lambda: self.stats(target)["webhooks_sent"] == 7, 5, "the counter")
-        self.assertEqual({"webhooks_sent": 7, "webhooks_failed": 0, "webhooks_dropped": 0, "webhooks_queued": 0},
+        processes.wait_until(lambda: self.stats(target)["webhooks_sent"] == 8, 5, "the counter")
+        self.assertEqual({"webhooks_sent": 8, "webhooks_failed": 0, "webhooks_dropped": 0, "webhooks_queued": 0},
                          self.stats(target))
 
     def test_each_hook_gets_what_it_wants_as_it_wants_it(self):
@@ -290,16 +290,16 @@ class Webhooks(Held):
         self.done(connection, tag="UPDATE 20")
         brief = self.given_ticket(connection, "UPDATE brief SET state = 'done'")
         # Its guard dies; the other one says that the ticket has expired.
-        receiver.wait_for(4)
+        receiver.wait_for(5)
         self.forget(one.guard)
         one.guard.process.kill()
         one.guard.process.wait(10)
         one.guard.process = None
-        receiver.wait_for(5)
+        receiver.wait_for(6)
         time.sleep(1)
-        self.assertEqual([("opened", ticket), ("decided", ticket), ("used", ticket), ("opened", brief),
-                          ("expired", brief)], receiver.events())
-        self.assertEqual(["one", "two", "one", "one", "two"], [d.json()["replica"] for d in receiver.deliveries])
+        self.assertEqual([("opened", ticket), ("decided", ticket), ("used", ticket), ("finished", ticket),
+                          ("opened", brief), ("expired", brief)], receiver.events())
+        self.assertEqual(["one", "two", "one", "one", "one", "two"], [d.json()["replica"] for d in receiver.deliveries])
 
     def test_a_reload_takes_other_hooks_and_keeps_what_waits(self):
         down, other = self.receiver(start=False), self.receiver()

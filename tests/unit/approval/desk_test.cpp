@@ -166,7 +166,7 @@ TEST_CASE("a held statement is approved by a second person and claimed once") {
     CHECK_FALSE(one.claim(claim_of(ticket, false)).value());
     one.desk.finish(ticket.id, "UPDATE 5");
     CHECK(one.find("b1", alice())->outcome == "UPDATE 5");
-    CHECK(one.kinds(3) == std::vector{Kind::opened, Kind::decided, Kind::used});
+    CHECK(one.kinds(4) == std::vector{Kind::opened, Kind::decided, Kind::used, Kind::finished});
     CHECK(one.decided.all().size() == 1);
     const Desk::Stats stats = one.desk.stats();
     CHECK(stats.opened == 1);
@@ -312,12 +312,12 @@ TEST_CASE("a ticket that is held at one replica is decided at another") {
     CHECK(comes_true([&] { return !two.desk.may_be_approved("alice", "shop"); }));
     one.desk.finish(ticket.id, "UPDATE 5");
     // Both tell everything once.
-    const std::vector<Kind> all{Kind::opened, Kind::decided, Kind::used};
-    CHECK(one.kinds(3) == all);
-    CHECK(two.kinds(3) == all);
+    const std::vector<Kind> all{Kind::opened, Kind::decided, Kind::used, Kind::finished};
+    CHECK(one.kinds(4) == all);
+    CHECK(two.kinds(4) == all);
     CHECK(two.open(request_of_alice("b9"))->id == id_of(2));
-    CHECK(one.kinds(4).size() == 4);
-    CHECK(two.kinds(4).size() == 4);
+    CHECK(one.kinds(5).size() == 5);
+    CHECK(two.kinds(5).size() == 5);
     CHECK(one.desk.stats().approved == 0);
     CHECK(two.desk.stats().approved == 1);
 }
@@ -468,7 +468,7 @@ TEST_CASE("breaking the glass opens a used ticket, and shouts") {
     const auto found = one.find(ticket.id, bob()).value();
     CHECK(found.request.glass_reason == "the site is down");
     CHECK(found.outcome == "UPDATE 5");
-    CHECK(one.kinds(1) == std::vector{Kind::glass});
+    CHECK(one.kinds(2) == std::vector{Kind::glass, Kind::finished});
     CHECK(one.desk.stats().glass == 1);
     CHECK(one.desk.stats().waiting == 0);
 }

@@ -32,7 +32,8 @@ std::vector<Ticket> a_life() {
 TEST_CASE("who sees every step is told every step once") {
     const std::vector<Ticket> steps = a_life();
     CHECK(kinds(happened_since(nullptr, steps[0])) == std::vector{Kind::opened});
-    const std::vector<std::vector<Kind>> expected{{Kind::voted}, {Kind::decided}, {Kind::used}, {}};
+    const std::vector<std::vector<Kind>> expected{
+        {Kind::voted}, {Kind::decided}, {Kind::used}, {Kind::finished}};
     for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
         const Sight before = sight_of(steps[i]);
         CHECK(kinds(happened_since(&before, steps[i + 1])) == expected[i]);
@@ -44,7 +45,8 @@ TEST_CASE("who sees every step is told every step once") {
 TEST_CASE("who sees only the end is told everything, in order and as it was then") {
     const std::vector<Ticket> steps = a_life();
     const auto all = happened_since(nullptr, steps.back());
-    REQUIRE(kinds(all) == std::vector{Kind::opened, Kind::voted, Kind::decided, Kind::used});
+    REQUIRE(kinds(all) ==
+            std::vector{Kind::opened, Kind::voted, Kind::decided, Kind::used, Kind::finished});
     CHECK(all[0].ticket.state == State::pending);
     CHECK(all[0].ticket.votes.empty());
     CHECK(all[1].ticket.state == State::pending);
@@ -52,7 +54,8 @@ TEST_CASE("who sees only the end is told everything, in order and as it was then
     CHECK(all[2].ticket.state == State::approved);
     CHECK(all[2].ticket.comment == "two");
     CHECK_FALSE(all[2].ticket.ended);
-    CHECK(all[3].ticket == steps.back());
+    CHECK(all[3].ticket == steps[3]);
+    CHECK(all[4].ticket == steps.back());
 }
 
 TEST_CASE("an approval that was taken back is two decisions") {
@@ -76,6 +79,11 @@ TEST_CASE("expiry, withdrawal and glass are told as such") {
           std::vector{Kind::withdrawn});
     Request request = request_of_alice();
     request.glass = true;
-    CHECK(kinds(happened_since(nullptr, opened(request, "K7", "one", start_time))) ==
-          std::vector{Kind::glass});
+    const Ticket glass = opened(request, "K7", "one", start_time);
+    CHECK(kinds(happened_since(nullptr, glass)) == std::vector{Kind::glass});
+    const Sight broken = sight_of(glass);
+    CHECK(kinds(happened_since(&broken, finished(glass, "DELETE 3"))) ==
+          std::vector{Kind::finished});
+    CHECK(kinds(happened_since(nullptr, finished(glass, "DELETE 3"))) ==
+          std::vector{Kind::glass, Kind::finished});
 }

@@ -25,7 +25,7 @@ Ticket ticket() {
 TEST_CASE("the log tells of a ticket on one line, without its statement") {
     using Kind = Happened::Kind;
     for (const Kind kind : {Kind::opened, Kind::voted, Kind::decided, Kind::expired,
-                            Kind::withdrawn, Kind::used, Kind::glass}) {
+                            Kind::withdrawn, Kind::used, Kind::glass, Kind::finished}) {
         Ticket told = ticket();
         told.request.requester.role = "cle\nrk\x1b[31m";
         told.request.glass_reason = "fire\nticket Z9: approved by bob";
