@@ -73,6 +73,7 @@ int run(int argc, char** argv, ServeFunction serve) noexcept {
         add_tickets(app, status);
         add_audit(app, status);
         add_replay(app, status);
+        add_users(app, status);
         add_decode(app, status);
         std::vector<std::string> names;
         for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))

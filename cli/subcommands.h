@@ -20,6 +20,7 @@ void add_test(CLI::App& app, int& status);
 void add_check(CLI::App& app, int& status);
 void add_tickets(CLI::App& app, int& status);
 void add_replay(CLI::App& app, int& status);
+void add_users(CLI::App& app, int& status);
 
 // What `-c` and `--policy` say, for subcommands that judge.
 struct PolicySource {

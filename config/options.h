@@ -20,7 +20,7 @@ namespace pgchaperone::config {
 // client asks for it. For the upstream `allow` is not offered: it would try in clear first.
 enum class TlsMode : std::uint8_t { disable, allow, prefer, require, verify_ca, verify_full };
 enum class TlsNegotiation : std::uint8_t { postgres, direct };
-enum class AuthenticationMode : std::uint8_t { passthrough, password };
+enum class AuthenticationMode : std::uint8_t { passthrough, password, users };
 
 // host:port, [v6]:port, or the directory of a Unix-domain socket with a port:
 // /var/run/postgresql:5432.
@@ -38,6 +38,12 @@ struct Tls {
     std::filesystem::path certificate;                      // PEM chain
     std::filesystem::path key;
     std::filesystem::path ca;  // PEM bundle; verify_* need it
+};
+
+// Who may log in with AuthenticationMode::users: files as PgBouncer's userlist.
+struct Users {
+    std::filesystem::path file;       // SCRAM verifiers, of `pgchaperone user add`
+    std::filesystem::path passwords;  // what to log in to the server with; empty: nothing is asked
 };
 
 // What comes of a statement whose record the disk does not take.
@@ -100,10 +106,13 @@ struct Log {
 struct Options {
     Endpoint listen{"127.0.0.1", 6432};
     Endpoint upstream{"127.0.0.1", 5432};
+    // Load balancers, whose connections begin with a header of PROXY protocol, version 2.
+    std::vector<policy::Network> proxy_protocol;
     unsigned threads = 0;  // 0: one per core
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
     AuthenticationMode authentication = AuthenticationMode::passthrough;
+    Users users;
     Tls client_tls;
     Tls upstream_tls;
     Audit audit;

@@ -22,7 +22,7 @@ const std::vector<std::string>& negotiations() {
     return words;
 }
 const std::vector<std::string>& authentications() {
-    static const std::vector<std::string> words = {"passthrough", "password"};
+    static const std::vector<std::string> words = {"passthrough", "password", "users"};
     return words;
 }
 const std::vector<std::string>& audit_failures() {
@@ -89,6 +89,13 @@ Wrong put_origin(std::string_view text, std::string& target) {
     return "\"" + std::string(text) +
            "\" is no address of a page: https://guard.example.org, in small letters, without a "
            "path";
+}
+
+std::string networks_text(const std::vector<policy::Network>& networks) {
+    std::string out;
+    for (const policy::Network& network : networks)
+        out += (out.empty() ? "" : ", ") + network.text();
+    return out;
 }
 
 Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) {
@@ -227,6 +234,16 @@ std::span<const Setting> settings() {
                 "Unix-domain socket.",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.upstream); },
                 [](const O& o) { return o.upstream.text(); }},
+        Setting{
+            "proxy_protocol",
+            "--proxy-protocol",
+            "NETWORKS",
+            Shape::text,
+            {},
+            "Load balancers, whose connections begin with a header of PROXY protocol v2 that says "
+            "who the client is: addresses and networks, with commas between them.",
+            [](O& o, S t, Base) { return put_networks(t, o.proxy_protocol); },
+            [](const O& o) { return networks_text(o.proxy_protocol); }},
         Setting{"threads",
                 "--threads",
                 "N",
@@ -255,11 +272,29 @@ std::span<const Setting> settings() {
             "authentication", "--authentication", "HOW", Shape::word, authentications(),
             "Who checks the password: passthrough leaves it to the server; password asks for it "
             "over TLS and "
-            "logs in to the server with it.",
+            "logs in to the server with it; users checks it here, by users.file.",
             [](O& o, S t, Base) { return put(parse_word(t, authentications()), o.authentication); },
             [](const O& o) {
                 return authentications()[static_cast<std::size_t>(o.authentication)];
             }},
+        Setting{"users.file",
+                "--users",
+                "FILE",
+                Shape::path,
+                {},
+                "Who may log in, with authentication: users: names and SCRAM verifiers, as "
+                "`pgchaperone user add` writes them.",
+                [](O& o, S t, Base b) { return put_path(t, b, o.users.file); },
+                [](const O& o) { return o.users.file.string(); }},
+        Setting{"users.passwords",
+                "--users-passwords",
+                "FILE",
+                Shape::path,
+                {},
+                "Names and passwords with which pgchaperone logs in to the server in their place; "
+                "without it the server must ask for none (certificate).",
+                [](O& o, S t, Base b) { return put_path(t, b, o.users.passwords); },
+                [](const O& o) { return o.users.passwords.string(); }},
         Setting{"client_tls.mode", "--client-tls", "MODE", Shape::word, client_tls_modes(),
                 "TLS with clients: disable, allow and prefer (where the client asks for it), "
                 "require, verify-ca and "
@@ -512,12 +547,7 @@ std::span<const Setting> settings() {
                 "Proxies in front of the page whose X-Forwarded-For is believed: addresses and "
                 "networks, with commas between them.",
                 [](O& o, S t, Base) { return put_networks(t, o.web.trusted_proxies); },
-                [](const O& o) {
-                    std::string out;
-                    for (const policy::Network& network : o.web.trusted_proxies)
-                        out += (out.empty() ? "" : ", ") + network.text();
-                    return out;
-                }},
+                [](const O& o) { return networks_text(o.web.trusted_proxies); }},
         Setting{"web.database",
                 "--web-database",
                 "NAME",
@@ -668,6 +698,16 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
             {"authentication",
              "password authentication asks for the password in clear, so clients must use TLS",
              "set client_tls.mode: require"});
+    }
+    if (options.authentication == AuthenticationMode::users && options.users.file.empty()) {
+        out.push_back({"authentication", "nobody could log in: there is no file of users",
+                       "set users.file, and fill it by `pgchaperone user add NAME`"});
+    }
+    if (options.authentication != AuthenticationMode::users &&
+        !(options.users.file.empty() && options.users.passwords.empty())) {
+        out.push_back({options.users.file.empty() ? "users.passwords" : "users.file",
+                       "this is read with authentication: users only",
+                       "set authentication: users, or leave it out"});
     }
     web_inconsistencies(options, out);
     if (options.listen == options.upstream) {

@@ -34,6 +34,15 @@ net::TlsMode tls_mode(config::TlsMode mode) {
     return net::TlsMode::disable;
 }
 
+session::Authentication authentication(config::AuthenticationMode mode) {
+    switch (mode) {
+        case config::AuthenticationMode::passthrough: break;
+        case config::AuthenticationMode::password: return session::Authentication::password;
+        case config::AuthenticationMode::users: return session::Authentication::users;
+    }
+    return session::Authentication::passthrough;
+}
+
 net::TlsSettings tls_settings(const config::Tls& tls) {
     return {tls_mode(tls.mode), tls.certificate, tls.key, tls.ca};
 }
@@ -74,9 +83,11 @@ net::ServerOptions server_options(const config::Options& options) {
     server.upstream = {options.upstream.host, options.upstream.port};
     server.threads = options.threads != 0 ? options.threads
                                           : std::max(1u, std::thread::hardware_concurrency());
+    server.load_balancers = options.proxy_protocol;
     server.login_timeout = options.login_timeout;
     server.connect_timeout = options.connect_timeout;
-    server.ask_for_passwords = options.authentication == config::AuthenticationMode::password;
+    server.authentication = authentication(options.authentication);
+    server.users = {options.users.file, options.users.passwords};
     server.client_tls = tls_settings(options.client_tls);
     server.upstream_tls = tls_settings(options.upstream_tls);
     server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct

@@ -2,8 +2,10 @@
 
 #include "proxy/net/io_thread.h"
 #include "proxy/net/judge_pool.h"
+#include "proxy/net/proxy_header.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/upstream.h"
+#include "proxy/session/refusal.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -57,7 +59,8 @@ Connection::Connection(IoThread& thread, Transport::Socket client, session::Setu
 
 Connection::~Connection() = default;
 
-void Connection::start() {
+void Connection::start(bool behind_load_balancer) {
+    if (behind_load_balancer) header_.emplace();
     client_.transport->set_owner(weak_from_this());
     client_.transport->on_progress([this] { open_gates(); });
     prepare_socket(client_.transport->socket());
@@ -187,7 +190,33 @@ awaitable<void> Connection::say_good_bye(std::shared_ptr<Transport> transport, G
     transport->close();
 }
 
+bool Connection::received_header(std::string_view bytes) {
+    *header_ += bytes;
+    const ProxyHeader header = read_proxy_header(*header_);
+    if (!header.wrong.empty()) {
+        spdlog::warn("session {}: client={}: {}; proxy_protocol says that it begins with one", id_,
+                     session_.facts().client.text, header.wrong);
+        const policy::Refusal words{
+            "08P01", "pgchaperone: " + header.wrong, "",
+            "proxy_protocol names this address as a load balancer's: let it send one, or connect "
+            "from elsewhere."};
+        client_.transport->write(session::error_response(words, "FATAL", true));
+        header_.reset();
+        side_ended(true, true);
+        return false;
+    }
+    if (!header.complete) return true;
+    if (header.source) {
+        session_.comes_from(*header.source);
+        spdlog::info("session {}: for client={}", id_, header.source->text);
+    }
+    const std::string whole = *std::exchange(header_, std::nullopt);
+    if (whole.size() == header.size) return true;
+    return received(true, std::string_view(whole).substr(header.size));
+}
+
 bool Connection::received(bool from_client, std::string_view bytes) {
+    if (from_client && header_) return received_header(bytes);
     Side& side = from_client ? client_ : server_;
     const std::shared_ptr<Transport> transport = side.transport;
     if (transport->tls() == nullptr) {

@@ -39,7 +39,8 @@ public:
     Connection& operator=(const Connection&) = delete;
 
     std::uint64_t id() const { return id_; }
-    void start();
+    // `behind_load_balancer`: the first bytes are a header of PROXY protocol.
+    void start(bool behind_load_balancer);
 
     // Answers that come from other threads, handed over by IoThread::post.
     void deliver(session::Verdict verdict);
@@ -89,6 +90,8 @@ private:
     void wait_for_disk();
     session::AuditStored outcome_of_record(bool on_disk, const std::string& problem);
     bool may_read(bool from_client) const;
+    // Takes the load balancer's header off what was read. False: the side has ended.
+    bool received_header(std::string_view bytes);
     // Hands what was read to the core, through TLS where there is some. False: the side has ended.
     bool received(bool from_client, std::string_view bytes);
     void side_ended(bool from_client, bool broken);
@@ -130,6 +133,7 @@ private:
     IoThread& thread_;
     std::uint64_t id_;
     session::Session session_;
+    std::optional<std::string> header_;  // what has come of PROXY protocol's, while it is awaited
     Side client_;
     Side server_;
     std::array<std::unique_ptr<Timer>, session::deadline_kinds> timers_;  // by DeadlineKind

@@ -5,6 +5,7 @@
 #include "proxy/net/judge_pool.h"
 #include "proxy/net/late_store.h"
 #include "proxy/net/listen.h"
+#include "proxy/net/passed_sockets.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/ticket_words.h"
 #include "proxy/net/web_server.h"
@@ -19,6 +20,7 @@
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -104,6 +106,8 @@ public:
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
         shared_.set_tls(load_tls(shared_.options));
+        if (shared_.options.authentication == session::Authentication::users)
+            shared_.set_users(load_users(shared_.options.users, users_secret_));
         shared_.resolver = std::make_unique<Resolver>();
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
         open_audit();
@@ -111,6 +115,8 @@ public:
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
+        passed_ = take_passed_sockets(threads_.front()->context());
+        passed_sockets_ = !passed_.empty();
         // Before the other port: who can connect there finds the page, too. Its thread works from
         // now on, and uses all of the above.
         open_web();
@@ -141,8 +147,14 @@ public:
         }
         threads_.front()->post(
             [this] { asio::co_spawn(threads_.front()->context(), accept(), asio::detached); });
-        spdlog::info("listening on {}, guarding {}", shared_.options.listen.text(),
-                     shared_.options.upstream.text());
+        std::string where = shared_.options.listen.text();
+        if (passed_sockets_) {
+            where.clear();
+            for (const Acceptor& acceptor : acceptors_)
+                where += (where.empty() ? "" : ", ") + where_it_listens(acceptor);
+            where += " (passed to this process)";
+        }
+        spdlog::info("listening on {}, guarding {}", where, shared_.options.upstream.text());
     }
 
     // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
@@ -163,6 +175,15 @@ public:
             spdlog::error("reload: {}; the certificates loaded before stay in use", error.what());
             trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
                        "; the certificates loaded before stay in use";
+        }
+        if (shared_.users()) {
+            try {
+                shared_.set_users(load_users(shared_.options.users, users_secret_));
+            } catch (const std::exception& error) {
+                spdlog::error("reload: {}; the users known before stay in use", error.what());
+                trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
+                           "; the users known before stay in use";
+            }
         }
         if (owned_web_) {
             if (const std::string wrong = owned_web_->reload(); !wrong.empty()) {
@@ -287,6 +308,7 @@ private:
         login.negotiation = options.upstream_negotiation;
         login.database = options.web->database;
         login.timeout = options.connect_timeout;
+        login.users = [this] { return shared_.users(); };
         owned_web_ = std::make_unique<WebServer>(
             *options.web, std::move(login), options.upstream.text(), *shared_.desk,
             *shared_.resolver,
@@ -351,6 +373,10 @@ private:
     }
 
     void listen() {
+        if (!passed_.empty()) {
+            acceptors_ = std::move(passed_);
+            return;
+        }
         const Address& address = shared_.options.listen;
         const Resolved resolved = resolve_now(address, true, false);
         if (resolved.endpoints.empty()) {
@@ -402,28 +428,38 @@ private:
         setup.tls_required = shared_.options.client_tls.mode == TlsMode::require ||
                              shared_.options.client_tls.mode == TlsMode::verify_ca ||
                              shared_.options.client_tls.mode == TlsMode::verify_full;
-        if (shared_.options.ask_for_passwords) {
-            setup.authentication = session::Authentication::password;
+        setup.authentication = shared_.options.authentication;
+        if (setup.authentication != session::Authentication::passthrough)
             setup.scram_nonce = random_nonce();
+        if (setup.authentication == session::Authentication::users) {
+            setup.users = shared_.users();
+            setup.exchange_nonce = random_nonce();
         }
+        const auto& balancers = shared_.options.load_balancers;
+        const bool balanced = std::any_of(
+            balancers.begin(), balancers.end(),
+            [&](const policy::Network& network) { return network.contains(setup.client); });
         shared_.connections.fetch_add(1);
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
-        if (threads_.size() == 1) return take_in(thread, std::move(socket), std::move(setup));
+        if (threads_.size() == 1) {
+            return take_in(thread, std::move(socket), std::move(setup), balanced);
+        }
         const auto protocol = asio::generic::stream_protocol(peer.protocol().family(), 0);
         boost::system::error_code error;
         const int descriptor = socket.release(error);
-        thread.post([&thread, descriptor, protocol, setup = std::move(setup)]() mutable {
+        thread.post([&thread, descriptor, protocol, balanced, setup = std::move(setup)]() mutable {
             take_in(thread, Transport::Socket(thread.context(), protocol, descriptor),
-                    std::move(setup));
+                    std::move(setup), balanced);
         });
     }
 
-    static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup) {
+    static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup,
+                        bool behind_load_balancer) {
         spdlog::info("session {}: start: client={}", setup.id, setup.client.text);
         const auto connection = std::make_shared<Connection>(thread, std::move(socket),
                                                              std::move(setup));
         thread.add(connection);
-        connection->start();
+        connection->start(behind_load_balancer);
     }
 
     // Before what hands them lines.
@@ -438,11 +474,14 @@ private:
     std::atomic<WebServer*> web_{nullptr};  // for the desk's thread, which was there before it
     Shared shared_;
     std::vector<std::unique_ptr<IoThread>> threads_;
+    std::vector<Acceptor> passed_;
+    bool passed_sockets_ = false;
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
     std::function<Reloaded()> reload_policy_;
     std::mutex reload_mutex_;
+    const std::string users_secret_ = random_nonce();
 };
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include "audit/sink.h"
 #include "policy/rule_pattern.h"
 #include "proxy/net/tls_context.h"
+#include "proxy/net/users_file.h"
+#include "proxy/session/session.h"
 #include "webhook/hook.h"
 
 #include <chrono>
@@ -59,11 +61,14 @@ struct WebOptions {
 struct ServerOptions {
     Address listen;
     Address upstream;
+    // Load balancers: who connects from there begins with a header of PROXY protocol.
+    std::vector<policy::Network> load_balancers;
     unsigned threads = 1;
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds drain_timeout{30'000};
-    bool ask_for_passwords = false;  // authentication: password
+    session::Authentication authentication = session::Authentication::passthrough;
+    UsersSettings users;  // authentication: users
     TlsSettings client_tls;
     TlsSettings upstream_tls;
     UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace pgchaperone::net {
 
@@ -53,9 +54,21 @@ struct Shared {
         tls_contexts = std::move(contexts);
     }
 
+    // Null unless authentication: users.
+    std::shared_ptr<const session::Users> users() const {
+        const std::lock_guard lock(users_mutex);
+        return users_in_force;
+    }
+    void set_users(std::shared_ptr<const session::Users> users) {
+        const std::lock_guard lock(users_mutex);
+        users_in_force = std::move(users);
+    }
+
 private:
     mutable std::mutex tls_mutex;
     TlsContexts tls_contexts;
+    mutable std::mutex users_mutex;
+    std::shared_ptr<const session::Users> users_in_force;
 };
 
 }  // namespace pgchaperone::net

@@ -239,18 +239,22 @@ TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings) {
 }
 
 std::string check_key_permissions(const std::filesystem::path& key) {
+    return check_secret_permissions("key", key);
+}
+
+std::string check_secret_permissions(const std::string& what, const std::filesystem::path& file) {
+    const std::string name = "the " + what + " " + file.string();
     struct stat status {};
-    if (::stat(key.c_str(), &status) != 0)
-        return "cannot look at the key " + key.string() + ": " +
-               std::generic_category().message(errno);
-    if (!S_ISREG(status.st_mode)) return "the key " + key.string() + " is not a regular file";
+    if (::stat(file.c_str(), &status) != 0)
+        return "cannot look at " + name + ": " + std::generic_category().message(errno);
+    if (!S_ISREG(status.st_mode)) return name + " is not a regular file";
     if (status.st_uid != ::geteuid() && status.st_uid != 0)
-        return "the key " + key.string() + " must belong to the user who runs this, or to root";
+        return name + " must belong to the user who runs this, or to root";
     const mode_t forbidden = status.st_uid == 0 && ::geteuid() != 0 ? (S_IWGRP | S_IXGRP | S_IRWXO)
                                                                     : (S_IRWXG | S_IRWXO);
     if ((status.st_mode & forbidden) != 0) {
         const bool root = status.st_uid == 0 && ::geteuid() != 0;
-        return "the key " + key.string() + " can be read or changed by others; chmod it to " +
+        return name + " can be read or changed by others; chmod it to " +
                (root ? "0640 or less" : "0600 or less");
     }
     return {};

@@ -106,5 +106,7 @@ TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings);
 // PostgreSQL's rule for private keys: a regular file, 0600 or less where it is ours, 0640 or less
 // where it is root's. Returns an empty text or a sentence that says what to change.
 std::string check_key_permissions(const std::filesystem::path& key);
+// The same for another file with secrets in it; `what` it is: "file".
+std::string check_secret_permissions(const std::string& what, const std::filesystem::path& file);
 
 }  // namespace pgchaperone::net

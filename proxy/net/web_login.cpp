@@ -258,6 +258,17 @@ awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, R
     const auto failed = [](std::string why) { return Admission{nullptr, {{}, std::move(why)}}; };
     if (resolved.endpoints.empty()) co_return failed(resolved.error);
     const Clock::time_point deadline = Clock::now() + options.timeout;
+    const auto users = options.users ? options.users() : nullptr;
+    if (users) {
+        const auto [verifier, known] = users->find(role);
+        if (!verifier.matches(*password) || !known) {
+            co_return Admission{
+                nullptr,
+                {{}, "password authentication failed for user \"" + role + "\"", true, true}};
+        }
+        const session::Secret* const own = users->password(role);
+        password = secret_of(own ? std::string(own->view()) : std::string());
+    }
     Connection connection = start(parameters_of(options, resolved, role), *password);
     password.reset();
     if (!connection || PQstatus(connection.get()) == CONNECTION_BAD) {
@@ -274,12 +285,12 @@ awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, R
         if (ready) status = PQconnectPoll(connection.get());
     }
     // Only who was asked for a password, and has sent one, has tried one.
-    const bool tried = PQconnectionUsedPassword(connection.get()) == 1;
+    const bool tried = !users && PQconnectionUsedPassword(connection.get()) == 1;
     if (late) co_return Admission{nullptr, {{}, "the server does not answer", false, tried}};
     if (status != PGRES_POLLING_OK) {
         co_return Admission{nullptr, {{}, words_of(connection.get()), tried, tried}};
     }
-    if (!tried) {
+    if (!users && !tried) {
         const char* const why =
             "the server did not ask for a password, so it has checked nobody: pg_hba.conf has to "
             "say scram-sha-256 for this database and the address of pgchaperone";

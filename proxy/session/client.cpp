@@ -101,6 +101,7 @@ void Session::read_client() {
         bool progress = false;
         switch (phase_) {
             case Phase::startup: progress = read_startup(); break;
+            case Phase::checking: progress = exchange_from_client(); break;
             case Phase::login: progress = login_from_client(); break;
             case Phase::relay:
                 progress = client_pass_bytes_ > 0 || (!ledger_.full() && client_message());

@@ -2,6 +2,7 @@
 // What a session needs only until its first ReadyForQuery. Private to the session core.
 
 #include "proxy/session/scram.h"
+#include "proxy/session/scram_server.h"
 
 #include <optional>
 #include <string>
@@ -33,6 +34,10 @@ struct Login {
     std::string asked_for;  // the server's Authentication message, whole
     std::optional<ScramClient> scram;
     bool authenticated = false;
+
+    // Authentication::users
+    std::optional<ScramServer> exchange;  // with the client
+    bool exchange_begun = false;          // the next 'p' is its proof
 };
 
 }  // namespace pgchaperone::session

@@ -80,6 +80,11 @@ bool Session::wants_client_bytes() const {
 
 bool Session::wants_server_bytes() const { return !server_closed_ && phase_ != Phase::closed; }
 
+void Session::comes_from(policy::ClientAddress client) {
+    setup_.client = client;
+    facts_.client = std::move(client);
+}
+
 void Session::handle(const ClientBytes& event) {
     if (phase_ == Phase::closed) return;
     if (client_poisoned_ || phase_ == Phase::cancel) return;
@@ -101,7 +106,7 @@ void Session::handle(const ClientClosed& event) {
     // Who cancels need not stay to see it done.
     if (phase_ == Phase::connecting && login_->cancelling && !event.broken) return;
     if (event.broken || phase_ == Phase::startup || phase_ == Phase::client_tls ||
-        phase_ == Phase::connecting) {
+        phase_ == Phase::checking || phase_ == Phase::connecting) {
         close(event.broken ? "the client's connection broke" : "the client left");
         return;
     }

@@ -42,8 +42,9 @@ using CountedPtr = std::shared_ptr<const Counted>;
 struct Effects;
 struct Hold;
 struct ClaimedTicket;
+class Users;
 
-enum class Authentication : std::uint8_t { passthrough, password };
+enum class Authentication : std::uint8_t { passthrough, password, users };
 
 // What the host knows when a client has connected.
 struct Setup {
@@ -54,6 +55,10 @@ struct Setup {
     Authentication authentication = Authentication::passthrough;
     std::string scram_nonce;  // printable random text without a comma, at least 18 bytes' worth of
                               // randomness
+    // Authentication::users; null elsewhere. The nonce is as the other one, for the exchange with
+    // the client.
+    std::shared_ptr<const Users> users;
+    std::string exchange_nonce;
 };
 
 class Session {
@@ -69,6 +74,8 @@ public:
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
+    // A load balancer has said for whom it connects. Before the first of the client's bytes.
+    void comes_from(policy::ClientAddress client);
     void handle(const ClientBytes& event);
     void handle(const ServerBytes& event);
     void handle(const Connected& event);
@@ -114,6 +121,7 @@ private:
     enum class Phase : std::uint8_t {
         startup,     // SSLRequest, GSSENCRequest, StartupMessage or CancelRequest is awaited
         client_tls,  // the TLS handshake with the client is under way
+        checking,    // the client proves who it is, to us
         connecting,  // the upstream connection is being made
         login,       // authentication, up to the first ReadyForQuery
         relay,       // ordinary work
@@ -161,6 +169,10 @@ private:
     bool login_from_server(std::string_view message);
     bool offer_mechanisms(std::string_view message);
     bool password_exchange(std::string_view message, protocol::AuthenticationCode code);
+    void begin_exchange();
+    bool exchange_from_client();
+    bool end_exchange(std::string_view body);
+    void login_upstream_as_user();
     void login_upstream_with_password(std::string_view password);
     void logged_in();
 

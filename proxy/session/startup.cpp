@@ -3,7 +3,8 @@
 //   client                      pgchaperone                     server
 //     | -- SSLRequest, GSSENCRequest ->|                            |
 //     | <--------- S or N, N --------- |                            |
-//     | ------- StartupMessage ------> | == connection, TLS ======> |
+//     | ------- StartupMessage ------> |                            |
+//     | <===== SCRAM, with users ====> | == connection, TLS ======> |
 //     |                                | ---- StartupMessage -----> |
 //     | <===== Authentication ... relayed, or spoken for ========> |
 //     | <------- AuthenticationOk, ParameterStatus, ... Z --------- |
@@ -11,6 +12,7 @@
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
+#include "proxy/session/users.h"
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -183,8 +185,81 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
     }
     login_->packet.assign(packet);
     from_client_.discard(packet.size());
+    if (setup_.authentication == Authentication::users) return begin_exchange();
     phase_ = Phase::connecting;
     say(Connect{});
+}
+
+// Authentication::users: who it is is known before the server hears of it.
+void Session::begin_exchange() {
+    auto [verifier, known] = setup_.users->find(login_->user);
+    login_->exchange.emplace(std::move(verifier), known, setup_.exchange_nonce,
+                             login_->client_tls ? login_->own_endpoint_hash : std::string());
+    phase_ = Phase::checking;
+    send_to_client(protocol::encoded(protocol::AuthenticationSASL{login_->exchange->mechanisms()}));
+}
+
+bool Session::exchange_from_client() {
+    const auto bytes = from_client_.peek(protocol::head_size);
+    if (!bytes) return false;
+    const bool password_message = bytes->front() ==
+                                  static_cast<char>(protocol::FrontendTag::PasswordMessage);
+    const auto head = password_message
+                          ? protocol::read_head(*bytes, Side::frontend)
+                          : protocol::Result<protocol::Head>(protocol::Error::unknown_message);
+    if (head.has_error()) {
+        fatal({"08P01", "pgchaperone: expected a SASL response", "", ""}, "protocol violation");
+        return false;
+    }
+    const auto message = from_client_.peek(head->total());
+    if (!message) return false;
+    const std::string body(body_of(*message));
+    from_client_.discard(head->total());
+    if (std::exchange(login_->exchange_begun, true)) return end_exchange(body);
+
+    const auto initial = protocol::decode<protocol::SASLInitialResponse>(body);
+    if (initial.has_error() || !initial->data) {
+        fatal({"08P01", "pgchaperone: invalid SASL initial response", "", ""},
+              "protocol violation");
+        return false;
+    }
+    const auto first = login_->exchange->first(initial->mechanism, *initial->data);
+    if (first.has_error()) {
+        fatal({"08P01", "pgchaperone: the login failed", first.error().text, ""}, "SCRAM failed");
+        return false;
+    }
+    send_to_client(protocol::encoded(protocol::AuthenticationSASLContinue{*first}));
+    return true;
+}
+
+bool Session::end_exchange(std::string_view body) {
+    const auto response = protocol::decode<protocol::SASLResponse>(body);
+    if (response.has_error()) {
+        fatal({"08P01", "pgchaperone: invalid SASL response", "", ""}, "protocol violation");
+        return false;
+    }
+    const auto final = login_->exchange->final(response->data);
+    if (final.has_error()) {
+        say(Log{LogLevel::warning,
+                "login refused: user=" + login_->user + ": " + final.error().text});
+        if (final.error().failure == ScramFailure::refused) {
+            fatal({"28P01",
+                   "pgchaperone: password authentication failed for user \"" + login_->user + "\"",
+                   "The password is checked by pgchaperone (authentication: users), not by the "
+                   "server.",
+                   ""},
+                  "wrong password, or no such user");
+        } else {
+            fatal({"28000", "pgchaperone: the login failed", final.error().text, ""},
+                  "SCRAM failed");
+        }
+        return false;
+    }
+    send_to_client(protocol::encoded(protocol::AuthenticationSASLFinal{*final}));
+    login_->exchange.reset();
+    phase_ = Phase::connecting;
+    say(Connect{});
+    return true;
 }
 
 void Session::handle(const CancelTaken& event) {
@@ -274,7 +349,8 @@ bool Session::login_from_client() {
 bool Session::login_from_server(std::string_view message) {
     const auto code = protocol::peek_authentication(body_of(message));
     if (code.has_error()) return false;
-    if (setup_.authentication == Authentication::password) return password_exchange(message, *code);
+    if (setup_.authentication != Authentication::passthrough)
+        return password_exchange(message, *code);
     switch (*code) {
         case AuthenticationCode::SASL:
             login_->answer_expected = true;
@@ -322,7 +398,7 @@ bool Session::offer_mechanisms(std::string_view message) {
 }
 
 // Authentication::password: the client hears only of a cleartext password, asked for when the
-// server asks for one.
+// server asks for one. Authentication::users: it hears of nothing; it was asked before.
 bool Session::password_exchange(std::string_view message, AuthenticationCode code) {
     const std::string_view body = body_of(message);
     switch (code) {
@@ -343,6 +419,10 @@ bool Session::password_exchange(std::string_view message, AuthenticationCode cod
         case AuthenticationCode::SASL:
             if (login_->asking || !login_->asked_for.empty()) break;
             login_->asked_for.assign(message);
+            if (setup_.authentication == Authentication::users) {
+                login_upstream_as_user();
+                return true;
+            }
             login_->asking = true;
             send_to_client(protocol::encoded(protocol::AuthenticationCleartextPassword{}));
             return true;
@@ -375,12 +455,26 @@ bool Session::password_exchange(std::string_view message, AuthenticationCode cod
         }
         default: break;
     }
-    fatal({"28000",
-           "pgchaperone: the server asks for a login method that authentication: password can't "
-           "serve",
-           "", "Use a password method (scram-sha-256) for pgchaperone's address in pg_hba.conf."},
+    fatal({"28000", "pgchaperone: the server asks for a login method that pgchaperone can't serve",
+           setup_.authentication == Authentication::users
+               ? "The configuration says authentication: users."
+               : "The configuration says authentication: password.",
+           "Use a password method (scram-sha-256) for pgchaperone's address in pg_hba.conf."},
           "unsupported authentication method");
     return true;
+}
+
+void Session::login_upstream_as_user() {
+    const Secret* const password = setup_.users->password(login_->user);
+    if (password) return login_upstream_with_password(password->view());
+    say(Log{LogLevel::warning, "the server asks for the password of \"" + login_->user +
+                                   "\", which users.passwords does not have"});
+    fatal({"28000",
+           "pgchaperone: the server asks for a password of \"" + login_->user +
+               "\" that pgchaperone does not have",
+           "Your own password was right.",
+           "Ask who runs pgchaperone to add it to the file that users.passwords names."},
+          "no password for the server");
 }
 
 void Session::login_upstream_with_password(std::string_view password) {

@@ -63,10 +63,14 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
     const std::map<std::string, std::pair<std::string, std::string>> values = {
         {"listen", {"0.0.0.0:1", "0.0.0.0:2"}},
         {"upstream", {"db:1", "db:2"}},
+        {"proxy_protocol", {"10.0.0.0/8", "127.0.0.1, ::1"}},
         {"threads", {"3", "4"}},
         {"login_timeout", {"7s", "8s"}},
         {"connect_timeout", {"7s", "8s"}},
-        {"authentication", {"passthrough", "password"}},
+        // Another one would not go with users.file.
+        {"authentication", {"users", "users"}},
+        {"users.file", {"u.txt", "v.txt"}},
+        {"users.passwords", {"p.txt", "q.txt"}},
         {"client_tls.mode", {"require", "verify-ca"}},
         {"client_tls.certificate", {"c.pem", "d.pem"}},
         {"client_tls.key", {"k.pem", "l.pem"}},
@@ -222,6 +226,11 @@ TEST_CASE("settings that don't go together are told at their place") {
     CHECK_FALSE(f.load("client_tls: { mode: require }\n").has_value());
     CHECK(f.complains("a.yaml:1:21: error: client_tls.mode: TLS with clients needs a certificate"));
     CHECK_FALSE(f.load("authentication: password\n").has_value());
+    CHECK_FALSE(f.load("authentication: users\n").has_value());
+    CHECK(f.complains("users.file"));
+    CHECK_FALSE(f.load("users: { file: u.txt }\n").has_value());
+    CHECK(f.complains("authentication: users only"));
+    CHECK(f.load("authentication: users\nusers: { file: u.txt }\n").has_value());
     CHECK(f.complains("clients must use TLS"));
     CHECK_FALSE(f.load("listen: 127.0.0.1:5432\nupstream: 127.0.0.1:5432\n").has_value());
     CHECK(f.complains("connect to itself"));
