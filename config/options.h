@@ -97,12 +97,21 @@ struct Log {
     std::filesystem::path file;  // empty: standard error
 };
 
+// How many sessions there may be; 0: any number.
+struct Limits {
+    std::uint32_t connections = 0;
+    std::uint32_t connections_per_user = 0;
+    std::uint32_t connections_per_address = 0;
+    std::uint32_t reserved = 0;  // of `connections`
+};
+
 struct Options {
     Endpoint listen{"127.0.0.1", 6432};
     Endpoint upstream{"127.0.0.1", 5432};
     unsigned threads = 0;  // 0: one per core
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
+    Limits limits;
     AuthenticationMode authentication = AuthenticationMode::passthrough;
     Tls client_tls;
     Tls upstream_tls;

@@ -69,6 +69,7 @@ Wrong put_store(std::string_view text, Base base, std::string& target) {
 }
 
 constexpr std::size_t url_bytes_max = 500;
+constexpr std::uint32_t connections_max = 1'000'000;
 
 // An origin, as browsers name it: a scheme and a host, maybe a port, and no path.
 Wrong put_origin(std::string_view text, std::string& target) {
@@ -251,6 +252,46 @@ std::span<const Setting> settings() {
                 "How long connecting to the server may take.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.connect_timeout); },
                 [](const O& o) { return duration_text(o.connect_timeout); }},
+        Setting{"limits.connections",
+                "--max-connections",
+                "N",
+                Shape::count,
+                {},
+                "How many sessions there may be at the same time; 0: as many as the server takes.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.connections);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections); }},
+        Setting{"limits.connections_per_user",
+                "--max-connections-per-user",
+                "N",
+                Shape::count,
+                {},
+                "How many of them one role may have; 0: any number.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.connections_per_user);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections_per_user); }},
+        Setting{"limits.connections_per_address",
+                "--max-connections-per-address",
+                "N",
+                Shape::count,
+                {},
+                "How many of them may come from one address; 0: any number. Sessions by a Unix-domain socket have none.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.connections_per_address);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections_per_address); }},
+        Setting{"limits.reserved",
+                "--reserved-connections",
+                "N",
+                Shape::count,
+                {},
+                "How many of limits.connections are kept for the policy's operators and approvers.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.reserved);
+                },
+                [](const O& o) { return std::to_string(o.limits.reserved); }},
         Setting{
             "authentication", "--authentication", "HOW", Shape::word, authentications(),
             "Who checks the password: passthrough leaves it to the server; password asks for it "
@@ -668,6 +709,13 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
             {"authentication",
              "password authentication asks for the password in clear, so clients must use TLS",
              "set client_tls.mode: require"});
+    }
+    if (options.limits.reserved > 0 && options.limits.reserved >= options.limits.connections) {
+        out.push_back({"limits.reserved",
+                       options.limits.connections == 0
+                           ? "nothing can be reserved where limits.connections sets no limit"
+                           : "nobody else could connect: limits.connections is no larger",
+                       "set limits.connections to more than limits.reserved"});
     }
     web_inconsistencies(options, out);
     if (options.listen == options.upstream) {

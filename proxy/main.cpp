@@ -68,6 +68,13 @@ std::string page_url(const config::Web& web) {
     return (web.certificate.empty() ? "http://" : "https://") + web.listen->text();
 }
 
+net::Changeable changeable(const config::Options& options) {
+    net::Changeable out;
+    out.limits = {options.limits.connections, options.limits.connections_per_user,
+                  options.limits.connections_per_address, options.limits.reserved};
+    return out;
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -77,6 +84,7 @@ net::ServerOptions server_options(const config::Options& options) {
     server.login_timeout = options.login_timeout;
     server.connect_timeout = options.connect_timeout;
     server.ask_for_passwords = options.authentication == config::AuthenticationMode::password;
+    server.changeable = changeable(options);
     server.client_tls = tls_settings(options.client_tls);
     server.upstream_tls = tls_settings(options.upstream_tls);
     server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
@@ -134,7 +142,8 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
     }
     const auto reload_all = [reload = std::move(reload)] {
         cli::Reloaded reloaded = reload();
-        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.webhooks)};
+        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.options.webhooks),
+                             changeable(reloaded.options)};
     };
     return net::serve(server_options(options), std::move(rules), reload_all,
                       [](const std::string& trouble) {

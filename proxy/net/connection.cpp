@@ -297,13 +297,34 @@ void Connection::carry_out(session::SendToServer& command) {
     if (server_.transport) server_.transport->write(command.data.bytes());
 }
 
-void Connection::carry_out(session::Connect&) {
+void Connection::carry_out(session::Connect& command) {
+    if (!command.cancels) {
+        Places::Taken taken = thread_.shared().places.take(session_.facts(), privileged());
+        if (taken.refusal) {
+            return session_.handle(
+                session::Connected{false, {}, false, {}, std::move(taken.refusal)});
+        }
+        place_ = std::move(taken.place);
+    }
     ++coroutines_;
     asio::co_spawn(thread_.context(), open_upstream(),
                    [self = shared_from_this()](std::exception_ptr failure) {
                        log_failure(self->id_, failure);
                        self->finished();
                    });
+}
+
+// By the name that the client gives, which nobody has checked yet: a login that fails gives its
+// place back.
+bool Connection::privileged() const {
+    const auto edition = thread_.shared().rules->current();
+    const std::string& user = session_.facts().user;
+    for (const auto* const roles : {&edition->policy.operators, &edition->policy.approvers}) {
+        for (const policy::Glob& role : *roles) {
+            if (role.matches(user)) return true;
+        }
+    }
+    return false;
 }
 
 awaitable<void> Connection::open_upstream() {
@@ -577,6 +598,7 @@ void Connection::claimed(std::string ticket) {
 // said so before where it could.
 void Connection::leave(bool shutting_down) {
     thread_.shared().directory.left(id_);
+    place_.give_back();
     approval::Desk& desk = *thread_.shared().desk;
     if (!held_ticket_.empty()) {
         // Who is sent away by a restart can come back and find it approved.

@@ -10,6 +10,7 @@
 // Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both
 // are done.
 
+#include "proxy/net/places.h"
 #include "proxy/net/transport.h"
 #include "proxy/session/session.h"
 
@@ -119,6 +120,7 @@ private:
     void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
     void holds(std::string ticket);
     void claimed(std::string ticket);
+    bool privileged() const;
     void present();
     void leave(bool shutting_down);
     bool client_hung_up_unread();
@@ -148,6 +150,7 @@ private:
     bool draining_ = false;
     unsigned coroutines_ = 0;
     std::string close_reason_;
+    Places::Place place_;
 };
 
 }  // namespace pgchaperone::net

@@ -103,6 +103,7 @@ public:
         : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
+        change(shared_.options.changeable);
         shared_.set_tls(load_tls(shared_.options));
         shared_.resolver = std::make_unique<Resolver>();
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
@@ -153,6 +154,7 @@ public:
         std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
             shared_.webhooks->replace(reloaded.webhooks);
+            change(reloaded.changeable);
             spdlog::info("reload: the policy is in force");
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
@@ -199,6 +201,8 @@ public:
     }
 
 private:
+    void change(const Changeable& to) { shared_.places.set_limits(to.limits); }
+
     void open_audit() {
         audit::WriterOptions options;
         const AuditSettings& audit = shared_.options.audit;
@@ -269,6 +273,9 @@ private:
         sources.reload = [this] { return reload(); };
         sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
+        sources.connections = [this] {
+            return ConnectionCounts{shared_.places.taken(), shared_.places.refused()};
+        };
         sources.audit = [this] {
             AuditCounts counts{shared_.audit->stats(), shared_.unrecorded.load(),
                                shared_.overdue_records.load(), 0};

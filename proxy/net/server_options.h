@@ -56,6 +56,20 @@ struct WebOptions {
     std::size_t pages_max = 200;  // that wait for events
 };
 
+// How many sessions there may be; 0: any number.
+struct ConnectionLimits {
+    std::size_t total = 0;
+    std::size_t per_user = 0;
+    std::size_t per_address = 0;
+    std::size_t reserved = 0;  // of the total, for operators and approvers
+    bool operator==(const ConnectionLimits&) const = default;
+};
+
+// What may change while the process serves: see Server::reload.
+struct Changeable {
+    ConnectionLimits limits;
+};
+
 struct ServerOptions {
     Address listen;
     Address upstream;
@@ -67,6 +81,7 @@ struct ServerOptions {
     TlsSettings client_tls;
     TlsSettings upstream_tls;
     UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
+    Changeable changeable;
     AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;

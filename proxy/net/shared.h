@@ -7,6 +7,7 @@
 #include "policy/engine.h"
 #include "policy/rule_book.h"
 #include "proxy/net/directory.h"
+#include "proxy/net/places.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
@@ -37,6 +38,7 @@ struct Shared {
     std::unique_ptr<approval::Desk> desk;
     std::unique_ptr<VirtualSchema> virtual_schema;
     Directory directory;
+    Places places;
     std::unique_ptr<Resolver> resolver;
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};

@@ -259,6 +259,11 @@ ChaperoneAnswer VirtualSchema::stats() const {
         out.row().text("name", name).number("value", value);
     };
     add("sessions", sources_.directory.all().size());
+    if (sources_.connections) {
+        const ConnectionCounts connections = sources_.connections();
+        add("connections_taken", connections.taken);
+        add("connections_refused", connections.refused);
+    }
     add("tickets_waiting", desk.waiting);
     add("tickets_opened", desk.opened);
     add("tickets_approved", desk.approved);

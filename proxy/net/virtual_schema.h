@@ -30,6 +30,12 @@ struct AuditCounts {
     std::uint64_t dropped = 0;     // by sinks besides the file
 };
 
+// How the limits on sessions do.
+struct ConnectionCounts {
+    std::uint64_t taken = 0;    // places, by those who are logging in, too
+    std::uint64_t refused = 0;  // since the start
+};
+
 class VirtualSchema {
 public:
     // What it answers from; all of it outlives it.
@@ -45,6 +51,7 @@ public:
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
         std::function<AuditCounts()> audit = {};  // empty: there is no audit log
+        std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
     VirtualSchema(const VirtualSchema&) = delete;

@@ -29,6 +29,9 @@ struct Connected {
     std::string error;
     bool tls = false;
     std::string peer_endpoint_hash;  // RFC 5929 tls-server-end-point of the server's certificate
+    // There are too many sessions for this one: what the client is told. Then there is no
+    // connection.
+    std::optional<policy::Refusal> denied = std::nullopt;
 };
 
 // The handshake that StartTls asked for is done (its failure closes the connection without the

@@ -191,11 +191,12 @@ void Session::handle(const CancelTaken& event) {
     if (phase_ != Phase::connecting || !login_->cancelling) return;
     // Who asks is answered as by PostgreSQL: by an end-of-file, whatever came of it.
     if (event.taken) return close("a held statement was cancelled");
-    say(Connect{});
+    say(Connect{true});
 }
 
 void Session::handle(const Connected& event) {
     if (phase_ != Phase::connecting) return;
+    if (event.denied) return fatal(*event.denied, event.denied->message);
     if (!event.ok) {
         if (login_->cancelling) {
             close("a cancel request could not be sent on: " + event.error);
