@@ -111,6 +111,10 @@ struct Options {
     unsigned threads = 0;  // 0: one per core
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
+    std::chrono::milliseconds idle_timeout{0};                 // 0: for ever
+    std::chrono::milliseconds idle_in_transaction_timeout{0};  // likewise
+    std::chrono::milliseconds drain_timeout{30'000};
+    std::string environment;  // UTF-8; empty: clients are told nothing
     Limits limits;
     AuthenticationMode authentication = AuthenticationMode::passthrough;
     Tls client_tls;

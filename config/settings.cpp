@@ -69,6 +69,7 @@ Wrong put_store(std::string_view text, Base base, std::string& target) {
 }
 
 constexpr std::size_t url_bytes_max = 500;
+constexpr std::size_t environment_bytes_max = 100;
 constexpr std::uint32_t connections_max = 1'000'000;
 
 // An origin, as browsers name it: a scheme and a host, maybe a port, and no path.
@@ -106,6 +107,28 @@ Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) 
     }
     if (networks.empty()) return "a network or an address is missing";
     target = std::move(networks);
+    return std::nullopt;
+}
+
+// What is shown to people who can't be asked back: one line of text.
+Wrong put_environment(std::string_view text, std::string& target) {
+    std::size_t continues = 0;  // bytes of a character of UTF-8 that are still to come
+    bool good = !text.empty() && text.size() <= environment_bytes_max;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        const bool continuation = (byte & 0xC0) == 0x80;
+        good = good && byte >= 0x20 && byte != 0x7F && continuation == (continues > 0);
+        if (continuation && continues > 0) {
+            --continues;
+        } else {
+            continues = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
+        }
+    }
+    if (!good || continues > 0) {
+        return "an environment's name is one line of 1 to " +
+               std::to_string(environment_bytes_max) + " bytes of UTF-8";
+    }
+    target = text;
     return std::nullopt;
 }
 
@@ -252,6 +275,38 @@ std::span<const Setting> settings() {
                 "How long connecting to the server may take.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.connect_timeout); },
                 [](const O& o) { return duration_text(o.connect_timeout); }},
+        Setting{"idle_timeout",
+                "--idle-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long a session may do nothing outside of a transaction before it is ended; 0s: for ever.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.idle_timeout); },
+                [](const O& o) { return duration_text(o.idle_timeout); }},
+        Setting{"idle_in_transaction_timeout",
+                "--idle-in-transaction-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long a session may do nothing inside a transaction before it is ended and the transaction rolled back; 0s: for ever.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.idle_in_transaction_timeout); },
+                [](const O& o) { return duration_text(o.idle_in_transaction_timeout); }},
+        Setting{"drain_timeout",
+                "--drain-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long sessions may finish what they do when pgchaperone is told to end; 0s: not at all.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.drain_timeout); },
+                [](const O& o) { return duration_text(o.drain_timeout); }},
+        Setting{"environment",
+                "--environment",
+                "NAME",
+                Shape::text,
+                {},
+                "The name of what is guarded, such as PRODUCTION, which clients are told when they log in; without it they are told nothing.",
+                [](O& o, S t, Base) { return put_environment(t, o.environment); },
+                [](const O& o) { return o.environment; }},
         Setting{"limits.connections",
                 "--max-connections",
                 "N",

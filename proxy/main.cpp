@@ -72,6 +72,8 @@ net::Changeable changeable(const config::Options& options) {
     net::Changeable out;
     out.limits = {options.limits.connections, options.limits.connections_per_user,
                   options.limits.connections_per_address, options.limits.reserved};
+    out.idle = {options.idle_timeout, options.idle_in_transaction_timeout};
+    out.environment = options.environment;
     return out;
 }
 
@@ -83,6 +85,7 @@ net::ServerOptions server_options(const config::Options& options) {
                                           : std::max(1u, std::thread::hardware_concurrency());
     server.login_timeout = options.login_timeout;
     server.connect_timeout = options.connect_timeout;
+    server.drain_timeout = options.drain_timeout;
     server.ask_for_passwords = options.authentication == config::AuthenticationMode::password;
     server.changeable = changeable(options);
     server.client_tls = tls_settings(options.client_tls);

@@ -477,6 +477,7 @@ void Connection::carry_out(session::SetDeadline& command) {
         case session::DeadlineKind::held:
         case session::DeadlineKind::notice:
         case session::DeadlineKind::keep_alive: break;
+        case session::DeadlineKind::idle: return set_often(command.kind, after);
     }
     const auto index = static_cast<std::size_t>(command.kind);
     if (!timers_[index]) timers_[index] = std::make_unique<Timer>(thread_.context());
@@ -493,7 +494,44 @@ void Connection::carry_out(session::SetDeadline& command) {
     });
 }
 
+// One that is set and cleared with every statement: its timer is left to run, and looks whether
+// anything is due only when it ends.
+void Connection::set_often(session::DeadlineKind kind, std::chrono::milliseconds after) {
+    auto& timer = timers_[static_cast<std::size_t>(kind)];
+    if (!timer) timer = std::make_unique<Timer>(thread_.context());
+    timer->due = std::chrono::steady_clock::now() + after;
+    timer->wanted = true;
+    if (!timer->running || timer->timer.expiry() > timer->due) run_until_due(kind);
+}
+
+void Connection::run_until_due(session::DeadlineKind kind) {
+    Timer& timer = *timers_[static_cast<std::size_t>(kind)];
+    timer.running = true;
+    timer.timer.expires_at(timer.due);
+    timer.timer.async_wait([self = weak_from_this(), kind](const boost::system::error_code& error) {
+        const auto connection = self.lock();
+        if (error || !connection || connection->closing_) return;
+        const auto& ended = connection->timers_[static_cast<std::size_t>(kind)];
+        if (!ended || ended->timer.expiry() > std::chrono::steady_clock::now()) return;
+        ended->running = false;
+        if (!ended->wanted) return;
+        if (ended->due > std::chrono::steady_clock::now()) return connection->run_until_due(kind);
+        ended->wanted = false;
+        connection->tell(session::Deadline{kind});
+    });
+}
+
+void Connection::deliver(const session::IdleLimits& limits) {
+    if (!closing_) tell(limits);
+}
+
 void Connection::carry_out(session::ClearDeadline& command) {
+    if (command.kind == session::DeadlineKind::idle) {
+        if (const auto& timer = timers_[static_cast<std::size_t>(command.kind)]) {
+            timer->wanted = false;
+        }
+        return;
+    }
     timers_[static_cast<std::size_t>(command.kind)].reset();
     if (command.kind != session::DeadlineKind::login || logged_in_) return;
     logged_in_ = true;
@@ -704,12 +742,10 @@ void Connection::drain(bool now) {
     draining_ = true;
     if (session_.end_if_idle()) return carry_out();
     if (!now) return;
+    spdlog::warn("session {}: was not idle in time, and is ended", id_);
     leave(true);
-    closing_ = true;
-    close_reason_ = "shut down before it was idle";
-    client_.transport->close();
-    if (server_.transport) server_.transport->close();
-    open_gates();
+    session_.end_now();
+    carry_out();
 }
 
 }  // namespace pgchaperone::net

@@ -47,6 +47,7 @@ public:
     void deliver(const session::AuditStored& stored);
     void deliver(const session::ChaperoneAnswer& answer);
     void deliver(const session::CancelTaken& taken);
+    void deliver(const session::IdleLimits& limits);
     void deliver(const session::TicketDecided& decided);
     // False: it is closing, and can't use the ticket any more.
     bool deliver(const session::TicketClaimed& claimed);
@@ -73,6 +74,9 @@ private:
         explicit Timer(boost::asio::io_context& context) : timer(context) {}
         boost::asio::steady_timer timer;
         std::uint64_t round = 0;
+        std::chrono::steady_clock::time_point due{};  // of one that is set often
+        bool wanted = false;                          // likewise
+        bool running = false;
     };
     struct Side {
         std::shared_ptr<Transport> transport;
@@ -120,6 +124,8 @@ private:
     void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
     void holds(std::string ticket);
     void claimed(std::string ticket);
+    void set_often(session::DeadlineKind kind, std::chrono::milliseconds after);
+    void run_until_due(session::DeadlineKind kind);
     bool privileged() const;
     void present();
     void leave(bool shutting_down);

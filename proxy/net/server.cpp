@@ -103,7 +103,7 @@ public:
         : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
-        change(shared_.options.changeable);
+        shared_.change(shared_.options.changeable);
         shared_.set_tls(load_tls(shared_.options));
         shared_.resolver = std::make_unique<Resolver>();
         shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
@@ -179,6 +179,7 @@ public:
 
     // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.
     void drain(const sigset_t& signals) {
+        shared_.draining = true;
         threads_.front()->post([this] { stop_accepting(); });
         const auto until = std::chrono::steady_clock::now() + shared_.options.drain_timeout;
         bool now = false;
@@ -201,7 +202,14 @@ public:
     }
 
 private:
-    void change(const Changeable& to) { shared_.places.set_limits(to.limits); }
+    void change(const Changeable& to) {
+        shared_.change(to);
+        for (auto& thread : threads_) {
+            thread->post([&one = *thread, idle = to.idle] {
+                one.for_each([idle](Connection& connection) { connection.deliver(idle); });
+            });
+        }
+    }
 
     void open_audit() {
         audit::WriterOptions options;
@@ -273,6 +281,7 @@ private:
         sources.reload = [this] { return reload(); };
         sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
+        sources.environment = [this] { return shared_.changeable().environment; };
         sources.connections = [this] {
             return ConnectionCounts{shared_.places.taken(), shared_.places.refused()};
         };
@@ -413,6 +422,9 @@ private:
             setup.authentication = session::Authentication::password;
             setup.scram_nonce = random_nonce();
         }
+        Changeable now = shared_.changeable();
+        setup.idle = now.idle;
+        setup.environment = std::move(now.environment);
         shared_.connections.fetch_add(1);
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
         if (threads_.size() == 1) return take_in(thread, std::move(socket), std::move(setup));

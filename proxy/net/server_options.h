@@ -4,6 +4,7 @@
 #include "audit/sink.h"
 #include "policy/rule_pattern.h"
 #include "proxy/net/tls_context.h"
+#include "proxy/session/event.h"
 #include "webhook/hook.h"
 
 #include <chrono>
@@ -68,6 +69,8 @@ struct ConnectionLimits {
 // What may change while the process serves: see Server::reload.
 struct Changeable {
     ConnectionLimits limits;
+    session::IdleLimits idle;
+    std::string environment;  // that clients are told of when they log in; empty: nothing
 };
 
 struct ServerOptions {

@@ -43,21 +43,32 @@ struct Shared {
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};
     std::atomic<std::uint64_t> connections{0};
+    std::atomic<bool> draining{false};              // nobody new is taken in
     std::atomic<std::uint64_t> unrecorded{0};       // statements that ran without their record
     std::atomic<std::uint64_t> overdue_records{0};  // that were waited for too long
 
     TlsContexts tls() const {
-        const std::lock_guard lock(tls_mutex);
+        const std::lock_guard lock(mutex);
         return tls_contexts;
     }
+    Changeable changeable() const {
+        const std::lock_guard lock(mutex);
+        return changeable_now;
+    }
+    void change(Changeable to) {
+        places.set_limits(to.limits);
+        const std::lock_guard lock(mutex);
+        changeable_now = std::move(to);
+    }
     void set_tls(TlsContexts contexts) {
-        const std::lock_guard lock(tls_mutex);
+        const std::lock_guard lock(mutex);
         tls_contexts = std::move(contexts);
     }
 
 private:
-    mutable std::mutex tls_mutex;
+    mutable std::mutex mutex;
     TlsContexts tls_contexts;
+    Changeable changeable_now;
 };
 
 }  // namespace pgchaperone::net

@@ -248,7 +248,8 @@ ChaperoneAnswer VirtualSchema::version() const {
         .text("grammar", "PostgreSQL " PGCHAPERONE_GRAMMAR_VERSION_TEXT)
         .text("policy", edition->policy.source)
         .number("policy_version", edition->version)
-        .text("store", sources_.store);
+        .text("store", sources_.store)
+        .text("environment", sources_.environment ? sources_.environment() : std::string());
     return rows(std::move(out));
 }
 

@@ -51,6 +51,7 @@ public:
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
         std::function<AuditCounts()> audit = {};  // empty: there is no audit log
+        std::function<std::string()> environment = {};  // empty, or its answer: it has no name
         std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}

@@ -153,6 +153,7 @@ bool Session::server_login_message(char tag, std::size_t total) {
                 return false;
             }
             transaction_status_ = ready->transaction_status;
+            announce_environment();
             from_server_.forward(total);
             logged_in();
             return true;

@@ -52,6 +52,8 @@ struct Setup {
     bool tls_offered = false;  // the listener has a certificate
     bool tls_required = false;
     Authentication authentication = Authentication::passthrough;
+    IdleLimits idle;
+    std::string environment;  // what a client is told that this is; UTF-8; empty: nothing
     std::string scram_nonce;  // printable random text without a comma, at least 18 bytes' worth of
                               // randomness
 };
@@ -83,12 +85,15 @@ public:
     // Whether it was meant for what is held here, and has ended that: then the server has nothing
     // to cancel.
     bool handle(const CancelAsked& event);
+    void handle(const IdleLimits& event);
     void handle(const ClientClosed& event);
     void handle(const ServerClosed& event);
     void handle(const Deadline& event);
-    // The process is going down: end the session as PostgreSQL does (57P01) when it is idle, else
-    // say false.
+    // The process is going down: end the session as PostgreSQL does (57P01) when it is idle or only
+    // waits for an approval, else say false.
     bool end_if_idle();
+    // The same, whatever it does.
+    void end_now();
 
     // What to do next; nothing when all is done. To be called until then after every event.
     std::optional<Command> next();
@@ -152,6 +157,15 @@ private:
     // What happens to the rest of a message of which the head was seen.
     enum class Fate : std::uint8_t { forward, discard };
 
+    // What PostgreSQL calls idle, where it is to be ended if that goes on.
+    enum class Idleness : std::uint8_t { busy, outside, in_transaction };
+
+    // idle.cpp
+    Idleness idleness() const;
+    std::chrono::milliseconds idle_limit(Idleness idleness) const;
+    void watch_idleness();
+    void idle_for_too_long();
+
     // startup.cpp
     bool read_startup();
     bool direct_tls();
@@ -162,6 +176,7 @@ private:
     bool offer_mechanisms(std::string_view message);
     bool password_exchange(std::string_view message, protocol::AuthenticationCode code);
     void login_upstream_with_password(std::string_view password);
+    void announce_environment();
     void logged_in();
 
     // client.cpp
@@ -394,6 +409,11 @@ private:
     bool server_raw_ = false;  // the server does not speak the protocol; what it says goes through
     bool server_closed_ = false;
     std::uint64_t policy_version_ = 0;
+
+    IdleLimits idle_limits_;
+    Idleness idleness_ = Idleness::busy;  // as it was when it was last looked at
+    bool idle_watched_ = false;           // a deadline is set for it
+    bool client_spoke_ = false;           // since then
 
     Inlet from_client_;
     Inlet from_server_;

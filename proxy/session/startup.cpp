@@ -440,6 +440,16 @@ void Session::login_upstream_with_password(std::string_view password) {
     send_to_server(protocol::encoded(protocol::PasswordMessage{password}));
 }
 
+// So that nobody takes production for something else. A client that replicates has nobody to read
+// it.
+void Session::announce_environment() {
+    if (setup_.environment.empty() || facts_.replication) return;
+    policy::Refusal notice;
+    notice.sqlstate = "00000";
+    notice.message = "pgchaperone: environment: " + setup_.environment;
+    send_to_client(notice_response(notice, settings_.client_encoding_is_utf8()));
+}
+
 void Session::logged_in() {
     phase_ = Phase::relay;
     login_ = nullptr;
