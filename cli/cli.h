@@ -10,7 +10,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace pgchaperone::cli {
 
@@ -19,10 +18,10 @@ inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
 // The configuration again from where it came. `trouble`: what is wrong, for the log; empty: the
-// rule book has the new rules, and these are the new hooks. A broken file leaves the old in force.
+// rule book has the new rules, and these are the options. A broken file leaves the old in force.
 struct Reloaded {
     std::string trouble;
-    std::vector<webhook::Hook> webhooks;
+    config::Options options;
 };
 using Reload = std::function<Reloaded()>;
 

@@ -48,19 +48,19 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
             status = exit_trouble;
             return;
         }
-        const auto hooks = std::make_shared<std::vector<webhook::Hook>>();
+        const auto options = std::make_shared<config::Options>();
         const auto rules = std::make_shared<policy::RuleBook>(
             std::move(loaded->policy),
-            [request, hooks]() -> boost::system::result<policy::Policy, policy::PatternError> {
+            [request, options]() -> boost::system::result<policy::Policy, policy::PatternError> {
                 config::Problems problems;
                 auto again = config::load(request, problems, config::real_surroundings());
                 if (!again) return policy::PatternError{problems.text()};
-                *hooks = std::move(again->options.webhooks);
+                *options = std::move(again->options);
                 return std::move(again->policy);
             });
-        status = serve(loaded->options, rules, [rules, hooks] {
+        status = serve(loaded->options, rules, [rules, options] {
             std::string trouble = rules->reload();
-            return Reloaded{std::move(trouble), std::move(*hooks)};
+            return Reloaded{std::move(trouble), *options};
         });
     });
 }

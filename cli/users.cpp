@@ -1,8 +1,8 @@
 // `pgchaperone user`: keeps the files of authentication: users. What it writes is in force for new
 // sessions after the guard's next reload.
 
-#include "cli/subcommands.h"
 #include "proxy/session/users.h"
+#include "cli/subcommands.h"
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
@@ -170,8 +170,9 @@ public:
             if (count < 0) throw failed();
             left.remove_prefix(static_cast<std::size_t>(count));
         }
-        if (owner_ && ((::geteuid() == 0 && ::fchown(out.get(), owner_->user, owner_->group) != 0) ||
-                       ::fchmod(out.get(), owner_->mode) != 0))
+        if (owner_ &&
+            ((::geteuid() == 0 && ::fchown(out.get(), owner_->user, owner_->group) != 0) ||
+             ::fchmod(out.get(), owner_->mode) != 0))
             throw failed();
         if (::fsync(out.get()) != 0 || ::rename(pattern.c_str(), file_.c_str()) != 0)
             throw failed();
@@ -358,8 +359,7 @@ void add_users(CLI::App& app, int& status) {
                        "Configuration file (YAML) that names the files")
             ->type_name("FILE");
         to->add_option("--users", arguments->users, "The file of users")->type_name("FILE");
-        to->add_option("--passwords", arguments->passwords,
-                       "The file of passwords for the server")
+        to->add_option("--passwords", arguments->passwords, "The file of passwords for the server")
             ->type_name("FILE");
     };
     const auto one = [&](const char* name, const char* about, bool password,

@@ -103,6 +103,14 @@ struct Log {
     std::filesystem::path file;  // empty: standard error
 };
 
+// How many sessions there may be; 0: any number.
+struct Limits {
+    std::uint32_t connections = 0;
+    std::uint32_t connections_per_user = 0;
+    std::uint32_t connections_per_address = 0;
+    std::uint32_t reserved = 0;  // of `connections`
+};
+
 struct Options {
     Endpoint listen{"127.0.0.1", 6432};
     Endpoint upstream{"127.0.0.1", 5432};
@@ -111,6 +119,11 @@ struct Options {
     unsigned threads = 0;  // 0: one per core
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
+    std::chrono::milliseconds idle_timeout{0};                 // 0: for ever
+    std::chrono::milliseconds idle_in_transaction_timeout{0};  // likewise
+    std::chrono::milliseconds drain_timeout{30'000};
+    std::string environment;  // UTF-8; empty: clients are told nothing
+    Limits limits;
     AuthenticationMode authentication = AuthenticationMode::passthrough;
     Users users;
     Tls client_tls;

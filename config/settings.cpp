@@ -69,6 +69,8 @@ Wrong put_store(std::string_view text, Base base, std::string& target) {
 }
 
 constexpr std::size_t url_bytes_max = 500;
+constexpr std::size_t environment_bytes_max = 100;
+constexpr std::uint32_t connections_max = 1'000'000;
 
 // An origin, as browsers name it: a scheme and a host, maybe a port, and no path.
 Wrong put_origin(std::string_view text, std::string& target) {
@@ -112,6 +114,28 @@ Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) 
     }
     if (networks.empty()) return "a network or an address is missing";
     target = std::move(networks);
+    return std::nullopt;
+}
+
+// What is shown to people who can't be asked back: one line of text.
+Wrong put_environment(std::string_view text, std::string& target) {
+    std::size_t continues = 0;  // bytes of a character of UTF-8 that are still to come
+    bool good = !text.empty() && text.size() <= environment_bytes_max;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        const bool continuation = (byte & 0xC0) == 0x80;
+        good = good && byte >= 0x20 && byte != 0x7F && continuation == (continues > 0);
+        if (continuation && continues > 0) {
+            --continues;
+        } else {
+            continues = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : byte >= 0xC0 ? 1 : 0;
+        }
+    }
+    if (!good || continues > 0) {
+        return "an environment's name is one line of 1 to " +
+               std::to_string(environment_bytes_max) + " bytes of UTF-8";
+    }
+    target = text;
     return std::nullopt;
 }
 
@@ -268,6 +292,85 @@ std::span<const Setting> settings() {
                 "How long connecting to the server may take.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.connect_timeout); },
                 [](const O& o) { return duration_text(o.connect_timeout); }},
+        Setting{"idle_timeout",
+                "--idle-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long a session may do nothing outside of a transaction before it is ended; "
+                "0s: for ever.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.idle_timeout); },
+                [](const O& o) { return duration_text(o.idle_timeout); }},
+        Setting{
+            "idle_in_transaction_timeout",
+            "--idle-in-transaction-timeout",
+            "TIME",
+            Shape::duration,
+            {},
+            "How long a session may do nothing inside a transaction before it is ended and the "
+            "transaction rolled back; 0s: for ever.",
+            [](O& o, S t, Base) { return put(parse_duration(t), o.idle_in_transaction_timeout); },
+            [](const O& o) { return duration_text(o.idle_in_transaction_timeout); }},
+        Setting{"drain_timeout",
+                "--drain-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long sessions may finish what they do when pgchaperone is told to end; 0s: "
+                "not at all.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.drain_timeout); },
+                [](const O& o) { return duration_text(o.drain_timeout); }},
+        Setting{"environment",
+                "--environment",
+                "NAME",
+                Shape::text,
+                {},
+                "The name of what is guarded, such as PRODUCTION, which clients are told when they "
+                "log in; without it they are told nothing.",
+                [](O& o, S t, Base) { return put_environment(t, o.environment); },
+                [](const O& o) { return o.environment; }},
+        Setting{"limits.connections",
+                "--max-connections",
+                "N",
+                Shape::count,
+                {},
+                "How many sessions there may be at the same time; 0: as many as the server takes.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.connections);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections); }},
+        Setting{"limits.connections_per_user",
+                "--max-connections-per-user",
+                "N",
+                Shape::count,
+                {},
+                "How many of them one role may have; 0: any number.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.connections_per_user);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections_per_user); }},
+        Setting{"limits.connections_per_address",
+                "--max-connections-per-address",
+                "N",
+                Shape::count,
+                {},
+                "How many of them may come from one address; 0: any number. Sessions by a "
+                "Unix-domain socket have none.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max),
+                               o.limits.connections_per_address);
+                },
+                [](const O& o) { return std::to_string(o.limits.connections_per_address); }},
+        Setting{"limits.reserved",
+                "--reserved-connections",
+                "N",
+                Shape::count,
+                {},
+                "How many of limits.connections are kept for the policy's operators and approvers.",
+                [](O& o, S t, Base) {
+                    return put(parse_count(t, 0, connections_max), o.limits.reserved);
+                },
+                [](const O& o) { return std::to_string(o.limits.reserved); }},
         Setting{
             "authentication", "--authentication", "HOW", Shape::word, authentications(),
             "Who checks the password: passthrough leaves it to the server; password asks for it "
@@ -708,6 +811,13 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
         out.push_back({options.users.file.empty() ? "users.passwords" : "users.file",
                        "this is read with authentication: users only",
                        "set authentication: users, or leave it out"});
+    }
+    if (options.limits.reserved > 0 && options.limits.reserved >= options.limits.connections) {
+        out.push_back({"limits.reserved",
+                       options.limits.connections == 0
+                           ? "nothing can be reserved where limits.connections sets no limit"
+                           : "nobody else could connect: limits.connections is no larger",
+                       "set limits.connections to more than limits.reserved"});
     }
     web_inconsistencies(options, out);
     if (options.listen == options.upstream) {

@@ -77,6 +77,15 @@ std::string page_url(const config::Web& web) {
     return (web.certificate.empty() ? "http://" : "https://") + web.listen->text();
 }
 
+net::Changeable changeable(const config::Options& options) {
+    net::Changeable out;
+    out.limits = {options.limits.connections, options.limits.connections_per_user,
+                  options.limits.connections_per_address, options.limits.reserved};
+    out.idle = {options.idle_timeout, options.idle_in_transaction_timeout};
+    out.environment = options.environment;
+    return out;
+}
+
 net::ServerOptions server_options(const config::Options& options) {
     net::ServerOptions server;
     server.listen = {options.listen.host, options.listen.port};
@@ -88,6 +97,8 @@ net::ServerOptions server_options(const config::Options& options) {
     server.connect_timeout = options.connect_timeout;
     server.authentication = authentication(options.authentication);
     server.users = {options.users.file, options.users.passwords};
+    server.drain_timeout = options.drain_timeout;
+    server.changeable = changeable(options);
     server.client_tls = tls_settings(options.client_tls);
     server.upstream_tls = tls_settings(options.upstream_tls);
     server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
@@ -145,7 +156,8 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
     }
     const auto reload_all = [reload = std::move(reload)] {
         cli::Reloaded reloaded = reload();
-        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.webhooks)};
+        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.options.webhooks),
+                             changeable(reloaded.options)};
     };
     return net::serve(server_options(options), std::move(rules), reload_all,
                       [](const std::string& trouble) {

@@ -302,7 +302,7 @@ void Connection::carry_out() {
         std::visit([this](auto& one) { carry_out(one); }, *command);
     }
     carrying_out_ = false;
-    if (draining_ && !closing_ && session_.end_if_idle()) return carry_out();
+    if (draining_ && !closing_ && session_.end_if_idle(newcomers_)) return carry_out();
     // A client that has gone shows first in what we can't send it. (A server may have left a last
     // word: it is read.)
     if (!closing_ && !client_lost_ && client_.transport->write_failed()) {
@@ -326,13 +326,34 @@ void Connection::carry_out(session::SendToServer& command) {
     if (server_.transport) server_.transport->write(command.data.bytes());
 }
 
-void Connection::carry_out(session::Connect&) {
+void Connection::carry_out(session::Connect& command) {
+    if (!command.cancels) {
+        Places::Taken taken = thread_.shared().places.take(session_.facts(), privileged());
+        if (taken.refusal) {
+            return session_.handle(
+                session::Connected{false, {}, false, {}, std::move(taken.refusal)});
+        }
+        place_ = std::move(taken.place);
+    }
     ++coroutines_;
     asio::co_spawn(thread_.context(), open_upstream(),
                    [self = shared_from_this()](std::exception_ptr failure) {
                        log_failure(self->id_, failure);
                        self->finished();
                    });
+}
+
+// By the name that the client gives, which nobody has checked yet: a login that fails gives its
+// place back.
+bool Connection::privileged() const {
+    const auto edition = thread_.shared().rules->current();
+    const std::string& user = session_.facts().user;
+    for (const auto* const roles : {&edition->policy.operators, &edition->policy.approvers}) {
+        for (const policy::Glob& role : *roles) {
+            if (role.matches(user)) return true;
+        }
+    }
+    return false;
 }
 
 awaitable<void> Connection::open_upstream() {
@@ -485,6 +506,7 @@ void Connection::carry_out(session::SetDeadline& command) {
         case session::DeadlineKind::held:
         case session::DeadlineKind::notice:
         case session::DeadlineKind::keep_alive: break;
+        case session::DeadlineKind::idle: return set_often(command.kind, after);
     }
     const auto index = static_cast<std::size_t>(command.kind);
     if (!timers_[index]) timers_[index] = std::make_unique<Timer>(thread_.context());
@@ -501,7 +523,44 @@ void Connection::carry_out(session::SetDeadline& command) {
     });
 }
 
+// One that is set and cleared with every statement: its timer is left to run, and looks whether
+// anything is due only when it ends.
+void Connection::set_often(session::DeadlineKind kind, std::chrono::milliseconds after) {
+    auto& timer = timers_[static_cast<std::size_t>(kind)];
+    if (!timer) timer = std::make_unique<Timer>(thread_.context());
+    timer->due = std::chrono::steady_clock::now() + after;
+    timer->wanted = true;
+    if (!timer->running || timer->timer.expiry() > timer->due) run_until_due(kind);
+}
+
+void Connection::run_until_due(session::DeadlineKind kind) {
+    Timer& timer = *timers_[static_cast<std::size_t>(kind)];
+    timer.running = true;
+    timer.timer.expires_at(timer.due);
+    timer.timer.async_wait([self = weak_from_this(), kind](const boost::system::error_code& error) {
+        const auto connection = self.lock();
+        if (error || !connection || connection->closing_) return;
+        const auto& ended = connection->timers_[static_cast<std::size_t>(kind)];
+        if (!ended || ended->timer.expiry() > std::chrono::steady_clock::now()) return;
+        ended->running = false;
+        if (!ended->wanted) return;
+        if (ended->due > std::chrono::steady_clock::now()) return connection->run_until_due(kind);
+        ended->wanted = false;
+        connection->tell(session::Deadline{kind});
+    });
+}
+
+void Connection::deliver(const session::IdleLimits& limits) {
+    if (!closing_) tell(limits);
+}
+
 void Connection::carry_out(session::ClearDeadline& command) {
+    if (command.kind == session::DeadlineKind::idle) {
+        if (const auto& timer = timers_[static_cast<std::size_t>(command.kind)]) {
+            timer->wanted = false;
+        }
+        return;
+    }
     timers_[static_cast<std::size_t>(command.kind)].reset();
     if (command.kind != session::DeadlineKind::login || logged_in_) return;
     logged_in_ = true;
@@ -606,6 +665,7 @@ void Connection::claimed(std::string ticket) {
 // said so before where it could.
 void Connection::leave(bool shutting_down) {
     thread_.shared().directory.left(id_);
+    place_.give_back();
     approval::Desk& desk = *thread_.shared().desk;
     if (!held_ticket_.empty()) {
         // Who is sent away by a restart can come back and find it approved.
@@ -706,17 +766,16 @@ void Connection::carry_out(session::Log& command) {
     }
 }
 
-void Connection::drain(bool now) {
+void Connection::drain(bool newcomers, bool now) {
     if (closing_) return;
     draining_ = true;
-    if (session_.end_if_idle()) return carry_out();
+    newcomers_ = newcomers || now;
+    if (session_.end_if_idle(newcomers_)) return carry_out();
     if (!now) return;
+    spdlog::warn("session {}: was not idle in time, and is ended", id_);
     leave(true);
-    closing_ = true;
-    close_reason_ = "shut down before it was idle";
-    client_.transport->close();
-    if (server_.transport) server_.transport->close();
-    open_gates();
+    session_.end_now();
+    carry_out();
 }
 
 }  // namespace pgchaperone::net

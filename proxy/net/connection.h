@@ -10,6 +10,7 @@
 // Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both
 // are done.
 
+#include "proxy/net/places.h"
 #include "proxy/net/transport.h"
 #include "proxy/session/session.h"
 
@@ -47,6 +48,7 @@ public:
     void deliver(const session::AuditStored& stored);
     void deliver(const session::ChaperoneAnswer& answer);
     void deliver(const session::CancelTaken& taken);
+    void deliver(const session::IdleLimits& limits);
     void deliver(const session::TicketDecided& decided);
     // False: it is closing, and can't use the ticket any more.
     bool deliver(const session::TicketClaimed& claimed);
@@ -54,9 +56,9 @@ public:
     // A CancelRequest has come with this session's key. Whether something held was cancelled by it.
     bool cancel();
 
-    // The process ends: idle sessions at once, busy ones when they are idle, all of them when `now`
-    // is true.
-    void drain(bool now);
+    // The process ends: idle sessions at once, busy ones when they are idle, those that have not
+    // been answered anything yet when `newcomers` is true, all of them when `now` is.
+    void drain(bool newcomers, bool now);
 
 private:
     // A place to wait until something has changed.
@@ -73,6 +75,9 @@ private:
         explicit Timer(boost::asio::io_context& context) : timer(context) {}
         boost::asio::steady_timer timer;
         std::uint64_t round = 0;
+        std::chrono::steady_clock::time_point due{};  // of one that is set often
+        bool wanted = false;                          // likewise
+        bool running = false;
     };
     struct Side {
         std::shared_ptr<Transport> transport;
@@ -122,6 +127,9 @@ private:
     void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
     void holds(std::string ticket);
     void claimed(std::string ticket);
+    void set_often(session::DeadlineKind kind, std::chrono::milliseconds after);
+    void run_until_due(session::DeadlineKind kind);
+    bool privileged() const;
     void present();
     void leave(bool shutting_down);
     bool client_hung_up_unread();
@@ -150,8 +158,10 @@ private:
     bool client_lost_ = false;
     bool closing_ = false;
     bool draining_ = false;
+    bool newcomers_ = false;  // are ended, too: see Session::end_if_idle
     unsigned coroutines_ = 0;
     std::string close_reason_;
+    Places::Place place_;
 };
 
 }  // namespace pgchaperone::net

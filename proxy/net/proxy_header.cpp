@@ -34,10 +34,9 @@ typename Address::bytes_type address_at(std::string_view bytes, std::size_t at) 
 policy::ClientAddress client_of(const address_v6& v6) {
     policy::ClientAddress client;
     client.bytes = v6.to_bytes();
-    client.text =
-        v6.is_v4_mapped()
-            ? boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, v6).to_string()
-            : v6.to_string();
+    client.text = v6.is_v4_mapped()
+                      ? boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, v6).to_string()
+                      : v6.to_string();
     return client;
 }
 
@@ -77,10 +76,10 @@ ProxyHeader read_proxy_header(std::string_view bytes) {
     }
     if (length < (four ? tcp4_bytes : tcp6_bytes))
         return wrong("a header of PROXY protocol came that is too short for its addresses");
-    header.source = client_of(
-        four ? boost::asio::ip::make_address_v6(boost::asio::ip::v4_mapped,
-                                                address_v4(address_at<address_v4>(bytes, head_bytes)))
-             : address_v6(address_at<address_v6>(bytes, head_bytes)));
+    header.source = client_of(four ? boost::asio::ip::make_address_v6(
+                                         boost::asio::ip::v4_mapped,
+                                         address_v4(address_at<address_v4>(bytes, head_bytes)))
+                                   : address_v6(address_at<address_v6>(bytes, head_bytes)));
     return header;
 }
 

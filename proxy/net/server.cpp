@@ -40,6 +40,8 @@ namespace {
 
 constexpr std::chrono::milliseconds accept_pause{100};
 constexpr std::chrono::milliseconds drain_poll{50};
+// How long who has only just come may take to send something before that is too late.
+constexpr std::chrono::seconds newcomers_time{1};
 constexpr int nonce_bytes = 18;
 
 std::string random_nonce() {
@@ -105,6 +107,7 @@ public:
         : reload_policy_(std::move(reload_policy)) {
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
+        shared_.change(shared_.options.changeable);
         shared_.set_tls(load_tls(shared_.options));
         if (shared_.options.authentication == session::Authentication::users)
             shared_.set_users(load_users(shared_.options.users, users_secret_));
@@ -165,6 +168,7 @@ public:
         std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
             shared_.webhooks->replace(reloaded.webhooks);
+            change(reloaded.changeable);
             spdlog::info("reload: the policy is in force");
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
@@ -198,13 +202,18 @@ public:
 
     // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.
     void drain(const sigset_t& signals) {
+        shared_.draining = true;
         threads_.front()->post([this] { stop_accepting(); });
-        const auto until = std::chrono::steady_clock::now() + shared_.options.drain_timeout;
+        const auto begin = std::chrono::steady_clock::now();
+        const auto until = begin + shared_.options.drain_timeout;
         bool now = false;
         while (shared_.connections.load() > 0) {
+            const bool newcomers = std::chrono::steady_clock::now() - begin >= newcomers_time;
             for (auto& thread : threads_) {
-                thread->post([&one = *thread, now] {
-                    one.for_each([now](Connection& connection) { connection.drain(now); });
+                thread->post([&one = *thread, newcomers, now] {
+                    one.for_each([newcomers, now](Connection& connection) {
+                        connection.drain(newcomers, now);
+                    });
                 });
             }
             if (now) break;
@@ -220,6 +229,15 @@ public:
     }
 
 private:
+    void change(const Changeable& to) {
+        shared_.change(to);
+        for (auto& thread : threads_) {
+            thread->post([&one = *thread, idle = to.idle] {
+                one.for_each([idle](Connection& connection) { connection.deliver(idle); });
+            });
+        }
+    }
+
     void open_audit() {
         audit::WriterOptions options;
         const AuditSettings& audit = shared_.options.audit;
@@ -290,6 +308,10 @@ private:
         sources.reload = [this] { return reload(); };
         sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
+        sources.environment = [this] { return shared_.changeable().environment; };
+        sources.connections = [this] {
+            return ConnectionCounts{shared_.places.taken(), shared_.places.refused()};
+        };
         sources.audit = [this] {
             AuditCounts counts{shared_.audit->stats(), shared_.unrecorded.load(),
                                shared_.overdue_records.load(), 0};
@@ -439,6 +461,9 @@ private:
         const bool balanced = std::any_of(
             balancers.begin(), balancers.end(),
             [&](const policy::Network& network) { return network.contains(setup.client); });
+        Changeable now = shared_.changeable();
+        setup.idle = now.idle;
+        setup.environment = std::move(now.environment);
         shared_.connections.fetch_add(1);
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
         if (threads_.size() == 1) {

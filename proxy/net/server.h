@@ -16,6 +16,7 @@ namespace pgchaperone::net {
 struct Reloaded {
     std::string trouble;
     std::vector<webhook::Hook> webhooks;
+    Changeable changeable;
 };
 
 // Serves until SIGTERM or SIGINT, then drains. SIGHUP loads the certificates again, reopens the

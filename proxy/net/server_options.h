@@ -5,6 +5,7 @@
 #include "policy/rule_pattern.h"
 #include "proxy/net/tls_context.h"
 #include "proxy/net/users_file.h"
+#include "proxy/session/event.h"
 #include "proxy/session/session.h"
 #include "webhook/hook.h"
 
@@ -58,6 +59,22 @@ struct WebOptions {
     std::size_t pages_max = 200;  // that wait for events
 };
 
+// How many sessions there may be; 0: any number.
+struct ConnectionLimits {
+    std::size_t total = 0;
+    std::size_t per_user = 0;
+    std::size_t per_address = 0;
+    std::size_t reserved = 0;  // of the total, for operators and approvers
+    bool operator==(const ConnectionLimits&) const = default;
+};
+
+// What may change while the process serves: see Server::reload.
+struct Changeable {
+    ConnectionLimits limits;
+    session::IdleLimits idle;
+    std::string environment;  // that clients are told of when they log in; empty: nothing
+};
+
 struct ServerOptions {
     Address listen;
     Address upstream;
@@ -72,6 +89,7 @@ struct ServerOptions {
     TlsSettings client_tls;
     TlsSettings upstream_tls;
     UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
+    Changeable changeable;
     AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;

@@ -7,6 +7,7 @@
 #include "policy/engine.h"
 #include "policy/rule_book.h"
 #include "proxy/net/directory.h"
+#include "proxy/net/places.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
@@ -38,19 +39,30 @@ struct Shared {
     std::unique_ptr<approval::Desk> desk;
     std::unique_ptr<VirtualSchema> virtual_schema;
     Directory directory;
+    Places places;
     std::unique_ptr<Resolver> resolver;
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};
     std::atomic<std::uint64_t> connections{0};
+    std::atomic<bool> draining{false};              // nobody new is taken in
     std::atomic<std::uint64_t> unrecorded{0};       // statements that ran without their record
     std::atomic<std::uint64_t> overdue_records{0};  // that were waited for too long
 
     TlsContexts tls() const {
-        const std::lock_guard lock(tls_mutex);
+        const std::lock_guard lock(mutex);
         return tls_contexts;
     }
+    Changeable changeable() const {
+        const std::lock_guard lock(mutex);
+        return changeable_now;
+    }
+    void change(Changeable to) {
+        places.set_limits(to.limits);
+        const std::lock_guard lock(mutex);
+        changeable_now = std::move(to);
+    }
     void set_tls(TlsContexts contexts) {
-        const std::lock_guard lock(tls_mutex);
+        const std::lock_guard lock(mutex);
         tls_contexts = std::move(contexts);
     }
 
@@ -65,10 +77,11 @@ struct Shared {
     }
 
 private:
-    mutable std::mutex tls_mutex;
+    mutable std::mutex mutex;
     TlsContexts tls_contexts;
     mutable std::mutex users_mutex;
     std::shared_ptr<const session::Users> users_in_force;
+    Changeable changeable_now;
 };
 
 }  // namespace pgchaperone::net

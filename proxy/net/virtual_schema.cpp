@@ -248,7 +248,8 @@ ChaperoneAnswer VirtualSchema::version() const {
         .text("grammar", "PostgreSQL " PGCHAPERONE_GRAMMAR_VERSION_TEXT)
         .text("policy", edition->policy.source)
         .number("policy_version", edition->version)
-        .text("store", sources_.store);
+        .text("store", sources_.store)
+        .text("environment", sources_.environment ? sources_.environment() : std::string());
     return rows(std::move(out));
 }
 
@@ -259,6 +260,11 @@ ChaperoneAnswer VirtualSchema::stats() const {
         out.row().text("name", name).number("value", value);
     };
     add("sessions", sources_.directory.all().size());
+    if (sources_.connections) {
+        const ConnectionCounts connections = sources_.connections();
+        add("connections_taken", connections.taken);
+        add("connections_refused", connections.refused);
+    }
     add("tickets_waiting", desk.waiting);
     add("tickets_opened", desk.opened);
     add("tickets_approved", desk.approved);

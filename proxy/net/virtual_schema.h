@@ -30,6 +30,12 @@ struct AuditCounts {
     std::uint64_t dropped = 0;     // by sinks besides the file
 };
 
+// How the limits on sessions do.
+struct ConnectionCounts {
+    std::uint64_t taken = 0;    // places, by those who are logging in, too
+    std::uint64_t refused = 0;  // since the start
+};
+
 class VirtualSchema {
 public:
     // What it answers from; all of it outlives it.
@@ -44,7 +50,9 @@ public:
         std::function<WebhookStats()> webhooks;  // may be empty: there are none
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
-        std::function<AuditCounts()> audit = {};  // empty: there is no audit log
+        std::function<AuditCounts()> audit = {};             // empty: there is no audit log
+        std::function<std::string()> environment = {};       // empty, or its answer: it has no name
+        std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
     VirtualSchema(const VirtualSchema&) = delete;

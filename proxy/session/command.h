@@ -35,7 +35,9 @@ struct SendToServer {
 
 // Open the connection to the upstream, TLS included where it is configured. Answered by Event
 // Connected.
-struct Connect {};
+struct Connect {
+    bool cancels = false;  // for a CancelRequest, which no limit stops
+};
 
 // Start TLS with the client as its server. `direct`: the client's first byte was a TLS handshake's,
 // so ALPN is mandatory, and the bytes received so far are given back as `received`. Otherwise

@@ -29,6 +29,9 @@ struct Connected {
     std::string error;
     bool tls = false;
     std::string peer_endpoint_hash;  // RFC 5929 tls-server-end-point of the server's certificate
+    // There are too many sessions for this one: what the client is told. Then there is no
+    // connection.
+    std::optional<policy::Refusal> denied = std::nullopt;
 };
 
 // The handshake that StartTls asked for is done (its failure closes the connection without the
@@ -67,6 +70,14 @@ struct TicketDecided {
     approval::Ticket ticket;
 };
 
+// How long a client may do nothing, outside of a transaction block and in one; 0: for ever. What
+// the host knows at the beginning (Setup), and where that changes.
+struct IdleLimits {
+    std::chrono::milliseconds outside{0};
+    std::chrono::milliseconds in_transaction{0};
+    bool operator==(const IdleLimits&) const = default;
+};
+
 // Answers AskChaperone: rows for the columns of that question (virtual_schema.h), as a JSON array
 // of objects in UTF-8; or why not.
 struct ChaperoneAnswer {
@@ -97,8 +108,9 @@ enum class DeadlineKind : std::uint8_t {
     held,        // a held statement waits no longer
     notice,      // its client is told again that it waits
     keep_alive,  // its server's connection is used, so that no timeout for idle ones ends it
+    idle,        // the client has done nothing for as long as it may
 };
-inline constexpr std::size_t deadline_kinds = 5;
+inline constexpr std::size_t deadline_kinds = 6;
 struct Deadline {
     DeadlineKind kind = DeadlineKind::login;
 };

@@ -107,6 +107,14 @@ std::string moved_position(std::string_view message, std::ptrdiff_t offset) {
     return protocol::encoded(*response);
 }
 
+std::string limit_text(std::chrono::milliseconds limit) {
+    const auto count = limit.count();
+    if (count != 0 && count % 3'600'000 == 0) return std::to_string(count / 3'600'000) + "h";
+    if (count != 0 && count % 60'000 == 0) return std::to_string(count / 60'000) + "m";
+    if (count != 0 && count % 1000 == 0) return std::to_string(count / 1000) + "s";
+    return std::to_string(count) + "ms";
+}
+
 std::string error_summary(std::string_view message) {
     const std::string_view body = message.substr(std::min(message.size(), protocol::head_size));
     std::string out;

@@ -6,6 +6,7 @@
 
 #include "policy/decision.h"
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -27,6 +28,9 @@ inline constexpr std::string_view refused_execute_name = "pgchaperone_refused";
 // speak UTF-8, characters beyond ASCII become question marks.
 std::string error_response(const policy::Refusal& refusal, std::string_view severity, bool utf8);
 std::string notice_response(const policy::Refusal& notice, bool utf8);
+
+// A limit as people write it in a setting: "10m", "1500ms".
+std::string limit_text(std::chrono::milliseconds limit);
 
 // "23505 duplicate key value ...": of an ErrorResponse, or as much of one as is there.
 std::string error_summary(std::string_view message);

@@ -187,9 +187,8 @@ ScramResult<std::string> ScramServer::final(std::string_view client_final) {
     const Secret signature = hmac(verifier_.stored_key, conversation);
     const Secret answer = hmac(verifier_.server_key, conversation);
     if (signature.view().size() != hash_size || answer.view().size() != hash_size)
-        return ScramError{
-            ScramFailure::library,
-            "SCRAM cannot be computed here: OpenSSL's SHA-256 does not work"};
+        return ScramError{ScramFailure::library,
+                          "SCRAM cannot be computed here: OpenSSL's SHA-256 does not work"};
     std::string client_key(hash_size, '\0');
     for (std::size_t i = 0; i < hash_size; ++i)
         client_key[i] = static_cast<char>((*proof)[i] ^ signature.view()[i]);

@@ -153,6 +153,7 @@ bool Session::server_login_message(char tag, std::size_t total) {
                 return false;
             }
             transaction_status_ = ready->transaction_status;
+            announce_environment();
             from_server_.forward(total);
             logged_in();
             return true;
@@ -290,6 +291,7 @@ bool Session::server_reply(char tag, std::size_t total) {
 
 void Session::server_ready(char status, const Reply& reply) {
     transaction_status_ = status;
+    served_ = true;
     if (reply.sequence >= predicted_at_) predicted_status_ = status;
     settings_.ready(reply.sequence);
     if (claimed_ && waiting_ != Waiting::unit && reply.synced && claims(reply)) {

@@ -14,6 +14,7 @@ namespace pgchaperone::session {
 Session::Session(Setup setup) : setup_(std::move(setup)), login_(std::make_unique<Login>()) {
     facts_.id = setup_.id;
     facts_.client = setup_.client;
+    idle_limits_ = setup_.idle;
     ledger_.on_undone([this](Entry& entry) { undo(entry); });
     say(SetDeadline{DeadlineKind::login});
 }
@@ -28,6 +29,8 @@ std::optional<Command> Session::next() {
     }
     if (auto bytes = from_client_.take_output()) return SendToServer{std::move(*bytes)};
     if (auto bytes = from_server_.take_output()) return SendToClient{std::move(*bytes)};
+    watch_idleness();
+    if (!commands_.empty()) return next();
     from_client_.settle();
     from_server_.settle();
     return std::nullopt;
@@ -88,6 +91,7 @@ void Session::comes_from(policy::ClientAddress client) {
 void Session::handle(const ClientBytes& event) {
     if (phase_ == Phase::closed) return;
     if (client_poisoned_ || phase_ == Phase::cancel) return;
+    client_spoke_ = true;
     from_client_.give(event.bytes);
     read_client();
 }
@@ -162,20 +166,33 @@ void Session::handle(const Deadline& event) {
         case DeadlineKind::held:
         case DeadlineKind::notice:
         case DeadlineKind::keep_alive: hold_deadline(event.kind); return;
+        case DeadlineKind::idle: idle_for_too_long(); return;
     }
 }
 
-bool Session::end_if_idle() {
+bool Session::end_if_idle(bool newcomers) {
     if (phase_ == Phase::closed) return true;
+    if (login_ && login_->cancelling) return false;  // it is over in a moment
+    if (!served_ && !newcomers) return false;
     if (phase_ == Phase::relay) {
+        // Its ticket stays, and whoever asked can come back for it.
+        const bool held = waiting_ == Waiting::hold && hold_->step == Hold::Step::waiting &&
+                          !hold_->in_block;
         const bool idle = ledger_.idle() && waiting_ == Waiting::nothing &&
                           transaction_status_ == 'I' && !pipeline_open_ && client_pass_bytes_ == 0;
-        if (!idle) return false;
+        if (!idle && !held) return false;
     }
-    fatal({"57P01", "pgchaperone: terminating connection due to administrator command",
-           "The proxy is being shut down.", "Connect again."},
-          "shut down");
+    end_now();
     return true;
+}
+
+void Session::end_now() {
+    const bool logging_in = phase_ != Phase::relay;
+    fatal({logging_in ? "57P03" : "57P01",
+           logging_in ? "pgchaperone: the proxy is shutting down"
+                      : "pgchaperone: terminating connection due to administrator command",
+           logging_in ? "" : "The proxy is being shut down.", "Connect again."},
+          "shut down");
 }
 
 }  // namespace pgchaperone::session

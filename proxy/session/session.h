@@ -53,6 +53,8 @@ struct Setup {
     bool tls_offered = false;  // the listener has a certificate
     bool tls_required = false;
     Authentication authentication = Authentication::passthrough;
+    IdleLimits idle;
+    std::string environment;  // what a client is told that this is; UTF-8; empty: nothing
     std::string scram_nonce;  // printable random text without a comma, at least 18 bytes' worth of
                               // randomness
     // Authentication::users; null elsewhere. The nonce is as the other one, for the exchange with
@@ -90,12 +92,17 @@ public:
     // Whether it was meant for what is held here, and has ended that: then the server has nothing
     // to cancel.
     bool handle(const CancelAsked& event);
+    void handle(const IdleLimits& event);
     void handle(const ClientClosed& event);
     void handle(const ServerClosed& event);
     void handle(const Deadline& event);
-    // The process is going down: end the session as PostgreSQL does (57P01) when it is idle, else
-    // say false.
-    bool end_if_idle();
+    // The process is going down: end the session as PostgreSQL does (57P01) when it is idle or only
+    // waits for an approval, else say false.
+    // `newcomers`: also who has not yet been answered anything. Until then they may be about to
+    // send their first statement, and need not learn that they were late.
+    bool end_if_idle(bool newcomers);
+    // The same, whatever it does.
+    void end_now();
 
     // What to do next; nothing when all is done. To be called until then after every event.
     std::optional<Command> next();
@@ -160,6 +167,15 @@ private:
     // What happens to the rest of a message of which the head was seen.
     enum class Fate : std::uint8_t { forward, discard };
 
+    // What PostgreSQL calls idle, where it is to be ended if that goes on.
+    enum class Idleness : std::uint8_t { busy, outside, in_transaction };
+
+    // idle.cpp
+    Idleness idleness() const;
+    std::chrono::milliseconds idle_limit(Idleness idleness) const;
+    void watch_idleness();
+    void idle_for_too_long();
+
     // startup.cpp
     bool read_startup();
     bool direct_tls();
@@ -174,6 +190,7 @@ private:
     bool end_exchange(std::string_view body);
     void login_upstream_as_user();
     void login_upstream_with_password(std::string_view password);
+    void announce_environment();
     void logged_in();
 
     // client.cpp
@@ -402,10 +419,16 @@ private:
                                     // say so
     bool client_terminated_ = false;
     bool half_closed_ = false;  // the server was told that the client sends nothing more
+    bool served_ = false;       // something was answered behind the login
     bool server_said_fatal_ = false;
     bool server_raw_ = false;  // the server does not speak the protocol; what it says goes through
     bool server_closed_ = false;
     std::uint64_t policy_version_ = 0;
+
+    IdleLimits idle_limits_;
+    Idleness idleness_ = Idleness::busy;  // as it was when it was last looked at
+    bool idle_watched_ = false;           // a deadline is set for it
+    bool client_spoke_ = false;           // since then
 
     Inlet from_client_;
     Inlet from_server_;

@@ -266,11 +266,12 @@ void Session::handle(const CancelTaken& event) {
     if (phase_ != Phase::connecting || !login_->cancelling) return;
     // Who asks is answered as by PostgreSQL: by an end-of-file, whatever came of it.
     if (event.taken) return close("a held statement was cancelled");
-    say(Connect{});
+    say(Connect{true});
 }
 
 void Session::handle(const Connected& event) {
     if (phase_ != Phase::connecting) return;
+    if (event.denied) return fatal(*event.denied, event.denied->message);
     if (!event.ok) {
         if (login_->cancelling) {
             close("a cancel request could not be sent on: " + event.error);
@@ -531,6 +532,16 @@ void Session::login_upstream_with_password(std::string_view password) {
         return;
     }
     send_to_server(protocol::encoded(protocol::PasswordMessage{password}));
+}
+
+// So that nobody takes production for something else. A client that replicates has nobody to read
+// it.
+void Session::announce_environment() {
+    if (setup_.environment.empty() || facts_.replication) return;
+    policy::Refusal notice;
+    notice.sqlstate = "00000";
+    notice.message = "pgchaperone: environment: " + setup_.environment;
+    send_to_client(notice_response(notice, settings_.client_encoding_is_utf8()));
 }
 
 void Session::logged_in() {

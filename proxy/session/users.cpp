@@ -108,8 +108,7 @@ UsersResult<void> Users::parse_passwords(std::string_view text) {
     auto lines = read_user_lines(text);
     if (lines.has_error()) return lines.error();
     passwords_.clear();
-    for (UserLine& line : *lines)
-        passwords_.emplace(std::move(line.name), std::move(line.secret));
+    for (UserLine& line : *lines) passwords_.emplace(std::move(line.name), std::move(line.secret));
     return {};
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 // Who may log in where pgchaperone checks the passwords (authentication: users), and what it logs
 // in to the server with in their place. Two texts of the same form, that of PgBouncer's userlist:
-// a line each, a name and a secret in double quotes, in which a double quote is written twice. Lines
-// that begin with # or ; say nothing.
+// a line each, a name and a secret in double quotes, in which a double quote is written twice.
+// Lines that begin with # or ; say nothing.
 //
 //   users       "alice" "SCRAM-SHA-256$4096:...$...:..."
 //   passwords   "alice" "what the server knows her by"

@@ -38,7 +38,7 @@ constexpr std::array rules_columns = {
 };
 constexpr std::array version_columns = {
     Column{"version", "text"},        Column{"grammar", "text"}, Column{"policy", "text"},
-    Column{"policy_version", "int8"}, Column{"store", "text"},
+    Column{"policy_version", "int8"}, Column{"store", "text"},   Column{"environment", "text"},
 };
 constexpr std::array stats_columns = {Column{"name", "text"}, Column{"value", "int8"}};
 constexpr std::array decision_columns = {Column{"ticket", "text"}, Column{"state", "text"},

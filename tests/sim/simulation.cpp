@@ -1021,7 +1021,12 @@ void World::connect(Link& link) {
     link.connect_wanted = false;
     if (plan_.weather.connect_fails && random_.one_in(2)) {
         chaos_ = true;
-        return link.tell(session::Connected{false, "no server there", false, {}});
+        session::Connected none{false, "no server there", false, {}};
+        // Or there are too many sessions already.
+        if (!link.is_cancel && random_.one_in(3)) {
+            none.denied = policy::Refusal{"53300", "too many connections", {}, {}};
+        }
+        return link.tell(none);
     }
     link.server = new_server(plan_.seed + (link.is_cancel ? 17 : 0));
     link.tell(session::Connected{true, {}, false, {}});

@@ -95,7 +95,8 @@ public:
         };
     std::vector<session::AskChaperone> asked;
     bool answer_cancel = true;
-    bool cancel_taken = false;  // by another session, for which something was held
+    bool connects_to_cancel = false;  // the last Connect was for a CancelRequest
+    bool cancel_taken = false;        // by another session, for which something was held
     std::vector<std::string> cancel_keys_asked;
     std::string cancel_key;  // of this session, by the server's word
     // The store of tickets; nothing: it takes its time.
@@ -150,7 +151,10 @@ private:
         if (answer_audit && command.awaited)
             session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
     }
-    void carry_out(session::Connect&) { milestones.emplace_back("Connect"); }
+    void carry_out(session::Connect& command) {
+        milestones.emplace_back("Connect");
+        connects_to_cancel = command.cancels;
+    }
     void carry_out(session::StartTls& command) {
         milestones.emplace_back(command.direct ? "StartTls direct" : "StartTls");
     }

@@ -20,9 +20,9 @@ std::string header(char version_and_command, char family, const std::string& res
 // 192.0.2.7:50000 to 198.51.100.1:5432
 const std::string four("\xC0\x00\x02\x07\xC6\x33\x64\x01\xC3\x50\x15\x38", 12);
 // 2001:db8::7 to 2001:db8::1
-const std::string six =
-    std::string("\x20\x01\x0D\xB8", 4) + std::string(11, '\0') + "\x07" +
-    std::string("\x20\x01\x0D\xB8", 4) + std::string(11, '\0') + "\x01" + "\xC3\x50\x15\x38";
+const std::string six = std::string("\x20\x01\x0D\xB8", 4) + std::string(11, '\0') + "\x07" +
+                        std::string("\x20\x01\x0D\xB8", 4) + std::string(11, '\0') + "\x01" +
+                        "\xC3\x50\x15\x38";
 
 }  // namespace
 
@@ -35,8 +35,8 @@ TEST_CASE("a header says who the client is, and the rest is the client's") {
     CHECK(read.source->text == "192.0.2.7");
     CHECK_FALSE(read.source->local);
     // As an address that has come by itself.
-    CHECK(read.source->bytes == std::array<std::uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF,
-                                                             0xFF, 192, 0, 2, 7});
+    CHECK(read.source->bytes ==
+          std::array<std::uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 192, 0, 2, 7});
     const ProxyHeader v6 = read_proxy_header(header('\x21', '\x21', six));
     REQUIRE(v6.source);
     CHECK(v6.source->text == "2001:db8::7");

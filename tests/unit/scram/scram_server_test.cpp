@@ -129,16 +129,14 @@ TEST_CASE("an exchange over TLS is bound to it") {
     // There is nothing to bind to without TLS.
     ScramServer clear(verifier(), true, "nonce-of-ours", "");
     CHECK(clear.mechanisms() == std::vector<std::string_view>{"SCRAM-SHA-256"});
-    CHECK(clear.first("SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=abc")
-              .error()
-              .failure == ScramFailure::malformed);
+    CHECK(clear.first("SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=abc").error().failure ==
+          ScramFailure::malformed);
 }
 
 TEST_CASE("malformed first messages are refused") {
-    for (const char* text :
-         {"", "n", "n,", "n,,", "n,,n=", "n,,n=,", "n,,n=,r=", "n,,n=,r=\x01", "n,,r=abc",
-          "n,a=root,n=,r=abc", "p=tls-unique,,n=,r=abc", "z,,n=,r=abc", "n,,m=ext,n=,r=abc",
-          "n,,n=,x=1,r=abc"}) {
+    for (const char* text : {"", "n", "n,", "n,,", "n,,n=", "n,,n=,", "n,,n=,r=", "n,,n=,r=\x01",
+                             "n,,r=abc", "n,a=root,n=,r=abc", "p=tls-unique,,n=,r=abc",
+                             "z,,n=,r=abc", "n,,m=ext,n=,r=abc", "n,,n=,x=1,r=abc"}) {
         ScramServer server(verifier(), true, "nonce-of-ours", "");
         INFO(text);
         CHECK(server.first("SCRAM-SHA-256", text).error().failure == ScramFailure::malformed);

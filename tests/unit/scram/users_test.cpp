@@ -51,14 +51,16 @@ TEST_CASE("passwords for the server stand in a file of their own") {
 
 TEST_CASE("a line that says nothing clear is told by its number, without its secret") {
     const std::string good = "\"alice\" \"" + verifier_text() + "\"\n";
-    for (const auto& [line, words] :
-         {std::pair("alice", "name in double quotes"), {"\"bob\"", "secret in double quotes"},
-          {"\"bob\"\"topsecret\"", "secret in double quotes"},
-          {"\"bob\" topsecret", "secret in double quotes"},
-          {"\"bob\" \"topsecret", "secret in double quotes"},
-          {"\"bob\" \"topsecret\" x", "behind the secret"}, {"\"\" \"topsecret\"", "name is empty"},
-          {"\"bob\" \"\"", "secret is empty"}, {"\"bob\" \"topsecret\"", "no SCRAM-SHA-256"},
-          {"\"alice\" \"topsecret\"", "line 1 already"}}) {
+    for (const auto& [line, words] : {std::pair("alice", "name in double quotes"),
+                                      {"\"bob\"", "secret in double quotes"},
+                                      {"\"bob\"\"topsecret\"", "secret in double quotes"},
+                                      {"\"bob\" topsecret", "secret in double quotes"},
+                                      {"\"bob\" \"topsecret", "secret in double quotes"},
+                                      {"\"bob\" \"topsecret\" x", "behind the secret"},
+                                      {"\"\" \"topsecret\"", "name is empty"},
+                                      {"\"bob\" \"\"", "secret is empty"},
+                                      {"\"bob\" \"topsecret\"", "no SCRAM-SHA-256"},
+                                      {"\"alice\" \"topsecret\"", "line 1 already"}}) {
         const UsersProblem problem = problem_of(good + "\n" + line + "\n");
         CHECK(problem.line == 3);
         CHECK_THAT(problem.text, ContainsSubstring(words));

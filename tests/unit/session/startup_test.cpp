@@ -263,6 +263,27 @@ TEST_CASE("the login timeout ends a login that does not come to its end") {
     CHECK(contains(host.to_client(), "timeout"));
 }
 
+TEST_CASE("who is too many is told so before anything is asked, and a cancel request never is") {
+    SessionHost host;
+    host.client(startup_message());
+    CHECK_FALSE(host.connects_to_cancel);
+    session::Connected none;
+    none.denied = policy::Refusal{"53300", "pgchaperone: too many connections", "", "Wait."};
+    host.event(none);
+    CHECK(host.closed);
+    CHECK(host.to_server().empty());
+    const std::string told = host.to_client();
+    CHECK(server_tags(told) == "E");
+    CHECK(contains(told, "FATAL"));
+    CHECK(contains(told, "53300"));
+    CHECK(contains(told, "Wait."));
+
+    SessionHost cancels;
+    cancels.client(protocol::encoded(protocol::CancelRequest{1, "1234"}));
+    CHECK(cancels.milestones.back() == "Connect");
+    CHECK(cancels.connects_to_cancel);
+}
+
 TEST_CASE("something else than a password goes no further than its first byte, however it is cut") {
     for (const std::size_t piece : {0, 1, 2}) {
         SessionHost host;
