@@ -120,7 +120,7 @@ class Package(unittest.TestCase):
         self.assertIn("good", run(self.program, "config", "check", "--strict", self.configuration))
         # What is commented out is meant to be used: keys that are there, in the form that they have.
         text = self.configuration.read_text()
-        switched_on = re.sub(r"^#(\w+_tls:|  )", r"\1", text, flags=re.M)
+        switched_on = re.sub(r"^# (\w+_tls:|  )", r"\1", text, flags=re.M)
         self.assertNotEqual(text, switched_on)
         tried = self.made / "switched_on.yaml"
         tried.write_text(switched_on)
