@@ -376,15 +376,30 @@ def fish_text(text):
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+FISH = """\
+# Made by packaging/manual.py from the program's own help.
+
+# Whether the words before the cursor lead to this command, and to none below it.
+function __pgchaperone_at
+    set -l path
+    for word in (commandline -opc)[2..]
+        switch (string join ' ' $path $word)
+            case @PATHS@
+                set path $path $word
+        end
+    end
+    test "$path" = "$argv"
+end
+
+complete -c pgchaperone -f
+"""
+
+
 def fish(program):
-    out = ["# Made by packaging/manual.py from the program's own help.", "complete -c pgchaperone -f"]
+    paths = " ".join(quoted(" ".join(command.path)) for command in program.walk() if command.path)
+    out = [FISH.replace("@PATHS@", paths)]
     for command in program.walk():
-        below = [inner.path[-1] for inner in command.commands]
-        seen = "; and ".join(f"__fish_seen_subcommand_from {name}" for name in command.path)
-        if below:
-            condition = (seen + "; and " if seen else "") + "not __fish_seen_subcommand_from " + " ".join(below)
-        else:
-            condition = seen
+        condition = " ".join(("__pgchaperone_at", *command.path))
         for inner in command.commands:
             out.append(f"complete -c pgchaperone -n {fish_text(condition)} -a {inner.path[-1]} -d {fish_text(inner.summary)}")
         for option in command.options():
