@@ -83,6 +83,14 @@ class Files(unittest.TestCase):
             self.assertEqual("", run("bash", "-n", DOCKER / name).stdout)
             self.assertTrue(os.access(DOCKER / name, os.X_OK), name)
 
+    def test_the_rehearsal_knows_every_instruction_that_the_dockerfile_uses(self):
+        text = (DOCKER / "Dockerfile").read_text()
+        used = set(re.findall(r"^([A-Z]+) ", text, re.M))
+        told = {"CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "STOPSIGNAL", "USER", "VOLUME"}
+        done = set(re.findall(r'word == "([A-Z]+)"', (DOCKER / "rehearse").read_text()))
+        self.assertLessEqual(used - told, done)
+        self.assertIn("docker/rehearse BASE WORK", run(sys.executable, "-B", DOCKER / "rehearse", "--help").stdout)
+
     def test_passwords_are_made_once_and_kept_from_others(self):
         with tempfile.TemporaryDirectory() as folder:
             script = shutil.copy(DOCKER / "secrets", folder)

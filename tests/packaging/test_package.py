@@ -229,6 +229,28 @@ class Package(unittest.TestCase):
         self.assertEqual(2, done.returncode)
         self.assertIn("build it first", done.stderr)
 
+    def test_the_packages_changelog_is_of_its_version(self):
+        text = run("gzip", "-dc", self.tree / "usr/share/doc/pgchaperone/changelog.Debian.gz")
+        version = run("dpkg-deb", "-f", self.deb, "Version").strip()
+        self.assertTrue(text.startswith(f"pgchaperone ({version}) "), text)
+        self.assertIn(run("dpkg-deb", "-f", self.deb, "Maintainer").strip(), text)
+
+    def test_installed_below_a_prefix_nothing_is_outside_of_it(self):
+        prefix = self.made / "prefix"
+        output = run("cmake", "--install", BUILD, "--prefix", prefix)
+        places = re.findall(r"^-- (?:Installing|Up-to-date): (.*)$", output, re.M)
+        self.assertGreater(len(places), 10)
+        self.assertEqual([], [place for place in places if not place.startswith(str(prefix))])
+        unit = (prefix / "lib/systemd/system/pgchaperone.service").read_text()
+        self.assertIn(f"ExecStart={prefix}/bin/pgchaperone serve -c {prefix}/etc/pgchaperone/pgchaperone.yaml\n", unit)
+        self.assertTrue((prefix / "bin/pgchaperone").exists() and (prefix / "etc/pgchaperone/pgchaperone.yaml").exists())
+
+    def test_the_same_sources_give_the_same_package(self):
+        again = self.made.parent / "again"
+        run(ROOT / "tools" / "package", "--build-dir", BUILD, "--output", again, "--quick")
+        first, second = ((folder / "SHA256SUMS").read_text() for folder in (self.made, again))
+        self.assertEqual(first, second)
+
     def test_checksums_hold(self):
         self.assertEqual(2, run("sha256sum", "-c", "SHA256SUMS", cwd=self.made).count(": OK"))
 
