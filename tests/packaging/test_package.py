@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support.e2e import Cluster, Guard, Target, main
 
 BUILD = Path(os.environ.get("PGCHAPERONE_BUILD", ROOT / "build" / "test"))
+NOBODY = 65534
 SCRIPTS = ROOT / "packaging" / "debian"
 # What it must hold, and how that may be used.
 CONTENTS = {
@@ -54,6 +55,18 @@ def without_ansi(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+class UnprivilegedGuard(Guard):
+    """A guard as the service runs it: where the test is root's, as nobody, with no capability and no way to one."""
+
+    def command(self):
+        command = super().command()
+        if os.geteuid() != 0:
+            return command
+        os.chown(self.directory, NOBODY, NOBODY)
+        return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs",
+                "--bounding-set=-all", "--inh-caps=-all", *command]
+
+
 class Package(unittest.TestCase):
     maxDiff = 4000
 
@@ -62,6 +75,7 @@ class Package(unittest.TestCase):
         cls.workspace = tempfile.TemporaryDirectory(prefix="pgchaperone-test-package-")
         cls.addClassCleanup(cls.workspace.cleanup)
         work = Path(cls.workspace.name)
+        work.chmod(0o755)
         cls.made = work / "made"
         run(ROOT / "tools" / "package", "--build-dir", BUILD, "--output", cls.made, "--quick")
         cls.deb = next(cls.made.glob("*.deb"))
@@ -128,14 +142,19 @@ class Package(unittest.TestCase):
         self.assertNotIn("unknown key", output)
         self.assertNotIn("must be", output)
 
-    def test_it_guards_a_server_with_its_default_configuration(self):
+    def test_it_guards_a_server_with_its_default_configuration_and_no_privileges(self):
         cluster = Cluster()
         self.addCleanup(cluster.erase)
         before = os.environ["PGCHAPERONE_BIN"]
         os.environ["PGCHAPERONE_BIN"] = str(self.program)
         self.addCleanup(os.environ.__setitem__, "PGCHAPERONE_BIN", before)
-        guard = Guard(cluster, "-c", self.configuration, "--approval-store", self.made / "tickets.db", configuration="")
+        guard = UnprivilegedGuard(cluster, "-c", self.configuration, start=False, configuration="")
         self.addCleanup(guard.erase)
+        guard.options += ["--approval-store", str(guard.directory / "tickets.db")]
+        guard.start()
+        if os.geteuid() == 0:
+            status = Path(f"/proc/{guard.pid}/status").read_text()
+            self.assertEqual(["0" * 16] * 3, re.findall(r"^Cap(?:Prm|Eff|Bnd):\s+(\w+)$", status, re.M))
         self.assertEqual(str(self.program), os.readlink(f"/proc/{guard.pid}/exe"))
         guarded = Target("guarded", guard.host, guard.port)
         done = guarded.psql("SELECT count(*) FROM items;\nDELETE FROM items;\nSELECT count(*) FROM items;", "-At")
