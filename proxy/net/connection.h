@@ -121,6 +121,7 @@ private:
     void claimed(std::string ticket);
     void present();
     void leave(bool shutting_down);
+    void came_to_nothing(session::Ending ending);
     bool client_hung_up_unread();
 
     void tls_progress();

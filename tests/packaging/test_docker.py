@@ -42,12 +42,6 @@ def needs(program):
     return unittest.skipUnless(shutil.which(program), f"{program} is not installed")
 
 
-def needs_metrics(test):
-    """For what a program that has no metrics.listen can't be asked."""
-    knows = "--metrics-listen" in run(binary(), "serve", "--help").stdout
-    return unittest.skipUnless(knows, "this program has no metrics.listen")(test)
-
-
 def documents(path):
     return [one for one in yaml.safe_load_all(path.read_text()) if one is not None]
 
@@ -70,7 +64,6 @@ class Files(unittest.TestCase):
         done = run("yamllint", "-s", "-c", DOCKER / ".yamllint", DOCKER, ROOT / "packaging" / "pgchaperone.yaml")
         self.assertEqual((0, ""), (done.returncode, done.stdout))
 
-    @needs_metrics
     def test_every_configuration_in_it_has_no_fault(self):
         files = [path for path in DOCKER.rglob("pgchaperone.yaml") if "provisioning" not in path.parts]
         self.assertEqual(3, len(files))
@@ -182,7 +175,6 @@ class Dockerfile(unittest.TestCase):
         ports = {port_of(container_configuration()["listen"]), port_of(container_configuration()["metrics"]["listen"])}
         self.assertEqual(ports, set(map(int, self.of("EXPOSE")[0].split())))
 
-    @needs_metrics
     def test_its_command_line_runs_and_the_health_check_sees_it(self):
         entry, command = json.loads(self.of("ENTRYPOINT")[0]), json.loads(self.of("CMD")[0])
         self.assertEqual(["/usr/bin/pgchaperone"], entry)
