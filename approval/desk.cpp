@@ -276,6 +276,7 @@ void Desk::Impl::go_down(const Failure& failure) {
     backoff = std::min(backoff * 2, backoff_max);
     const std::lock_guard lock(stats_mutex);
     ++counted.store_failures;
+    counted.down = true;
 }
 
 void Desk::Impl::try_again() {
@@ -289,6 +290,10 @@ void Desk::Impl::try_again() {
         return;
     }
     down = false;
+    {
+        const std::lock_guard lock(stats_mutex);
+        counted.down = false;
+    }
     if (trouble_told) notice("the approval store " + store->where() + " works again");
     learn();
     if (!down) hear();

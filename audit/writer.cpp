@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <condition_variable>
@@ -34,10 +35,20 @@ constexpr std::chrono::minutes rotation_pause{1};
 // How long a line may wait for a checkpoint that speaks for it.
 constexpr std::chrono::minutes checkpoint_pause{1};
 
+// How often a disk that refuses is tried by ourselves.
+constexpr std::chrono::seconds retry_pause{5};
+
+constexpr std::array<metrics::Nanoseconds, 12> time_bounds{
+    std::chrono::microseconds(100), std::chrono::microseconds(250),  std::chrono::microseconds(500),
+    std::chrono::milliseconds(1),   std::chrono::microseconds(2500), std::chrono::milliseconds(5),
+    std::chrono::milliseconds(10),  std::chrono::milliseconds(25),   std::chrono::milliseconds(100),
+    std::chrono::milliseconds(500), std::chrono::seconds(2),         std::chrono::seconds(10)};
+
 struct Item {
     std::vector<Record> records;
     std::uint64_t token = 0;
     std::size_t bytes = 0;
+    std::chrono::steady_clock::time_point submitted;
 };
 
 // Where an empty file's chain goes on: behind the newest old file's last line. A crash in the
@@ -95,6 +106,7 @@ struct Writer::Impl {
         return options.checkpoint_key && head.seq >= unsigned_from;
     }
     void sign_what_waits(bool at_once);
+    void try_again();
     void store(std::vector<Item>& items);
     std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
     std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
@@ -117,6 +129,7 @@ struct Writer::Impl {
     // When the file's first line was made; nothing while it has none.
     std::optional<std::chrono::system_clock::time_point> begun;
     std::chrono::system_clock::time_point no_rotation_before{};
+    std::chrono::steady_clock::time_point no_retry_before{};
     std::string rotation_problem;  // told already
     std::unique_ptr<Packer> packer;
     std::uint64_t unsigned_from = 1;  // the first line of ours that no checkpoint speaks for
@@ -131,6 +144,7 @@ struct Writer::Impl {
     bool closing = false;
     ChainPoint published_head;
     Stats stats;
+    metrics::Histogram times{time_bounds};  // counted on the thread
 
     std::thread thread;
 };
@@ -207,6 +221,7 @@ void Writer::Impl::run() {
         if (items.empty()) {
             rotate();
             sign_what_waits(false);
+            try_again();
         }
         store(items);
         items.clear();
@@ -262,7 +277,15 @@ std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
         const auto soon = std::clamp(left, milliseconds(100), milliseconds(checkpoint_pause));
         sleep = sleep ? std::min(*sleep, soon) : soon;
     }
+    if (!trouble.empty()) sleep = std::min(sleep.value_or(retry_pause), milliseconds(retry_pause));
     return sleep;
+}
+
+// In trouble: writes the line that tells of it, and nothing else.
+void Writer::Impl::try_again() {
+    if (trouble.empty() || std::chrono::steady_clock::now() < no_retry_before) return;
+    std::vector<Item> nothing;
+    store_batch(nothing, 0);
 }
 
 // A checkpoint of its own, where lines wait for one and it is time; in trouble not at all.
@@ -339,6 +362,8 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
     rotate();
     std::size_t end = begin;
     const std::string problem = write_batch(items, begin, end);
+    const auto now = std::chrono::steady_clock::now();
+    if (!problem.empty()) no_retry_before = now + retry_pause;
 
     std::vector<Completion> completions;
     completions.reserve(end - begin);
@@ -348,6 +373,7 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
         completions.push_back({items[i].token, problem});
         bytes += items[i].bytes;
         records += items[i].records.size();
+        if (problem.empty()) times.observe(now - items[i].submitted);
         items[i].records.clear();
     }
     {
@@ -359,7 +385,7 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
     }
     note_trouble(problem, records);
     publish_head();
-    if (options.on_completion) options.on_completion(completions);
+    if (options.on_completion && !completions.empty()) options.on_completion(completions);
     return end;
 }
 
@@ -465,7 +491,7 @@ Submitted Writer::submit(Record record, std::uint64_t token) {
 }
 
 Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
-    Item item{std::move(records), token, sizeof(Item)};
+    Item item{std::move(records), token, sizeof(Item), std::chrono::steady_clock::now()};
     for (const Record& record : item.records) item.bytes += cost_bytes(record);
     const std::lock_guard lock(impl_->mutex);
     if (impl_->closing) return Submitted::closed;
@@ -492,8 +518,12 @@ void Writer::reopen() {
 
 Writer::Stats Writer::stats() const {
     const std::lock_guard lock(impl_->mutex);
-    return impl_->stats;
+    Stats stats = impl_->stats;
+    stats.waiting = impl_->pending_records;
+    return stats;
 }
+
+metrics::Distribution Writer::times_to_disk() const { return impl_->times.read(); }
 
 ChainPoint Writer::head() const {
     const std::lock_guard lock(impl_->mutex);

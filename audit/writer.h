@@ -9,11 +9,15 @@
 // - `seq` rises by one from line to line and `prev` is the SHA-256 of the line before, also across
 //   restarts and rotation, whoever does it: audit/verify.h sees a gap or an edit;
 // - one process writes a file (flock).
+//
+// While the disk refuses it tries by itself now and then, so that it is known when that is over
+// also where nobody dares to ask for a record any more.
 
 #include "audit/chain.h"
 #include "audit/log_file.h"
 #include "audit/record.h"
 #include "audit/signature.h"
+#include "metrics/histogram.h"
 
 #include <boost/system/result.hpp>
 
@@ -106,9 +110,12 @@ public:
         std::uint64_t records = 0;      // on the disk
         std::uint64_t refused = 0;      // by the disk, or since too many waited
         std::uint64_t checkpoints = 0;  // signed
+        std::size_t waiting = 0;        // for the disk, now
         bool failing = false;           // the disk refused the last that it was given
     };
     Stats stats() const;
+    // From submission to the disk.
+    metrics::Distribution times_to_disk() const;
 
     // Where the chain stands: worth noting elsewhere, since the file alone cannot show that its end
     // was cut off.

@@ -1,6 +1,11 @@
 # Where the libraries come from: the distribution, and libpg_query as cmake/pg_query.cmake says.
 # `tools/deps build` installs all of them on Debian and its relatives.
 
+# Newer CMakes leave finding Boost to Boost.
+if(POLICY CMP0167)
+    cmake_policy(SET CMP0167 NEW)
+endif()
+
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 find_package(OpenSSL 3 REQUIRED)

@@ -98,8 +98,10 @@ struct Web {
     unsigned pages = 200;
 };
 
+enum class LogFormat : std::uint8_t { text, json };
 struct Log {
     std::string level = "info";
+    LogFormat format = LogFormat::text;
     std::filesystem::path file;  // empty: standard error
 };
 
@@ -131,6 +133,7 @@ struct Options {
     Audit audit;
     Approval approval;
     Web web;
+    std::optional<Endpoint> metrics;  // nothing: no port is opened for them
     Log log;
     std::vector<webhook::Hook> webhooks;
 };

@@ -39,6 +39,11 @@ const std::vector<std::string>& log_levels() {
     return words;
 }
 
+const std::vector<std::string>& log_formats() {
+    static const std::vector<std::string> words = {"text", "json"};
+    return words;
+}
+
 // The value goes where it belongs, or the error says why not.
 template <class Value, class Target>
 Wrong put(const Parsed<Value>& value, Target& target) {
@@ -690,6 +695,20 @@ std::span<const Setting> settings() {
                 "then.",
                 [](O& o, S t, Base) { return put(parse_count(t, 0, 500), o.web.pages); },
                 [](const O& o) { return std::to_string(o.web.pages); }},
+        Setting{"metrics.listen",
+                "--metrics-listen",
+                "HOST:PORT",
+                Shape::endpoint,
+                {},
+                "Where /metrics (for Prometheus), /healthz and /readyz are served; without it no "
+                "port is opened for them.",
+                [](O& o, S t, Base) -> Wrong {
+                    auto parsed = parse_endpoint(t);
+                    if (!parsed) return parsed.error().message;
+                    o.metrics = *std::move(parsed);
+                    return std::nullopt;
+                },
+                [](const O& o) { return o.metrics ? o.metrics->text() : std::string(); }},
         Setting{"log.level", "--log-level", "LEVEL", Shape::word, log_levels(),
                 "How much the log tells: trace, debug, info, warn, error, critical or off.",
                 [](O& o, S t, Base) -> Wrong {
@@ -699,6 +718,10 @@ std::span<const Setting> settings() {
                     return std::nullopt;
                 },
                 [](const O& o) { return o.log.level; }},
+        Setting{"log.format", "--log-format", "FORMAT", Shape::word, log_formats(),
+                "How the log is written: text, or json (one object a line).",
+                [](O& o, S t, Base) { return put(parse_word(t, log_formats()), o.log.format); },
+                [](const O& o) { return log_formats()[static_cast<std::size_t>(o.log.format)]; }},
         Setting{"log.file",
                 "--log-file",
                 "FILE",
@@ -755,6 +778,21 @@ void web_inconsistencies(const Options& options, std::vector<Inconsistency>& out
                  std::string("the page can't be where ") + key + " is, at " + other.text(),
                  "give it a port of its own"});
         }
+    }
+}
+
+void metrics_inconsistencies(const Options& options, std::vector<Inconsistency>& out) {
+    if (!options.metrics) return;
+    const std::pair<const Endpoint*, const char*> others[] = {
+        {&options.listen, "listen"},
+        {&options.upstream, "upstream"},
+        {options.web.listen ? &*options.web.listen : nullptr, "web.listen"}};
+    for (const auto& [other, key] : others) {
+        if (other == nullptr || !(*options.metrics == *other)) continue;
+        out.push_back(
+            {"metrics.listen",
+             std::string("metrics can't be served where ") + key + " is, at " + other->text(),
+             "give them a port of their own"});
     }
 }
 
@@ -820,6 +858,7 @@ std::vector<Inconsistency> inconsistencies(const Options& options) {
                        "set limits.connections to more than limits.reserved"});
     }
     web_inconsistencies(options, out);
+    metrics_inconsistencies(options, out);
     if (options.listen == options.upstream) {
         out.push_back({"listen",
                        "the proxy would connect to itself: listen and upstream are both " +

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <exception>
 #include <list>
 #include <optional>
@@ -48,6 +49,11 @@ struct Key {
         return text == other.text && replication == other.replication && *lexical == *other.lexical;
     }
 };
+// Only the engine's own thread counts, so it costs no more than with a plain number.
+void add_one(std::atomic<std::uint64_t>& count) {
+    count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
 struct KeyHash {
     std::size_t operator()(const Key& key) const noexcept {
         return std::hash<std::string_view>()(key.text);
@@ -283,6 +289,7 @@ struct Engine::Impl {
     Judgement judge(std::string_view sql, const LexicalSettings& lexical,
                     const SessionFacts& session, const Moment& moment) {
         Entry* entry = find(sql, lexical, session.replication);
+        add_one(entry != nullptr ? hits : misses);
         if (entry == nullptr) {
             AnalysisPtr analysis = analyzer.analyze(sql, lexical, session.replication);
             if (sightings.again(sql)) entry = remember(sql, lexical, session.replication, analysis);
@@ -463,6 +470,7 @@ struct Engine::Impl {
     std::unordered_map<const Analysis*, std::list<Entry>::iterator> by_analysis;
     std::size_t bytes_used = 0;
     Sightings sightings;
+    std::atomic<std::uint64_t> hits{0}, misses{0};
 
     std::vector<SessionAnswers> profiles;
     std::unordered_map<SessionAnswers, ProfileNumber> profile_numbers;
@@ -507,6 +515,11 @@ Judgement Engine::judge_oversized(std::size_t text_bytes, const SessionFacts& se
 
 Engine::CacheSize Engine::cache_size() const noexcept {
     return {impl_->entries.size(), impl_->bytes_used};
+}
+
+Engine::CacheUse Engine::cache_use() const noexcept {
+    return {impl_->hits.load(std::memory_order_relaxed),
+            impl_->misses.load(std::memory_order_relaxed)};
 }
 
 std::uint64_t Engine::policy_version() const noexcept { return impl_->rules->version(); }

@@ -10,6 +10,7 @@
 #include "policy/session_facts.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -62,6 +63,13 @@ public:
         std::size_t bytes = 0;
     };
     CacheSize cache_size() const noexcept;
+
+    // How often the text of a Query or Parse was found in the cache, or was not. From any thread.
+    struct CacheUse {
+        std::uint64_t hits = 0;
+        std::uint64_t misses = 0;
+    };
+    CacheUse cache_use() const noexcept;
 
     // The version of the rules in force: a judgement with an older one must be made again.
     std::uint64_t policy_version() const noexcept;

@@ -2,6 +2,7 @@
 
 #include "cli/cli.h"
 #include "config/options.h"
+#include "proxy/net/log_format.h"
 #include "proxy/net/server.h"
 
 #include <boost/asio/ip/host_name.hpp>
@@ -131,6 +132,8 @@ net::ServerOptions server_options(const config::Options& options) {
                                      web.session_life,
                                      web.pages};
     }
+    if (options.metrics)
+        server.metrics = net::Address{options.metrics->host, options.metrics->port};
     server.replica = options.approval.replica.empty() ? name_of_this_replica(options.listen)
                                                       : options.approval.replica;
     server.webhooks = options.webhooks;
@@ -142,7 +145,11 @@ void start_log(const config::Log& log) {
                                    : spdlog::basic_logger_mt("pgchaperone", log.file.string());
     logger->set_level(spdlog::level::from_str(log.level));
     logger->flush_on(spdlog::level::info);
-    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    if (log.format == config::LogFormat::json) {
+        logger->set_formatter(net::json_log_formatter());
+    } else {
+        logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
+    }
     spdlog::set_default_logger(std::move(logger));
 }
 

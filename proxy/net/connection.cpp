@@ -219,7 +219,9 @@ bool Connection::received(bool from_client, std::string_view bytes) {
     if (from_client && header_) return received_header(bytes);
     Side& side = from_client ? client_ : server_;
     const std::shared_ptr<Transport> transport = side.transport;
+    const Direction direction = from_client ? Direction::from_client : Direction::from_server;
     if (transport->tls() == nullptr) {
+        thread_.counts().add(direction, bytes.size());
         if (from_client) {
             tell(session::ClientBytes{bytes});
         } else {
@@ -231,6 +233,8 @@ bool Connection::received(bool from_client, std::string_view bytes) {
     const auto fed = tls.feed(bytes);
     transport->flush_tls();
     if (fed.has_error()) {
+        if (from_client && !client_tls_announced_)
+            thread_.counts().refused[static_cast<std::size_t>(RefusedFor::tls)].add();
         spdlog::warn("session {}: TLS with the {}: {}", id_, from_client ? "client" : "server",
                      fed.error().text);
         side_ended(from_client, true);
@@ -252,6 +256,7 @@ bool Connection::received(bool from_client, std::string_view bytes) {
             side_ended(from_client, false);
             return false;
         }
+        thread_.counts().add(direction, read->bytes);
         if (from_client) {
             tell(session::ClientBytes{{plain.data(), read->bytes}});
         } else {
@@ -302,6 +307,10 @@ void Connection::carry_out() {
         std::visit([this](auto& one) { carry_out(one); }, *command);
     }
     carrying_out_ = false;
+    if (!session_.census().empty()) {
+        thread_.counts().add(session_.census());
+        session_.forget_census();
+    }
     if (draining_ && !closing_ && session_.end_if_idle(newcomers_)) return carry_out();
     // A client that has gone shows first in what we can't send it. (A server may have left a last
     // word: it is read.)
@@ -319,11 +328,16 @@ void Connection::open_gates() {
 }
 
 void Connection::carry_out(session::SendToClient& command) {
-    client_.transport->write(command.data.bytes());
+    const std::string_view bytes = command.data.bytes();
+    thread_.counts().add(Direction::to_client, bytes.size());
+    client_.transport->write(bytes);
 }
 
 void Connection::carry_out(session::SendToServer& command) {
-    if (server_.transport) server_.transport->write(command.data.bytes());
+    if (!server_.transport) return;
+    const std::string_view bytes = command.data.bytes();
+    thread_.counts().add(Direction::to_server, bytes.size());
+    server_.transport->write(bytes);
 }
 
 void Connection::carry_out(session::Connect& command) {
@@ -424,7 +438,10 @@ void Connection::carry_out(session::Judge& command) {
     }
 }
 
+// `at`: when it was asked for, by a clock that the rules have asked for anyway; one that is set
+// meanwhile is one wrong figure among many.
 void Connection::judged(policy::Judgement judgement, std::chrono::system_clock::time_point at) {
+    thread_.counts().judge.observe(std::chrono::system_clock::now() - at);
     const policy::SessionFacts& facts = session_.facts();
     session_.handle(
         session::Verdict{std::move(judgement), at,
@@ -432,6 +449,7 @@ void Connection::judged(policy::Judgement judgement, std::chrono::system_clock::
 }
 
 void Connection::deliver(session::Verdict verdict) {
+    thread_.counts().judge.observe(std::chrono::system_clock::now() - verdict.at);
     if (closing_) return;
     const policy::SessionFacts& facts = session_.facts();
     verdict.may_be_approved = thread_.shared().desk->may_be_approved(facts.user, facts.database);
@@ -452,7 +470,11 @@ void Connection::deliver(const session::AuditStored& stored) {
 
 // Who may run without a record is told that there is one, and everybody else that it is not so.
 session::AuditStored Connection::outcome_of_record(bool on_disk, const std::string& problem) {
-    if (on_disk || !thread_.shared().options.audit.allow_on_failure) return {on_disk, problem};
+    if (on_disk) return {true, problem};
+    if (!thread_.shared().options.audit.allow_on_failure) {
+        thread_.shared().refused_unrecorded.fetch_add(1);
+        return {false, problem};
+    }
     thread_.shared().unrecorded.fetch_add(1);
     spdlog::warn("session {}: goes on without a record in the audit log: {}", id_, problem);
     return {true, {}};
@@ -565,6 +587,8 @@ void Connection::carry_out(session::ClearDeadline& command) {
     if (command.kind != session::DeadlineKind::login || logged_in_) return;
     logged_in_ = true;
     logged_in_at_ = std::chrono::system_clock::now();
+    thread_.counts().logins.add();
+    thread_.shared().upstream_sight.saw(true, std::chrono::steady_clock::now());
     present();
 }
 
@@ -741,6 +765,7 @@ void Connection::carry_out(session::ShutdownServer&) {
 void Connection::carry_out(session::Close& command) {
     closing_ = true;
     close_reason_ = std::move(command.reason);
+    came_to_nothing(command.ending);
     timers_ = {};
     leave(false);
     // The readers wake up and say good-bye. What waits for the socket's room is not a reader and
@@ -751,6 +776,21 @@ void Connection::carry_out(session::Close& command) {
         side->transport->stop_reading();
     }
     open_gates();
+}
+
+void Connection::came_to_nothing(session::Ending ending) {
+    ThreadCounts& counts = thread_.counts();
+    const auto refused = [&](RefusedFor why) {
+        counts.refused[static_cast<std::size_t>(why)].add();
+    };
+    switch (ending) {
+        case session::Ending::ordinary: return;
+        case session::Ending::startup: return refused(RefusedFor::startup);
+        case session::Ending::timeout: return refused(RefusedFor::timeout);
+        case session::Ending::upstream: return refused(RefusedFor::upstream);
+        case session::Ending::limit: return refused(RefusedFor::limit);
+        case session::Ending::login: return counts.logins_failed.add();
+    }
 }
 
 void Connection::carry_out(session::Log& command) {

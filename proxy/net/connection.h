@@ -132,6 +132,7 @@ private:
     bool privileged() const;
     void present();
     void leave(bool shutting_down);
+    void came_to_nothing(session::Ending ending);
     bool client_hung_up_unread();
 
     void tls_progress();

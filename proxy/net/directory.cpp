@@ -43,6 +43,13 @@ std::vector<Present> Directory::all() const {
     return out;
 }
 
+Directory::Size Directory::size() const {
+    const std::lock_guard lock(mutex_);
+    Size size{present_.size(), 0};
+    for (const auto& [session, present] : present_) size.held += present.ticket.empty() ? 0 : 1;
+    return size;
+}
+
 void Directory::know_key(std::string key, Where where) {
     if (key.size() <= process_id_bytes) return;
     const std::uint32_t id = process_id_of(key);

@@ -35,6 +35,11 @@ public:
     void put(Present present);
     void left(std::uint64_t session);
     std::vector<Present> all() const;  // by session
+    struct Size {
+        std::size_t sessions = 0;
+        std::size_t held = 0;  // of these, with something that is held
+    };
+    Size size() const;
 
     // What follows the code in a CancelRequest: a process id in four bytes, and the secret.
     static constexpr std::size_t process_id_bytes = 4;

@@ -5,6 +5,7 @@
 // reach it only through post().
 
 #include "policy/engine.h"
+#include "proxy/net/counts.h"
 #include "proxy/net/tls_context.h"
 
 #include <boost/asio/awaitable.hpp>
@@ -43,6 +44,8 @@ public:
     Shared& shared() { return shared_; }
     policy::Engine& engine() { return engine_; }
     unsigned index() const { return index_; }
+    // Counted on this thread, and read on any.
+    ThreadCounts& counts() { return counts_; }
 
     // A scratch buffer: what a read brings, until the next suspension.
     static constexpr std::size_t scratch_bytes = 64 * 1024;
@@ -65,6 +68,7 @@ private:
     unsigned index_;
     boost::asio::io_context context_;
     policy::Engine engine_;
+    ThreadCounts counts_;
     std::unique_ptr<std::array<char, scratch_bytes>> scratch_;
     std::unique_ptr<std::array<char, scratch_bytes>> plain_scratch_;
     std::unordered_map<std::uint64_t, std::shared_ptr<Connection>> connections_;

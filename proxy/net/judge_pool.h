@@ -42,6 +42,9 @@ public:
     using Work = std::function<void(policy::Engine&)>;
     void work(Work work);
 
+    // From any thread.
+    policy::Engine::CacheUse cache_use() const { return engine_.cache_use(); }
+
 private:
     void run();
 

@@ -5,7 +5,11 @@
 #include "proxy/net/judge_pool.h"
 #include "proxy/net/late_store.h"
 #include "proxy/net/listen.h"
+#include "proxy/net/metrics_page.h"
+#include "proxy/net/metrics_server.h"
 #include "proxy/net/passed_sockets.h"
+#include "proxy/net/pulse.h"
+#include "proxy/net/service_manager.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/ticket_words.h"
 #include "proxy/net/web_server.h"
@@ -21,6 +25,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -103,8 +108,9 @@ std::string sql_text(const std::string& text) {
 class Server {
 public:
     Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-           std::function<Reloaded()> reload_policy)
-        : reload_policy_(std::move(reload_policy)) {
+           std::function<Reloaded()> reload_policy, ServiceManager& service_manager)
+        : service_manager_(service_manager), reload_policy_(std::move(reload_policy)) {
+        reloads_.last_success = std::chrono::system_clock::now();
         shared_.options = std::move(options);
         shared_.rules = std::move(rules);
         shared_.change(shared_.options.changeable);
@@ -124,15 +130,19 @@ public:
         // now on, and uses all of the above.
         open_web();
         try {
+            open_metrics();
             listen();
         } catch (...) {
             if (owned_web_) owned_web_->stop();
+            if (metrics_) metrics_->stop();
             throw;
         }
     }
 
     ~Server() {
         if (owned_web_) owned_web_->stop();
+        if (metrics_) metrics_->stop();
+        pulse_.reset();
         for (auto& thread : threads_) thread->stop();
         for (auto& worker : workers_) worker.join();
         // Whoever could still hand something to a thread ends before the threads' contexts do.
@@ -147,23 +157,33 @@ public:
     void start() {
         for (auto& thread : threads_) {
             workers_.emplace_back([&one = *thread] { one.run(); });
+            pthread_setname_np(workers_.back().native_handle(),
+                               ("io-" + std::to_string(thread->index())).c_str());
         }
         threads_.front()->post(
             [this] { asio::co_spawn(threads_.front()->context(), accept(), asio::detached); });
-        std::string where = shared_.options.listen.text();
-        if (passed_sockets_) {
-            where.clear();
-            for (const Acceptor& acceptor : acceptors_)
-                where += (where.empty() ? "" : ", ") + where_it_listens(acceptor);
-            where += " (passed to this process)";
-        }
-        spdlog::info("listening on {}, guarding {}", where, shared_.options.upstream.text());
+        spdlog::info("{}", what_it_does());
+        service_manager_.ready(what_it_does());
     }
 
     // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
     // people; what could be used is in force all the same.
     std::string reload() {
         const std::lock_guard lock(reload_mutex_);
+        service_manager_.reloading();
+        std::string trouble = reload_all();
+        {
+            const std::lock_guard counted(reloads_mutex_);
+            ++(trouble.empty() ? reloads_.successes : reloads_.failures);
+            if (trouble.empty()) reloads_.last_success = std::chrono::system_clock::now();
+        }
+        // Why not is in the log, and may hold names.
+        service_manager_.ready(trouble.empty() ? what_it_does()
+                                               : what_it_does() + "; the last reload failed");
+        return trouble;
+    }
+
+    std::string reload_all() {
         Reloaded reloaded = reload_policy_();
         std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
@@ -203,6 +223,7 @@ public:
     // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.
     void drain(const sigset_t& signals) {
         shared_.draining = true;
+        service_manager_.stopping("draining: waits for sessions to become idle");
         threads_.front()->post([this] { stop_accepting(); });
         const auto begin = std::chrono::steady_clock::now();
         const auto until = begin + shared_.options.drain_timeout;
@@ -292,6 +313,7 @@ private:
         options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
         options.on_happened = [this](const approval::Happened& happened) {
             shared_.webhooks->tell(happened);
+            count_wait(happened);
             if (WebServer* const web = web_) web->happened(happened);
             const LogLine line = log_line(happened);
             if (line.loud) {
@@ -313,11 +335,20 @@ private:
             return ConnectionCounts{shared_.places.taken(), shared_.places.refused()};
         };
         sources.audit = [this] {
-            AuditCounts counts{shared_.audit->stats(), shared_.unrecorded.load(),
-                               shared_.overdue_records.load(), 0};
-            for (const auto& sink : sinks_) counts.dropped += sink->stats().dropped;
+            AuditCounts counts;
+            counts.log = shared_.audit->stats();
+            counts.unrecorded = shared_.unrecorded.load();
+            counts.overdue = shared_.overdue_records.load();
+            for (const auto& sink : sinks_) {
+                counts.sent += sink->stats().sent;
+                counts.dropped += sink->stats().dropped;
+            }
+            counts.refused_unrecorded = shared_.refused_unrecorded.load();
             return counts;
         };
+        audit_counts_ = sources.audit;
+        sources.traffic = [this] { return traffic(); };
+        sources.reloads = [this] { return reloads(); };
         shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
     }
 
@@ -374,6 +405,7 @@ private:
             ++shared_.unrecorded;
             return then({});
         }
+        if (!problem.empty()) ++shared_.refused_unrecorded;
         then(problem);
     }
 
@@ -465,6 +497,7 @@ private:
         setup.idle = now.idle;
         setup.environment = std::move(now.environment);
         shared_.connections.fetch_add(1);
+        threads_.front()->counts().connections.add();
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
         if (threads_.size() == 1) {
             return take_in(thread, std::move(socket), std::move(setup), balanced);
@@ -487,6 +520,139 @@ private:
         connection->start(behind_load_balancer);
     }
 
+    // Whoever watches
+
+    void open_metrics() {
+        const auto& watchdog = service_manager_.watchdog();
+        if (!shared_.options.metrics && !watchdog) return;
+        Pulse::Options options;
+        if (watchdog) {
+            options.beat = std::clamp(std::chrono::floor<std::chrono::milliseconds>(*watchdog / 4),
+                                      std::chrono::milliseconds(10), options.beat);
+            // In time for the next beat, or systemd hears nothing of this one.
+            options.on_beat = [this](bool all_turn) {
+                if (all_turn) service_manager_.alive();
+            };
+        }
+        std::vector<Pulse::Post> posts;
+        for (const auto& thread : threads_) {
+            posts.push_back(
+                [&one = *thread](std::function<void()> work) { one.post(std::move(work)); });
+        }
+        pulse_ = std::make_unique<Pulse>(std::move(posts), std::move(options));
+        if (!shared_.options.metrics) return;
+        MetricsServer::Sources sources{[this] { return metrics_page(numbers()); },
+                                       [this] { return dead(); },
+                                       [this] { return unready(); },
+                                       shared_.upstream_sight,
+                                       *shared_.resolver,
+                                       shared_.options.upstream,
+                                       shared_.options.upstream_negotiation};
+        metrics_ = std::make_unique<MetricsServer>(*shared_.options.metrics, std::move(sources));
+    }
+
+    std::string what_it_does() const {
+        std::string where;
+        for (const Acceptor& acceptor : acceptors_)
+            where += (where.empty() ? "" : ", ") + where_it_listens(acceptor);
+        return "listening on " +
+               (passed_sockets_ ? where + " (passed to this process)"
+                                : shared_.options.listen.text()) +
+               ", guarding " + shared_.options.upstream.text();
+    }
+
+    // On the desk's thread.
+    void count_wait(const approval::Happened& happened) {
+        using Kind = approval::Happened::Kind;
+        if (!happened.own) return;
+        std::size_t end = 0;  // as ticket_ends has it
+        switch (happened.kind) {
+            case Kind::decided:
+                end = happened.ticket.state == approval::State::approved ? 0 : 1;
+                break;
+            case Kind::expired: end = 2; break;
+            case Kind::withdrawn: end = 3; break;
+            case Kind::opened:
+            case Kind::voted:
+            case Kind::used:
+            case Kind::glass:
+            case Kind::finished: return;
+        }
+        ticket_waits_[end].observe(std::chrono::system_clock::now() - happened.ticket.opened);
+    }
+
+    Traffic traffic() const {
+        Traffic traffic;
+        policy::Engine::CacheUse cache = shared_.judges->cache_use();
+        for (const auto& thread : threads_) {
+            traffic.add(thread->counts());
+            const policy::Engine::CacheUse one = thread->engine().cache_use();
+            cache.hits += one.hits;
+            cache.misses += one.misses;
+        }
+        traffic.cache_hits = cache.hits;
+        traffic.cache_misses = cache.misses;
+        return traffic;
+    }
+
+    Reloads reloads() const {
+        const std::lock_guard lock(reloads_mutex_);
+        return reloads_;
+    }
+
+    std::vector<std::string> dead() const {
+        std::vector<std::string> reasons;
+        for (const std::size_t index : pulse_->state().stuck)
+            reasons.push_back("I/O thread " + std::to_string(index) + " does not answer");
+        return reasons;
+    }
+
+    std::vector<std::string> unready() const {
+        std::vector<std::string> reasons = dead();
+        if (shared_.draining) reasons.push_back("draining");
+        if (!shared_.options.audit.allow_on_failure && shared_.audit->stats().failing)
+            reasons.push_back("the audit log refuses records");
+        if (shared_.desk->stats().down) reasons.push_back("the store of tickets is down");
+        return reasons;
+    }
+
+    Numbers numbers() const {
+        Numbers numbers;
+        const auto now = std::chrono::steady_clock::now();
+        numbers.ready = unready().empty() &&
+                        shared_.upstream_sight.works(now, ready_sight_time).value_or(true);
+        numbers.draining = shared_.draining;
+        numbers.io_threads = threads_.size();
+        numbers.io_lag = pulse_->state().lag;
+        numbers.connections = shared_.connections.load();
+        const Directory::Size here = shared_.directory.size();
+        numbers.sessions = here.sessions;
+        numbers.held = here.held;
+        numbers.traffic = traffic();
+        numbers.policy_version = shared_.rules->version();
+        numbers.desk = shared_.desk->stats();
+        for (std::size_t i = 0; i < ticket_waits_.size(); ++i)
+            numbers.ticket_waits[i] = ticket_waits_[i].read();
+        numbers.audit = audit_counts_();
+        numbers.audit_times = shared_.audit->times_to_disk();
+        numbers.webhooks = shared_.webhooks->stats();
+        numbers.reloads = reloads();
+        numbers.process = process_numbers();
+        return numbers;
+    }
+
+    // For a figure that nobody asks the server for: what was seen lately.
+    static constexpr std::chrono::seconds ready_sight_time{60};
+
+    ServiceManager& service_manager_;
+    mutable std::mutex reloads_mutex_;
+    Reloads reloads_;
+    std::array<metrics::Histogram, ticket_ends.size()> ticket_waits_{
+        metrics::Histogram(ticket_wait_bounds), metrics::Histogram(ticket_wait_bounds),
+        metrics::Histogram(ticket_wait_bounds), metrics::Histogram(ticket_wait_bounds)};
+    std::function<AuditCounts()> audit_counts_;
+    // Outlives the resolver, which may call it back until it ends.
+    std::unique_ptr<MetricsServer> metrics_;
     // Before what hands them lines.
     std::vector<std::unique_ptr<audit::Sink>> sinks_;
     // In place of a thread's number in the tokens of records: these are of the page.
@@ -501,6 +667,7 @@ private:
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> passed_;
     bool passed_sockets_ = false;
+    std::unique_ptr<Pulse> pulse_;
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
@@ -515,9 +682,11 @@ int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
           std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
+    ServiceManager service_manager;
     std::unique_ptr<Server> server;
     try {
-        server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload));
+        server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload),
+                                          service_manager);
     } catch (const std::exception& error) {
         trouble(error.what());
         return 2;

@@ -93,8 +93,9 @@ struct ServerOptions {
     AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;
-    std::optional<WebOptions> web;  // nothing: no port is opened
-    std::string replica;            // this process among those that share the store
+    std::optional<WebOptions> web;   // nothing: no port is opened
+    std::optional<Address> metrics;  // likewise
+    std::string replica;             // this process among those that share the store
     std::vector<webhook::Hook> webhooks;
     std::string page_url;  // of the page on tickets, for links; empty: there is none
 };

@@ -11,6 +11,7 @@
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
+#include "proxy/net/upstream_sight.h"
 #include "proxy/net/virtual_schema.h"
 #include "proxy/net/webhook_sender.h"
 
@@ -44,9 +45,11 @@ struct Shared {
     std::unique_ptr<JudgePool> judges;
     std::atomic<std::uint64_t> next_session_id{1};
     std::atomic<std::uint64_t> connections{0};
-    std::atomic<bool> draining{false};              // nobody new is taken in
-    std::atomic<std::uint64_t> unrecorded{0};       // statements that ran without their record
-    std::atomic<std::uint64_t> overdue_records{0};  // that were waited for too long
+    std::atomic<bool> draining{false};                 // nobody new is taken in
+    std::atomic<std::uint64_t> unrecorded{0};          // statements that ran without their record
+    std::atomic<std::uint64_t> refused_unrecorded{0};  // that did not run for want of it
+    std::atomic<std::uint64_t> overdue_records{0};     // that were waited for too long
+    UpstreamSight upstream_sight;
 
     TlsContexts tls() const {
         const std::lock_guard lock(mutex);

@@ -134,26 +134,36 @@ awaitable<std::string> negotiate(Transport& transport, IoThread& thread, TlsCont
 
 awaitable<UpstreamConnection> connect_upstream(IoThread& thread, std::weak_ptr<void> owner) {
     const ServerOptions& options = thread.shared().options;
+    const auto begun = std::chrono::steady_clock::now();
     Deadline deadline(thread.context(), options.connect_timeout);
     const Resolved resolved = co_await look_up(thread);
     std::string error = resolved.error;
+    UpstreamError kind = UpstreamError::resolve;
     const bool tcp = !options.upstream.unix_socket();
     for (const auto& endpoint : resolved.endpoints) {
         auto transport = std::make_shared<Transport>(Transport::Socket(thread.context()));
         deadline.guard(transport);
         transport->set_owner(owner);
         error = co_await connect_one(*transport, endpoint);
+        kind = error.empty() ? UpstreamError::tls : UpstreamError::connect;
         TlsContextPtr context = thread.shared().tls().upstream;
         // As libpq has it, there is no TLS on a Unix-domain socket.
         if (error.empty() && context && tcp)
             error = co_await negotiate(*transport, thread, std::move(context));
-        if (deadline.expired()) error = "no connection within the time limit";
+        if (deadline.expired()) {
+            error = "no connection within the time limit";
+            kind = UpstreamError::timeout;
+        }
         if (error.empty()) {
+            thread.counts().upstream_connects.add();
+            thread.counts().upstream_connect.observe(std::chrono::steady_clock::now() - begun);
             co_return UpstreamConnection{std::move(transport), {}};
         }
         transport->close();
         if (deadline.expired()) break;
     }
+    thread.counts().upstream_errors[static_cast<std::size_t>(kind)].add();
+    thread.shared().upstream_sight.saw(false, std::chrono::steady_clock::now());
     co_return UpstreamConnection{
         nullptr, "could not connect to the server at " + options.upstream.text() + ": " + error};
 }

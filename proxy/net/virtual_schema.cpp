@@ -265,6 +265,32 @@ ChaperoneAnswer VirtualSchema::stats() const {
         add("connections_taken", connections.taken);
         add("connections_refused", connections.refused);
     }
+    if (sources_.traffic) {
+        const Traffic traffic = sources_.traffic();
+        add("connections", traffic.connections);
+        for (std::size_t i = 0; i < traffic.refused.size(); ++i)
+            add("connections_refused_" + std::string(refused_for_names[i]), traffic.refused[i]);
+        add("logins", traffic.logins);
+        add("logins_failed", traffic.logins_failed);
+        for (std::size_t i = 0; i < traffic.bytes.size(); ++i)
+            add("bytes_" + std::string(direction_names[i]), traffic.bytes[i]);
+        for (std::size_t i = 0; i < session::counted_decisions; ++i) {
+            const auto decision = static_cast<session::CountedDecision>(i);
+            add("statements_" + std::string(counted_decision_name(decision)),
+                traffic.statements_decided(decision));
+        }
+        for (std::size_t i = 0; i < session::supervision_ends; ++i) {
+            const auto end = static_cast<session::SupervisionEnd>(i);
+            add("supervisions_" + std::string(supervision_end_name(end)), traffic.supervisions[i]);
+        }
+        add("parse_cache_hits", traffic.cache_hits);
+        add("parse_cache_misses", traffic.cache_misses);
+        add("upstream_connects", traffic.upstream_connects);
+        for (std::size_t i = 0; i < traffic.upstream_errors.size(); ++i) {
+            add("upstream_errors_" + std::string(upstream_error_names[i]),
+                traffic.upstream_errors[i]);
+        }
+    }
     add("tickets_waiting", desk.waiting);
     add("tickets_opened", desk.opened);
     add("tickets_approved", desk.approved);
@@ -281,14 +307,21 @@ ChaperoneAnswer VirtualSchema::stats() const {
         add("audit_refused", audit.log.refused);
         add("audit_overdue", audit.overdue);
         add("audit_dropped", audit.dropped);
+        add("audit_waiting", audit.log.waiting);
         add("audit_failing", audit.log.failing ? 1 : 0);
         add("statements_unrecorded", audit.unrecorded);
+        add("statements_refused_unrecorded", audit.refused_unrecorded);
     }
     const WebhookStats webhooks = sources_.webhooks ? sources_.webhooks() : WebhookStats{};
     add("webhooks_sent", webhooks.sent);
     add("webhooks_failed", webhooks.failed);
     add("webhooks_dropped", webhooks.dropped);
     add("webhooks_queued", webhooks.queued);
+    if (sources_.reloads) {
+        const Reloads reloads = sources_.reloads();
+        add("reloads", reloads.successes);
+        add("reloads_failed", reloads.failures);
+    }
     return rows(std::move(out));
 }
 

@@ -8,11 +8,13 @@
 #include "policy/engine.h"
 #include "policy/rule_book.h"
 #include "policy/session_facts.h"
+#include "proxy/net/counts.h"
 #include "proxy/net/directory.h"
 #include "proxy/net/webhook_sender.h"
 #include "proxy/session/command.h"
 #include "proxy/session/event.h"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -27,7 +29,16 @@ struct AuditCounts {
     audit::Writer::Stats log;
     std::uint64_t unrecorded = 0;  // statements that ran without their record
     std::uint64_t overdue = 0;     // records that were waited for too long
-    std::uint64_t dropped = 0;     // by sinks besides the file
+    std::uint64_t sent = 0;        // by sinks besides the file
+    std::uint64_t dropped = 0;
+    std::uint64_t refused_unrecorded = 0;  // statements that did not run for want of it
+};
+
+// Since the start.
+struct Reloads {
+    std::uint64_t successes = 0;
+    std::uint64_t failures = 0;
+    std::chrono::system_clock::time_point last_success;  // at first: the start
 };
 
 // How the limits on sessions do.
@@ -53,6 +64,8 @@ public:
         std::function<AuditCounts()> audit = {};             // empty: there is no audit log
         std::function<std::string()> environment = {};       // empty, or its answer: it has no name
         std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
+        std::function<Traffic()> traffic = {};               // empty, and the next: not counted
+        std::function<Reloads()> reloads = {};
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
     VirtualSchema(const VirtualSchema&) = delete;

@@ -461,6 +461,7 @@ bool Session::client_execute(std::size_t total) {
     if (handle &&
         (handle->answered || (!handle->judge_again && handle->judgement.plainly_allowed() &&
                               handle->judgement.policy_version == policy_version_))) {
+        if (!handle->answered) census_.allowed(handle->judgement.analysis.get());
         const std::uint64_t sequence = ledger_.sent(Owed::execute);
         pipeline_open_ = true;
         ran(handle->judgement.analysis.get(), sequence);
@@ -529,10 +530,27 @@ void Session::handle(const Verdict& event) {
     read_client();
 }
 
+// What is counted is counted once: not at a Parse or Bind what its Execute will tell of, and not
+// again what was held.
+void Session::count(std::size_t index) {
+    const policy::Decision& decision = pending_.judgement.decisions[index];
+    const bool known_already = hold_ && waits_for_claim();
+    const bool now = pending_.kind == StatementKind::parse ? refuses(decision)
+                     : pending_.kind == StatementKind::bind
+                         ? refuses(decision) || decision.action == policy::Action::hold ||
+                               decision.action == policy::Action::answer
+                         : true;
+    if (now && !known_already) census_.decided(pending_.judgement, index);
+}
+
 void Session::judged(policy::Judgement judgement) {
     pending_.judgement = std::move(judgement);
     refuse_execute_of_what_is_held();
     if (pending_.judgement.plainly_allowed()) {
+        const bool runs = pending_.kind != StatementKind::parse &&
+                          pending_.kind != StatementKind::bind;
+        if (runs && !(hold_ && waits_for_claim()))
+            census_.allowed(pending_.judgement.analysis.get());
         refused_unbounded_.reset();
         return carry_out();
     }
@@ -546,6 +564,7 @@ void Session::judged(policy::Judgement judgement) {
     const std::vector<policy::Decision>& decisions = pending_.judgement.decisions;
     for (std::size_t i = 0; i < decisions.size(); ++i) {
         const policy::Decision& decision = decisions[i];
+        count(i);
         if (refuses(decision) && !pending_.refusal) {
             pending_.refusal = decision.refusal;
             pending_.rule = decision.rule;

@@ -136,10 +136,21 @@ struct KnowCancelKey {
 // The client will send nothing more: tell the server so (half-close) once everything is sent.
 struct ShutdownServer {};
 
+// Of a connection that was never logged in: why it came to nothing, for the host to count.
+enum class Ending : std::uint8_t {
+    ordinary,  // it was logged in, or its client left by itself, or asked to cancel something
+    startup,   // what came was no acceptable beginning
+    timeout,
+    upstream,  // there is no connection to the server
+    limit,     // there are too many
+    login,     // the server refused it, or it can't pass through
+};
+
 // Send what is waiting for the client and the server, then close both connections. Nothing comes
 // after it.
 struct Close {
     std::string reason;  // for the log
+    Ending ending = Ending::ordinary;
 };
 
 // A session's milestones and troubles, for the host's log; no statement text.

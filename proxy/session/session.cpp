@@ -11,6 +11,19 @@
 
 namespace pgchaperone::session {
 
+namespace {
+
+// `login`: the server has been asked.
+Ending ending_by(std::string_view sqlstate, bool login) {
+    if (sqlstate == "53300") return Ending::limit;
+    if (sqlstate == "57014") return Ending::timeout;
+    if (sqlstate == "57P01") return Ending::ordinary;
+    if (sqlstate == "08006") return Ending::upstream;
+    return login && sqlstate.starts_with("28") ? Ending::login : Ending::startup;
+}
+
+}  // namespace
+
 Session::Session(Setup setup) : setup_(std::move(setup)), login_(std::make_unique<Login>()) {
     facts_.id = setup_.id;
     facts_.client = setup_.client;
@@ -50,8 +63,9 @@ void Session::flush_outputs() {
         commands_.push_back(SendToClient{std::move(*bytes)});
 }
 
-void Session::close(std::string reason) {
+void Session::close(std::string reason, Ending ending) {
     if (phase_ == Phase::closed) return;
+    if (phase_ == Phase::login && server_said_fatal_) ending = Ending::login;
     phase_ = Phase::closed;
     forget_ticket(reason, client_closed_);
     if (client_closed_) withdraw_approval(reason);
@@ -60,16 +74,18 @@ void Session::close(std::string reason) {
                        ? "not run"
                        : "the connection was lost before it was over: it may have run or not");
     waiting_ = Waiting::nothing;
-    say(Close{std::move(reason)});
+    say(Close{std::move(reason), ending});
 }
 
 void Session::fatal(policy::Refusal words, std::string reason) {
     if (phase_ == Phase::closed) return;
     // In the middle of a message of the server's, it could only be taken for a part of that.
     const bool in_a_message = server_pass_bytes_ > 0 && server_pass_ == Fate::forward;
-    if (in_a_message) return close(std::move(reason));
+    const Ending ending = login_ ? ending_by(words.sqlstate, phase_ == Phase::login)
+                                 : Ending::ordinary;
+    if (in_a_message) return close(std::move(reason), ending);
     send_to_client(error_response(words, "FATAL", settings_.client_encoding_is_utf8()));
-    close(std::move(reason));
+    close(std::move(reason), ending);
 }
 
 bool Session::wants_client_bytes() const {
@@ -154,7 +170,7 @@ void Session::handle(const Deadline& event) {
             if (phase_ == Phase::relay || phase_ == Phase::closed) return;
             if (phase_ == Phase::startup && !login_->startup_seen) {
                 // As PostgreSQL does: who has not even said what it wants is not answered.
-                close("login timeout: no startup packet came in time");
+                close("login timeout: no startup packet came in time", Ending::timeout);
             } else {
                 fatal({"57014", "pgchaperone: canceling authentication due to timeout", "", ""},
                       "login timeout");

@@ -16,6 +16,7 @@
 #include "policy/decision.h"
 #include "policy/session_facts.h"
 #include "protocol/messages.h"
+#include "proxy/session/census.h"
 #include "proxy/session/command.h"
 #include "proxy/session/event.h"
 #include "proxy/session/inlet.h"
@@ -116,6 +117,10 @@ public:
     // Engine::policy_version.
     void set_policy_version(std::uint64_t version) { policy_version_ = version; }
 
+    // What is to be counted since it was last forgotten.
+    const Census& census() const { return census_; }
+    void forget_census() { census_.forget(); }
+
     const policy::SessionFacts& facts() const { return facts_; }
     bool closed() const { return phase_ == Phase::closed; }
     // For tests and tools.
@@ -211,6 +216,7 @@ private:
     void client_gone_wrong(std::size_t bytes_seen, std::string why);
     void ask(Judge question, std::size_t total);
     void judged(policy::Judgement judgement);
+    void count(std::size_t index);
     void explain_cut_off_tail();
     void carry_out();
     void let_through();
@@ -399,7 +405,7 @@ private:
     void flush_outputs();
     void send_to_client(std::string bytes);
     void send_to_server(std::string bytes) { from_client_.insert(std::move(bytes)); }
-    void close(std::string reason);
+    void close(std::string reason, Ending ending = Ending::ordinary);
     // Tells the client why (as FATAL) and closes.
     void fatal(policy::Refusal words, std::string reason);
     void half_close();
@@ -458,6 +464,7 @@ private:
     // the rule.
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;
     std::deque<Command> commands_;
+    Census census_;
 
     std::unique_ptr<Login> login_;  // what is only needed until the first ReadyForQuery
 };

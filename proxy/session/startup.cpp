@@ -110,7 +110,7 @@ bool Session::direct_tls() {
         return false;
     }
     if (!setup_.tls_offered) {
-        close("the client began a TLS handshake, but TLS is not configured");
+        close("the client began a TLS handshake, but TLS is not configured", Ending::startup);
         return false;
     }
     const auto bytes = from_client_.peek(from_client_.available());

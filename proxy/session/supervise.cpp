@@ -292,11 +292,13 @@ void Session::lite_reading_done(const CountedPtr& terms, bool wrote) {
             "A function that is called IMMUTABLE, or a domain's CHECK, ran before the statement "
             "did.";
         refusal.hint = "Ask whoever runs the database what it does.";
+        census_.end(SupervisionEnd::exceeded);
         record_effects({}, *terms, &refusal);
         refuse_group(std::move(refusal));
         return;
     }
     if (!wrote && !s.unusable) {
+        census_.end(SupervisionEnd::within_limits);
         send_to_client(std::exchange(s.group.withheld, {}));
         return;
     }
@@ -360,6 +362,10 @@ std::optional<policy::Refusal> Session::verdict(const Effects& effects, const Co
             }
             s.window.emplace_back(s.now, rows);
         }
+    }
+    // At the end of a transaction whatever was within limits has been counted.
+    if (refusal || facts != nullptr) {
+        census_.end(refusal ? SupervisionEnd::exceeded : SupervisionEnd::within_limits);
     }
     record_effects(effects, *terms, refusal ? &*refusal : nullptr);
     return refusal;
@@ -1378,6 +1384,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             claimed_failed(error_summary(message));
             show_kept();
             const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
+            if (piece.counted) census_.end(SupervisionEnd::failed);
             if (sqlstate == "2D000" && piece.counted && (s.unit.ours || s.unit.opening)) {
                 policy::Decision decision;
                 decision.rule = piece.counted->rule;
@@ -1393,6 +1400,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             return;
         }
         case Role::counted:
+            census_.end(SupervisionEnd::failed);
             s.group.failed = true;
             claimed_failed(error_summary(message));
             if (!s.group.kept.empty()) send_to_client(std::exchange(s.group.kept, {}));

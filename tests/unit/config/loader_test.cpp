@@ -110,7 +110,9 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"web.session_idle", {"7s", "8s"}},
         {"web.session_life", {"7s", "8s"}},
         {"web.pages", {"3", "4"}},
+        {"metrics.listen", {"127.0.0.1:5", "0.0.0.0:6"}},
         {"log.level", {"debug", "warn"}},
+        {"log.format", {"json", "text"}},
         {"log.file", {"a.log", "b.log"}},
     };
     REQUIRE(values.size() == settings().size());

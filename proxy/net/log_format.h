@@ -1,0 +1,24 @@
+#pragma once
+// The log's lines as JSON, one object a line: time, level, message, and where it is known the
+// session and the event. Whatever clients send into a message (quotes, line breaks, what is not
+// UTF-8) stays one valid line. Pure.
+
+#include <spdlog/formatter.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace pgchaperone::net {
+
+// Without its line feed. `text`: as it stands behind the level in the log's text form. One that
+// begins with "session 7: " is of that session, and one that goes on with "start: ", "end: " or
+// "logged in: " of that event; "ticket B1: " likewise is of that ticket. No client can write the
+// beginning of a line.
+std::string json_log_line(std::chrono::system_clock::time_point time, std::string_view level,
+                          std::string_view text);
+
+std::unique_ptr<spdlog::formatter> json_log_formatter();
+
+}  // namespace pgchaperone::net

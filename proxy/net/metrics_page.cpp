@@ -1,0 +1,188 @@
+#include "proxy/net/metrics_page.h"
+
+#include "metrics/page.h"
+#include "pgchaperone_version.h"
+
+namespace pgchaperone::net {
+
+using metrics::Page;
+
+namespace {
+
+constexpr auto counter = Page::Type::counter;
+constexpr auto gauge = Page::Type::gauge;
+constexpr auto histogram = Page::Type::histogram;
+
+double number(std::uint64_t value) { return static_cast<double>(value); }
+
+// One value for each name of a label.
+template <std::size_t size>
+void put_each(Page& page, std::string_view label, const std::array<std::string_view, size>& names,
+              const std::array<std::uint64_t, size>& values) {
+    for (std::size_t i = 0; i < size; ++i) page.put(number(values[i]), {{label, names[i]}});
+}
+
+void put_process_state(Page& page, const Numbers& n) {
+    page.begin(gauge, "pgchaperone_build_info", "Which pgchaperone this is.")
+        .put(1, {{"version", PGCHAPERONE_VERSION}, {"grammar", PGCHAPERONE_GRAMMAR_VERSION_TEXT}});
+    page.begin(gauge, "pgchaperone_ready", "Whether new connections can be served.")
+        .put(n.ready ? 1 : 0);
+    page.begin(gauge, "pgchaperone_draining", "Whether the process is on its way out.")
+        .put(n.draining ? 1 : 0);
+    page.begin(gauge, "pgchaperone_io_threads", "Threads that relay.").put(number(n.io_threads));
+    page.begin(gauge, "pgchaperone_io_thread_lag_seconds",
+               "How long the slowest I/O thread took, or has by now taken, to answer.")
+        .put(std::chrono::duration<double>(n.io_lag).count());
+}
+
+void put_connections(Page& page, const Numbers& n) {
+    const Traffic& traffic = n.traffic;
+    // Read one after the other, so that they may differ for a moment.
+    const std::uint64_t here = n.sessions;
+    page.begin(gauge, "pgchaperone_sessions", "Connections of clients now.")
+        .put(number(n.connections > here ? n.connections - here : 0), {{"state", "login"}})
+        .put(number(here - n.held), {{"state", "open"}})
+        .put(number(n.held), {{"state", "held"}});
+    page.begin(counter, "pgchaperone_connections_accepted_total", "Connections of clients.")
+        .put(number(traffic.connections));
+    page.begin(counter, "pgchaperone_connections_refused_total",
+               "Connections that pgchaperone ended before they were logged in.");
+    put_each(page, "reason", refused_for_names, traffic.refused);
+    page.begin(counter, "pgchaperone_logins_total", "Logins by their outcome.")
+        .put(number(traffic.logins), {{"outcome", "accepted"}})
+        .put(number(traffic.logins_failed), {{"outcome", "failed"}});
+    page.begin(counter, "pgchaperone_bytes_total", "Bytes of the protocol, without TLS.");
+    put_each(page, "direction", direction_names, traffic.bytes);
+}
+
+void put_statements(Page& page, const Numbers& n) {
+    const Traffic& traffic = n.traffic;
+    page.begin(counter, "pgchaperone_statements_total",
+               "Statements by pgaudit's class and the policy's decision.");
+    for (std::size_t i = 0; i < session::counted_classes; ++i) {
+        for (std::size_t j = 0; j < session::counted_decisions; ++j) {
+            page.put(
+                number(traffic.statements[i][j]),
+                {{"class", counted_class_name(static_cast<session::CountedClass>(i))},
+                 {"decision", counted_decision_name(static_cast<session::CountedDecision>(j))}});
+        }
+    }
+    page.begin(histogram, "pgchaperone_judge_seconds", "How long it took to judge.")
+        .put(traffic.judge);
+    page.begin(counter, "pgchaperone_parse_cache_lookups_total",
+               "Texts that were, or were not, in the cache of what was parsed.")
+        .put(number(traffic.cache_hits), {{"result", "hit"}})
+        .put(number(traffic.cache_misses), {{"result", "miss"}});
+    page.begin(gauge, "pgchaperone_policy_version", "Rises with each reload of the policy.")
+        .put(number(n.policy_version));
+    page.begin(counter, "pgchaperone_supervisions_total", "What became of supervised statements.");
+    for (std::size_t i = 0; i < session::supervision_ends; ++i) {
+        page.put(number(traffic.supervisions[i]),
+                 {{"outcome", supervision_end_name(static_cast<session::SupervisionEnd>(i))}});
+    }
+}
+
+void put_tickets(Page& page, const Numbers& n) {
+    const approval::Desk::Stats& desk = n.desk;
+    page.begin(counter, "pgchaperone_tickets_opened_total", "Tickets opened by this process.")
+        .put(number(desk.opened));
+    page.begin(counter, "pgchaperone_tickets_ended_total",
+               "Tickets that were decided, or ended otherwise, by this process.");
+    put_each(page, "outcome", ticket_ends,
+             {desk.approved, desk.denied, desk.expired, desk.withdrawn});
+    page.begin(counter, "pgchaperone_tickets_used_total", "Approvals that were used.")
+        .put(number(desk.used));
+    page.begin(counter, "pgchaperone_glass_broken_total",
+               "Statements that ran by breaking the glass.")
+        .put(number(desk.glass));
+    page.begin(gauge, "pgchaperone_tickets_waiting", "Tickets that sessions wait for now.")
+        .put(number(desk.waiting));
+    page.begin(histogram, "pgchaperone_ticket_wait_seconds", "From a ticket's opening to its end.");
+    for (std::size_t i = 0; i < ticket_ends.size(); ++i)
+        page.put(n.ticket_waits[i], {{"outcome", ticket_ends[i]}});
+    page.begin(counter, "pgchaperone_ticket_store_failures_total",
+               "Times that the store of tickets went down.")
+        .put(number(desk.store_failures));
+    page.begin(gauge, "pgchaperone_ticket_store_up", "Whether the store of tickets works.")
+        .put(desk.down ? 0 : 1);
+}
+
+void put_audit(Page& page, const Numbers& n) {
+    const AuditCounts& audit = n.audit;
+    page.begin(counter, "pgchaperone_audit_records_total", "Records for the audit log.")
+        .put(number(audit.log.records), {{"outcome", "stored"}})
+        .put(number(audit.log.refused), {{"outcome", "refused"}});
+    page.begin(gauge, "pgchaperone_audit_records_waiting", "Records that wait for the disk now.")
+        .put(number(audit.log.waiting));
+    page.begin(histogram, "pgchaperone_audit_store_seconds",
+               "From a record's submission to its being on the disk.")
+        .put(n.audit_times);
+    page.begin(counter, "pgchaperone_audit_overdue_total", "Records that were waited for too long.")
+        .put(number(audit.overdue));
+    page.begin(gauge, "pgchaperone_audit_failing",
+               "Whether the disk refused the last that it was given.")
+        .put(audit.log.failing ? 1 : 0);
+    page.begin(counter, "pgchaperone_audit_checkpoints_total", "Signed checkpoints.")
+        .put(number(audit.log.checkpoints));
+    page.begin(counter, "pgchaperone_audit_sink_lines_total",
+               "Lines for standard output and syslog.")
+        .put(number(audit.sent), {{"outcome", "sent"}})
+        .put(number(audit.dropped), {{"outcome", "dropped"}});
+    page.begin(counter, "pgchaperone_statements_unrecorded_total",
+               "Statements whose record could not be written.")
+        .put(number(audit.unrecorded), {{"outcome", "ran"}})
+        .put(number(audit.refused_unrecorded), {{"outcome", "refused"}});
+}
+
+void put_around(Page& page, const Numbers& n) {
+    page.begin(counter, "pgchaperone_webhook_messages_total", "Messages of webhooks.")
+        .put(number(n.webhooks.sent), {{"outcome", "sent"}})
+        .put(number(n.webhooks.failed), {{"outcome", "failed"}})
+        .put(number(n.webhooks.dropped), {{"outcome", "dropped"}});
+    page.begin(gauge, "pgchaperone_webhook_messages_queued", "Messages that wait to be sent.")
+        .put(number(n.webhooks.queued));
+    page.begin(counter, "pgchaperone_upstream_connects_total", "Connections made to the server.")
+        .put(number(n.traffic.upstream_connects));
+    page.begin(counter, "pgchaperone_upstream_connect_errors_total",
+               "Connections to the server that could not be made.");
+    put_each(page, "kind", upstream_error_names, n.traffic.upstream_errors);
+    page.begin(histogram, "pgchaperone_upstream_connect_seconds",
+               "How long it took to connect to the server.")
+        .put(n.traffic.upstream_connect);
+    page.begin(counter, "pgchaperone_reloads_total", "Reloads of the configuration.")
+        .put(number(n.reloads.successes), {{"outcome", "success"}})
+        .put(number(n.reloads.failures), {{"outcome", "failure"}});
+    page.begin(gauge, "pgchaperone_last_reload_success_timestamp_seconds",
+               "When the configuration in force was read.")
+        .put(std::chrono::duration<double>(n.reloads.last_success.time_since_epoch()).count());
+}
+
+void put_process(Page& page, const ProcessNumbers& process) {
+    page.begin(counter, "process_cpu_seconds_total", "CPU time used.").put(process.cpu_seconds);
+    page.begin(gauge, "process_resident_memory_bytes", "Resident memory.")
+        .put(number(process.resident_bytes));
+    page.begin(gauge, "process_virtual_memory_bytes", "Virtual memory.")
+        .put(number(process.virtual_bytes));
+    page.begin(gauge, "process_open_fds", "Open file descriptors.").put(number(process.open_fds));
+    page.begin(gauge, "process_max_fds", "File descriptors that may be open.")
+        .put(number(process.max_fds));
+    page.begin(gauge, "process_threads", "Threads.").put(number(process.threads));
+    page.begin(gauge, "process_start_time_seconds", "When the process began, since 1970.")
+        .put(process.start_seconds);
+}
+
+}  // namespace
+
+std::string metrics_page(const Numbers& numbers) {
+    Page page;
+    put_process_state(page, numbers);
+    put_connections(page, numbers);
+    put_statements(page, numbers);
+    put_tickets(page, numbers);
+    put_audit(page, numbers);
+    put_around(page, numbers);
+    put_process(page, numbers.process);
+    return page.text();
+}
+
+}  // namespace pgchaperone::net

@@ -1,0 +1,197 @@
+#include "proxy/net/metrics_server.h"
+
+#include "metrics/page.h"
+#include "protocol/codec.h"
+#include "proxy/net/http_host.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <exception>
+#include <optional>
+#include <thread>
+#include <utility>
+
+namespace pgchaperone::net {
+
+namespace asio = boost::asio;
+using asio::awaitable;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+// Whoever watches is one or a few.
+constexpr std::size_t connections_max = 100;
+constexpr std::size_t connections_of_a_peer_max = 50;
+
+web::Response plain(unsigned status, std::string body) {
+    web::Response response;
+    response.status = status;
+    response.content_type = "text/plain; charset=utf-8";
+    response.body = std::move(body);
+    return response;
+}
+
+web::Response all_well_or(const char* well, const std::vector<std::string>& reasons) {
+    std::string text;
+    for (const std::string& reason : reasons) text += reason + "\n";
+    return reasons.empty() ? plain(200, std::string(well) + "\n") : plain(503, std::move(text));
+}
+
+}  // namespace
+
+struct MetricsServer::Impl {
+    Impl(const Address& listen, Sources sources_)
+        : sources(std::move(sources_)), host(context, listen, host_options()) {
+        thread = std::thread([this] { run(); });
+        pthread_setname_np(thread.native_handle(), "metrics");
+    }
+
+    ~Impl() { stop(); }
+    void stop() {
+        context.stop();
+        if (thread.joinable()) thread.join();
+    }
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    using Then = HttpHost::Options::Then;
+
+    HttpHost::Options host_options();
+    void run();
+    void answer(const web::Request& request, Then then);
+    void ready(Then then);
+    void say_whether_ready(bool reached, const Then& then) const;
+    static awaitable<bool> probe(std::shared_ptr<asio::generic::stream_protocol::socket> socket,
+                                 asio::generic::stream_protocol::endpoint endpoint, bool speaks);
+    awaitable<void> look_at_upstream(Resolved resolved);
+    void looked(bool reached);
+
+    Sources sources;
+    asio::io_context context{1};
+    bool looking = false;
+    std::vector<Then> waiting;  // for what it sees; as many as there are connections
+    HttpHost host;
+    std::thread thread;
+};
+
+HttpHost::Options MetricsServer::Impl::host_options() {
+    HttpHost::Options out;
+    out.name = "metrics";
+    out.where = "the metrics' server";
+    out.setting = "metrics.listen";
+    out.connections_max = connections_max;
+    out.connections_of_a_peer_max = connections_of_a_peer_max;
+    out.answer = [this](web::Request request, const policy::ClientAddress&, Then then) {
+        answer(request, std::move(then));
+    };
+    return out;
+}
+
+void MetricsServer::Impl::run() {
+    while (true) {
+        try {
+            context.run();
+            return;
+        } catch (const std::exception& error) {
+            spdlog::error("metrics: internal error: {}", error.what());
+        }
+    }
+}
+
+void MetricsServer::Impl::answer(const web::Request& request, Then then) {
+    const bool known = request.path == "/metrics" || request.path == "/healthz" ||
+                       request.path == "/readyz";
+    if (!known) return then(plain(404, "There are /metrics, /healthz and /readyz.\n"));
+    if (request.method != web::Method::get && request.method != web::Method::head) {
+        web::Response refusal = plain(405, "GET and HEAD only.\n");
+        refusal.headers.emplace_back("Allow", "GET, HEAD");
+        return then(std::move(refusal));
+    }
+    if (request.path == "/healthz") return then(all_well_or("ok", sources.dead()));
+    if (request.path == "/readyz") return ready(std::move(then));
+    web::Response page = plain(200, sources.page());
+    page.content_type = metrics::Page::content_type;
+    then(std::move(page));
+}
+
+void MetricsServer::Impl::ready(Then then) {
+    if (const auto seen = sources.upstream_sight.works(Clock::now(), sight_time))
+        return say_whether_ready(*seen, then);
+    waiting.push_back(std::move(then));
+    if (std::exchange(looking, true)) return;
+    sources.resolver.resolve(sources.upstream, [this](Resolved resolved) {
+        asio::post(context, [this, resolved = std::move(resolved)]() mutable {
+            asio::co_spawn(context, look_at_upstream(std::move(resolved)),
+                           [this](std::exception_ptr failure) {
+                               if (failure) looked(false);
+                           });
+        });
+    });
+}
+
+void MetricsServer::Impl::say_whether_ready(bool reached, const Then& then) const {
+    std::vector<std::string> reasons = sources.unready();
+    if (!reached) reasons.push_back("the server that is guarded can't be reached");
+    then(all_well_or("ready", reasons));
+}
+
+// Asks for something that every server answers with one byte, whichever, without writing a line
+// into its log. `speaks`: PostgreSQL's protocol from the first byte on.
+awaitable<bool> MetricsServer::Impl::probe(
+    std::shared_ptr<asio::generic::stream_protocol::socket> socket,
+    asio::generic::stream_protocol::endpoint endpoint, bool speaks) {
+    const auto token = asio::as_tuple(asio::use_awaitable);
+    const auto [connected] = co_await socket->async_connect(endpoint, token);
+    if (connected || !speaks) co_return !connected;
+    const std::string question = protocol::encoded(protocol::GSSENCRequest{});
+    const auto [failed, sent] = co_await asio::async_write(*socket, asio::buffer(question), token);
+    if (failed) co_return false;
+    char answer = 0;
+    const auto [unheard, count] = co_await socket->async_read_some(asio::buffer(&answer, 1), token);
+    co_return !unheard && count == 1;
+}
+
+awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved) {
+    bool reached = false;
+    asio::steady_timer limit(context, probe_time);
+    const bool speaks = sources.negotiation == UpstreamNegotiation::postgres;
+    for (const auto& endpoint : resolved.endpoints) {
+        if (limit.expiry() <= Clock::now()) break;
+        const auto socket = std::make_shared<asio::generic::stream_protocol::socket>(context);
+        limit.async_wait([socket](const boost::system::error_code& error) {
+            boost::system::error_code ignored;
+            if (!error) socket->close(ignored);
+        });
+        reached = co_await probe(socket, endpoint, speaks);
+        boost::system::error_code ignored;
+        socket->close(ignored);
+        if (reached) break;
+    }
+    looked(reached);
+}
+
+void MetricsServer::Impl::looked(bool reached) {
+    looking = false;
+    sources.upstream_sight.saw(reached, Clock::now());
+    for (const Then& then : std::exchange(waiting, {})) say_whether_ready(reached, then);
+}
+
+MetricsServer::MetricsServer(const Address& listen, Sources sources)
+    : impl_(std::make_unique<Impl>(listen, std::move(sources))) {
+    spdlog::info("metrics are at http://{}/metrics", listen.text());
+}
+
+MetricsServer::~MetricsServer() = default;
+
+void MetricsServer::stop() { impl_->stop(); }
+
+}  // namespace pgchaperone::net

@@ -1,0 +1,48 @@
+#pragma once
+// The port for whoever watches: /metrics, /healthz, /readyz. A thread of its own, so that it
+// answers also when all others are stuck. What is answered is handed in.
+
+#include "proxy/net/resolver.h"
+#include "proxy/net/server_options.h"
+#include "proxy/net/upstream_sight.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace pgchaperone::net {
+
+class MetricsServer {
+public:
+    // Called on the server's own thread. All of it outlives stop(); what the resolver calls back
+    // later does nothing.
+    struct Sources {
+        std::function<std::string()> page;
+        // Sentences for people, without a name of anybody's; empty: it lives.
+        std::function<std::vector<std::string>()> dead;
+        // Likewise, why no new connection can be served, but for the upstream.
+        std::function<std::vector<std::string>()> unready;
+        UpstreamSight& upstream_sight;
+        Resolver& resolver;
+        Address upstream;
+        UpstreamNegotiation negotiation = UpstreamNegotiation::postgres;
+    };
+    // How long what was seen of the upstream counts, and how long it may take to answer.
+    static constexpr std::chrono::seconds sight_time{5};
+    static constexpr std::chrono::seconds probe_time{2};
+
+    // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
+    MetricsServer(const Address& listen, Sources sources);
+    ~MetricsServer();
+    MetricsServer(const MetricsServer&) = delete;
+    MetricsServer& operator=(const MetricsServer&) = delete;
+
+    void stop();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgchaperone::net

@@ -1,0 +1,64 @@
+#include "proxy/net/log_format.h"
+
+#include "support/catch.h"
+
+#include <boost/json.hpp>
+
+#include <string>
+
+using namespace pgchaperone;
+using namespace std::chrono_literals;
+
+namespace {
+
+boost::json::object parsed(std::string_view text) {
+    const std::string line = net::json_log_line(std::chrono::system_clock::time_point(1500ms),
+                                                "info", text);
+    INFO(line);
+    for (const char c : line) CHECK(static_cast<unsigned char>(c) >= ' ');
+    return boost::json::parse(line).as_object();
+}
+
+std::string text(const boost::json::object& line, const char* name) {
+    return std::string(line.at(name).as_string());
+}
+
+}  // namespace
+
+TEST_CASE("a line of a session tells it, and its event") {
+    const auto line = parsed("session 7: start: client=127.0.0.1");
+    CHECK(text(line, "time") == "1970-01-01T00:00:01.500000Z");
+    CHECK(text(line, "level") == "info");
+    CHECK(line.at("session").to_number<int>() == 7);
+    CHECK(text(line, "event") == "start");
+    CHECK(text(line, "message") == "start: client=127.0.0.1");
+}
+
+TEST_CASE("what is no session's has none") {
+    for (const char* said : {"listening on 127.0.0.1:1, guarding x", "session x: start: y",
+                             "session 7 start", "session : start: ", "session 7", ""}) {
+        const auto line = parsed(said);
+        CHECK_FALSE(line.contains("session"));
+        CHECK_FALSE(line.contains("event"));
+        CHECK(text(line, "message") == said);
+    }
+}
+
+TEST_CASE("a ticket's line tells the ticket") {
+    const auto line = parsed("ticket B1: opened: requester=clerk");
+    CHECK(text(line, "ticket") == "B1");
+    CHECK(text(line, "message") == "opened: requester=clerk");
+}
+
+TEST_CASE("whatever a client is called, its line is one line of valid JSON") {
+    const auto quoted = parsed(
+        "session 1: logged in: user=a\"b\\c\nsession 2: start: x\r\t\x01 end");
+    CHECK(quoted.at("session").to_number<int>() == 1);
+    CHECK(text(quoted, "event") == "logged in");
+    CHECK(text(quoted, "message") == "logged in: user=a\"b\\c\nsession 2: start: x\r\t\x01 end");
+    // Not UTF-8: to be told, and read back.
+    const auto broken = parsed("session 1: logged in: user=\xff\xc3");
+    CHECK(text(broken, "message") == "logged in: user=\\xff\\xc3");
+    const auto null = parsed(std::string_view("a\0b", 3));
+    CHECK(text(null, "message") == std::string("a\0b", 3));
+}
