@@ -255,6 +255,25 @@ class Troubleshooting(unittest.TestCase):
                  if not any(covers(one, message) for one in quoted)]
         self.assertEqual([], wrong, "docs/troubleshooting.md does not have:\n" + "\n".join(wrong))
 
+    def test_what_pages_show_of_errors_is_said(self):
+        """On all pages: what stands behind ERROR, NOTICE and the like, lines broken as they may be."""
+        said = [".*?".join(re.escape(piece) for piece in message.split(GAP)) for message in sources.messages()
+                if fragments(message.removeprefix("pgchaperone:")) or message.startswith("pgchaperone: " + GAP + " (")]
+        said += [r"pgchaperone: (?:" + pattern + ")" for pattern in said if not pattern.startswith("pgchaperone:")]
+        unreachable = "could not connect to the server at "  # its beginning is put before it elsewhere
+        self.assertTrue(any(unreachable in literal for literal in sources.literals()))
+        said.append("pgchaperone: " + unreachable)
+        wrong, count = [], 0
+        for page in PAGES.values():
+            for _, number, text in page.blocks:
+                for found in re.finditer(r"(?:ERROR|FATAL|NOTICE|WARNING):\s+(?=pgchaperone: )", text):
+                    count += 1
+                    shown = re.sub(r"\s+", " ", text[found.end():])[:250]
+                    if not any(re.match(pattern.replace(r"\ ", " "), shown) for pattern in said):
+                        wrong.append(f"{page.where(number)}: {shown[:120]}")
+        self.assertEqual([], wrong, "\n" + "\n".join(wrong))
+        self.assertGreater(count, 10)
+
     def test_each_sqlstate_is_there(self):
         told = set(sources.sqlstates()) - ONLY_COMPARED
         self.assertGreater(len(told), 15)
