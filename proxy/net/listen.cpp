@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <cstring>
 #include <stdexcept>
 #include <unistd.h>
@@ -28,6 +29,13 @@ void remove_stale_socket(const std::string& path) {
     if (error == asio::error::connection_refused) ::unlink(path.c_str());
 }
 
+// As PostgreSQL's own socket: its folder says who may come, and the server who may log in. With the
+// umask's mode nobody but our own user could connect.
+boost::system::error_code let_everybody_connect(const std::string& path) {
+    if (::chmod(path.c_str(), 0777) == 0) return {};
+    return {errno, boost::system::system_category()};
+}
+
 }  // namespace
 
 Acceptor listen_on(asio::io_context& context, const Address& address,
@@ -42,6 +50,7 @@ Acceptor listen_on(asio::io_context& context, const Address& address,
         acceptor.set_option(asio::ip::v6_only(true), error);
     }
     if (!error) acceptor.bind(endpoint, error);
+    if (!error && address.unix_socket()) error = let_everybody_connect(address.text());
     if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
     if (error) {
         throw std::runtime_error(

@@ -29,6 +29,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <pthread.h>
 #include <stdexcept>
 #include <thread>
@@ -77,6 +78,18 @@ TlsContexts load_tls(const ServerOptions& options) {
     return contexts;
 }
 
+// A copy that was put back, most likely: who writes the file can approve, and it holds statements.
+void warn_of_loose_mode(const std::string& file) {
+    using std::filesystem::perms;
+    std::error_code error;
+    const perms mode = std::filesystem::status(file, error).permissions();
+    if (error || (mode & (perms::group_all | perms::others_all)) == perms::none) return;
+    spdlog::warn(
+        "the approval store {} can be read or changed by others; who changes it can approve: "
+        "chmod it to 0600",
+        file);
+}
+
 // A file that can't be used is a mistake of who starts the process. A database may just be down.
 std::unique_ptr<approval::Store> open_store(const ServerOptions& options) {
     const std::string& where = options.ticket_store;
@@ -84,7 +97,10 @@ std::unique_ptr<approval::Store> open_store(const ServerOptions& options) {
         return postgres ? approval::open_postgres_store(where) : approval::open_sqlite_store(where);
     };
     auto store = open();
-    if (store) return std::move(*store);
+    if (store) {
+        if (!options.tickets_in_postgres) warn_of_loose_mode(where);
+        return std::move(*store);
+    }
     if (!options.tickets_in_postgres) throw std::runtime_error(store.error().text);
     return late_store(open, store.error());
 }

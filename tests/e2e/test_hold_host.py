@@ -126,6 +126,15 @@ class Processes(Held):
         self.done(connection, "UPDATE later SET state = 'done'", "UPDATE 20")
         self.given_ticket(connection, "UPDATE later SET state = 'done'")  # once
 
+    def test_a_store_that_others_can_read_or_change_is_told_of(self):
+        store = self.directory / "loose.db"
+        for mode, told in ((None, False), (0o640, True), (0o600, False)):
+            if mode is not None:
+                store.chmod(mode)
+            target = self.guard_of_its_own("--approval-store", store)
+            self.assertEqual(told, f"{store} can be read or changed by others" in target.guard.log_text())
+            target.guard.stop()
+
     def test_what_one_guard_holds_is_approved_through_another(self):
         self.cluster.sql("CREATE ROLE ticket_keeper LOGIN PASSWORD 'not-for-logs'")
         self.cluster.sql("GRANT CREATE ON DATABASE postgres TO ticket_keeper")
