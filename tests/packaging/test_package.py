@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -151,7 +152,16 @@ class Package(unittest.TestCase):
         guard = UnprivilegedGuard(cluster, "-c", self.configuration, start=False, configuration="")
         self.addCleanup(guard.erase)
         guard.options += ["--approval-store", str(guard.directory / "tickets.db")]
+        # Type=notify: systemd waits until it is told.
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.bind(str(guard.directory / "notify"))
+        (guard.directory / "notify").chmod(0o777)
+        manager.settimeout(20)
+        os.environ["NOTIFY_SOCKET"] = str(guard.directory / "notify")
+        self.addCleanup(os.environ.pop, "NOTIFY_SOCKET")
         guard.start()
+        self.assertIn(b"READY=1", manager.recv(4096).split(b"\n"))
         if os.geteuid() == 0:
             status = Path(f"/proc/{guard.pid}/status").read_text()
             self.assertEqual(["0" * 16] * 3, re.findall(r"^Cap(?:Prm|Eff|Bnd):\s+(\w+)$", status, re.M))
