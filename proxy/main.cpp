@@ -145,11 +145,8 @@ void start_log(const config::Log& log) {
                                    : spdlog::basic_logger_mt("pgchaperone", log.file.string());
     logger->set_level(spdlog::level::from_str(log.level));
     logger->flush_on(spdlog::level::info);
-    if (log.format == config::LogFormat::json) {
-        logger->set_formatter(net::json_log_formatter());
-    } else {
-        logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-    }
+    logger->set_formatter(log.format == config::LogFormat::json ? net::json_log_formatter()
+                                                                : net::text_log_formatter());
     spdlog::set_default_logger(std::move(logger));
 }
 

@@ -1,6 +1,9 @@
 #include "proxy/net/log_format.h"
 
+#include "approval/visible_text.h"
 #include "audit/line.h"
+
+#include <spdlog/pattern_formatter.h>
 
 #include <algorithm>
 #include <array>
@@ -40,6 +43,19 @@ public:
     }
 };
 
+class VisibleMessage : public spdlog::custom_flag_formatter {
+public:
+    void format(const spdlog::details::log_msg& message, const std::tm&,
+                spdlog::memory_buf_t& out) override {
+        const std::string text = approval::visible_line(
+            {message.payload.data(), message.payload.size()});
+        out.append(text.data(), text.data() + text.size());
+    }
+    std::unique_ptr<spdlog::custom_flag_formatter> clone() const override {
+        return std::make_unique<VisibleMessage>();
+    }
+};
+
 void add_text(std::string& line, std::string_view name, std::string_view text) {
     line += ",\"" + std::string(name) + "\":";
     audit::append_json_text(line, text);
@@ -68,6 +84,12 @@ std::string json_log_line(std::chrono::system_clock::time_point time, std::strin
 
 std::unique_ptr<spdlog::formatter> json_log_formatter() {
     return std::make_unique<JsonFormatter>();
+}
+
+std::unique_ptr<spdlog::formatter> text_log_formatter() {
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    formatter->add_flag<VisibleMessage>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %*");
+    return formatter;
 }
 
 }  // namespace pgchaperone::net

@@ -1,5 +1,5 @@
 #pragma once
-// The log's lines as JSON, one object a line: time, level, message, and where it is known the
+// The log's lines, as text and as JSON. As JSON they are one object a line: time, level, message, and where it is known the
 // session and the event. Whatever clients send into a message (quotes, line breaks, what is not
 // UTF-8) stays one valid line. Pure.
 
@@ -20,5 +20,9 @@ std::string json_log_line(std::chrono::system_clock::time_point time, std::strin
                           std::string_view text);
 
 std::unique_ptr<spdlog::formatter> json_log_formatter();
+
+// The log's lines as text: time, level, message. What would not show as it is written, line breaks
+// first of all, is made visible (approval/visible_text.h).
+std::unique_ptr<spdlog::formatter> text_log_formatter();
 
 }  // namespace pgchaperone::net

@@ -17,7 +17,7 @@ namespace {
 Ending ending_by(std::string_view sqlstate, bool login) {
     if (sqlstate == "53300") return Ending::limit;
     if (sqlstate == "57014") return Ending::timeout;
-    if (sqlstate == "57P01") return Ending::ordinary;
+    if (sqlstate == "57P01" || sqlstate == "57P03") return Ending::ordinary;
     if (sqlstate == "08006") return Ending::upstream;
     return login && sqlstate.starts_with("28") ? Ending::login : Ending::startup;
 }
@@ -81,7 +81,8 @@ void Session::fatal(policy::Refusal words, std::string reason) {
     if (phase_ == Phase::closed) return;
     // In the middle of a message of the server's, it could only be taken for a part of that.
     const bool in_a_message = server_pass_bytes_ > 0 && server_pass_ == Fate::forward;
-    const Ending ending = login_ ? ending_by(words.sqlstate, phase_ == Phase::login)
+    const Ending ending = login_ ? ending_by(words.sqlstate, phase_ == Phase::login ||
+                                                            phase_ == Phase::checking)
                                  : Ending::ordinary;
     if (in_a_message) return close(std::move(reason), ending);
     send_to_client(error_response(words, "FATAL", settings_.client_encoding_is_utf8()));

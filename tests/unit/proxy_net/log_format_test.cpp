@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 
+#include <algorithm>
 #include <string>
 
 using namespace pgchaperone;
@@ -61,4 +62,15 @@ TEST_CASE("whatever a client is called, its line is one line of valid JSON") {
     CHECK(text(broken, "message") == "logged in: user=\\xff\\xc3");
     const auto null = parsed(std::string_view("a\0b", 3));
     CHECK(text(null, "message") == std::string("a\0b", 3));
+}
+
+TEST_CASE("whatever a client is called, its line of text is one line") {
+    const auto formatter = net::text_log_formatter();
+    const std::string said = "session 1: logged in: user=a\n2026-11-30 info ticket B1: approved\x1b[2J";
+    spdlog::memory_buf_t out;
+    formatter->format(spdlog::details::log_msg("pgchaperone", spdlog::level::info, said), out);
+    const std::string line(out.data(), out.size());
+    CHECK(line.ends_with(
+        " info session 1: logged in: user=a ⏎ 2026-11-30 info ticket B1: approved<U+001B>[2J\n"));
+    CHECK(std::count(line.begin(), line.end(), '\n') == 1);
 }
