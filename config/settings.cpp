@@ -280,23 +280,27 @@ std::span<const Setting> settings() {
                 "TIME",
                 Shape::duration,
                 {},
-                "How long a session may do nothing outside of a transaction before it is ended; 0s: for ever.",
+                "How long a session may do nothing outside of a transaction before it is ended; "
+                "0s: for ever.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.idle_timeout); },
                 [](const O& o) { return duration_text(o.idle_timeout); }},
-        Setting{"idle_in_transaction_timeout",
-                "--idle-in-transaction-timeout",
-                "TIME",
-                Shape::duration,
-                {},
-                "How long a session may do nothing inside a transaction before it is ended and the transaction rolled back; 0s: for ever.",
-                [](O& o, S t, Base) { return put(parse_duration(t), o.idle_in_transaction_timeout); },
-                [](const O& o) { return duration_text(o.idle_in_transaction_timeout); }},
+        Setting{
+            "idle_in_transaction_timeout",
+            "--idle-in-transaction-timeout",
+            "TIME",
+            Shape::duration,
+            {},
+            "How long a session may do nothing inside a transaction before it is ended and the "
+            "transaction rolled back; 0s: for ever.",
+            [](O& o, S t, Base) { return put(parse_duration(t), o.idle_in_transaction_timeout); },
+            [](const O& o) { return duration_text(o.idle_in_transaction_timeout); }},
         Setting{"drain_timeout",
                 "--drain-timeout",
                 "TIME",
                 Shape::duration,
                 {},
-                "How long sessions may finish what they do when pgchaperone is told to end; 0s: not at all.",
+                "How long sessions may finish what they do when pgchaperone is told to end; 0s: "
+                "not at all.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.drain_timeout); },
                 [](const O& o) { return duration_text(o.drain_timeout); }},
         Setting{"environment",
@@ -304,7 +308,8 @@ std::span<const Setting> settings() {
                 "NAME",
                 Shape::text,
                 {},
-                "The name of what is guarded, such as PRODUCTION, which clients are told when they log in; without it they are told nothing.",
+                "The name of what is guarded, such as PRODUCTION, which clients are told when they "
+                "log in; without it they are told nothing.",
                 [](O& o, S t, Base) { return put_environment(t, o.environment); },
                 [](const O& o) { return o.environment; }},
         Setting{"limits.connections",
@@ -332,9 +337,11 @@ std::span<const Setting> settings() {
                 "N",
                 Shape::count,
                 {},
-                "How many of them may come from one address; 0: any number. Sessions by a Unix-domain socket have none.",
+                "How many of them may come from one address; 0: any number. Sessions by a "
+                "Unix-domain socket have none.",
                 [](O& o, S t, Base) {
-                    return put(parse_count(t, 0, connections_max), o.limits.connections_per_address);
+                    return put(parse_count(t, 0, connections_max),
+                               o.limits.connections_per_address);
                 },
                 [](const O& o) { return std::to_string(o.limits.connections_per_address); }},
         Setting{"limits.reserved",
@@ -679,6 +686,25 @@ const Setting* find_setting(std::string_view key) {
         if (setting.key == key) return &setting;
     }
     return nullptr;
+}
+
+namespace {
+
+// What a process takes while it serves: net::Changeable.
+bool changes_on_reload(std::string_view key) {
+    return key.starts_with("limits.") || key == "idle_timeout" ||
+           key == "idle_in_transaction_timeout" || key == "environment";
+}
+
+}  // namespace
+
+std::vector<std::string> changed_for_restart(const Options& running, const Options& wanted) {
+    std::vector<std::string> keys;
+    for (const Setting& setting : settings()) {
+        if (changes_on_reload(setting.key)) continue;
+        if (setting.show(running) != setting.show(wanted)) keys.emplace_back(setting.key);
+    }
+    return keys;
 }
 
 namespace {

@@ -13,8 +13,9 @@ std::string sessions(std::size_t count) {
 }
 
 std::string raise(const char* setting) {
-    return std::string("Close sessions that nobody needs, or ask the operator of pgchaperone to "
-                       "raise ") +
+    return std::string(
+               "Close sessions that nobody needs, or ask the operator of pgchaperone to "
+               "raise ") +
            setting + ".";
 }
 
@@ -70,8 +71,9 @@ std::optional<policy::Refusal> Places::refusal(const std::string& user, const st
     if (most.total != 0 && !privileged && taken_ + most.reserved >= most.total) {
         return policy::Refusal{
             too_many, "pgchaperone: the remaining connections are reserved for operators",
-            "limits.connections allows " + sessions(most.total) + ", of which limits.reserved keeps " +
-                std::to_string(most.reserved) + " for the policy's operators and approvers.",
+            "limits.connections allows " + sessions(most.total) +
+                ", of which limits.reserved keeps " + std::to_string(most.reserved) +
+                " for the policy's operators and approvers.",
             raise("limits.connections")};
     }
     if (most.per_user != 0 && count_of(by_user_, user) >= most.per_user) {

@@ -30,6 +30,13 @@ struct AuditCounts {
     std::uint64_t dropped = 0;     // by sinks besides the file
 };
 
+// What came of a reload.
+struct ReloadOutcome {
+    std::string trouble;  // what is wrong; empty: nothing is
+    bool policy_taken = false;
+    std::string restart = {};  // keys of settings that have changed, and need one
+};
+
 // How the limits on sessions do.
 struct ConnectionCounts {
     std::uint64_t taken = 0;    // places, by those who are logging in, too
@@ -45,13 +52,13 @@ public:
         const Directory& directory;
         // Does this on a thread that may take its time.
         std::function<void(std::function<void(policy::Engine&)>)> aside;
-        // Loads the policy and the certificates anew; what is wrong, or nothing. Called aside.
-        std::function<std::string()> reload;
+        // Loads the policy and the certificates anew. Called aside.
+        std::function<ReloadOutcome()> reload;
         std::function<WebhookStats()> webhooks;  // may be empty: there are none
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;
-        std::function<AuditCounts()> audit = {};  // empty: there is no audit log
-        std::function<std::string()> environment = {};  // empty, or its answer: it has no name
+        std::function<AuditCounts()> audit = {};             // empty: there is no audit log
+        std::function<std::string()> environment = {};       // empty, or its answer: it has no name
         std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}

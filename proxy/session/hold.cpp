@@ -1226,7 +1226,10 @@ void Session::hold_deadline(DeadlineKind kind) {
             say(SetDeadline{DeadlineKind::keep_alive, std::chrono::milliseconds(h.keep_alive_ms)});
             return;
         case DeadlineKind::login:
-        case DeadlineKind::linger: return;
+        case DeadlineKind::linger:
+        case DeadlineKind::idle:
+        case DeadlineKind::statement:
+        case DeadlineKind::transaction: return;
     }
 }
 

@@ -4,6 +4,7 @@
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/supervision.h"
+#include "proxy/session/time_limits.h"
 
 #include <boost/assert.hpp>
 
@@ -30,6 +31,7 @@ std::optional<Command> Session::next() {
     if (auto bytes = from_client_.take_output()) return SendToServer{std::move(*bytes)};
     if (auto bytes = from_server_.take_output()) return SendToClient{std::move(*bytes)};
     watch_idleness();
+    watch_time();
     if (!commands_.empty()) return next();
     from_client_.settle();
     from_server_.settle();
@@ -162,6 +164,8 @@ void Session::handle(const Deadline& event) {
         case DeadlineKind::notice:
         case DeadlineKind::keep_alive: hold_deadline(event.kind); return;
         case DeadlineKind::idle: idle_for_too_long(); return;
+        case DeadlineKind::statement: statement_too_long(); return;
+        case DeadlineKind::transaction: transaction_too_long(); return;
     }
 }
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 using namespace pgchaperone;
-using net::Places;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::StartsWith;
+using net::Places;
 
 namespace {
 
@@ -36,12 +36,14 @@ TEST_CASE("without limits everybody has a place") {
     CHECK(places.taken() == 0);
 }
 
-TEST_CASE("a limit refuses the one beyond it, names its setting, and takes the next when one left") {
+TEST_CASE(
+    "a limit refuses the one beyond it, names its setting, and takes the next when one left") {
     Places places;
     const auto [limits, setting] = GENERATE(
         std::pair(net::ConnectionLimits{2, 0, 0, 0}, std::string("limits.connections allows 2")),
         std::pair(net::ConnectionLimits{0, 2, 0, 0}, std::string("limits.connections_per_user")),
-        std::pair(net::ConnectionLimits{0, 0, 2, 0}, std::string("limits.connections_per_address")));
+        std::pair(net::ConnectionLimits{0, 0, 2, 0},
+                  std::string("limits.connections_per_address")));
     places.set_limits(limits);
     auto first = places.take(from("app"), false);
     auto second = places.take(from("app"), true);
@@ -109,7 +111,8 @@ TEST_CASE("new limits hold for who comes next") {
     CHECK_FALSE(places.take(from("b"), false).refusal);
 }
 
-TEST_CASE("whatever several threads take and give back, the count is right and no limit is passed") {
+TEST_CASE(
+    "whatever several threads take and give back, the count is right and no limit is passed") {
     Places places;
     places.set_limits({20, 12, 0, 0});
     std::atomic<bool> exceeded = false;
