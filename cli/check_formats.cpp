@@ -215,7 +215,7 @@ void print_sarif(const policy::Policy& policy, const std::vector<Finding>& findi
                 text += (text.empty() ? "" : ", ") + condition.summary();
             return text;
         }();
-        describe(rule.name, std::string(policy::action_name(rule.action.action)) + " when " + when);
+        describe(rule.name, std::string(action_word(rule)) + " when " + when);
     }
     describe("unparsable", "The statement can't be read the way the server would read it.");
     describe("default", "No rule of the policy allows the statement.");

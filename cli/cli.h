@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::cli {
 
@@ -22,6 +23,7 @@ inline constexpr int exit_trouble = 2;
 struct Reloaded {
     std::string trouble;
     config::Options options;
+    std::vector<std::string> restart;  // keys of settings that have changed, and need one
 };
 using Reload = std::function<Reloaded()>;
 

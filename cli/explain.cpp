@@ -9,9 +9,11 @@
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
 
+#include <chrono>
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <set>
 
 namespace pgchaperone::cli {
@@ -58,6 +60,22 @@ void line(std::ostream& out, std::string_view name, std::string_view value) {
     if (value.empty()) return;
     out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << value
         << '\n';
+}
+
+void print_time_limits(const policy::Policy& policy, const StatementVerdict& statement,
+                       std::ostream& out) {
+    const auto print = [&](std::string_view name, int rule,
+                           std::optional<std::chrono::milliseconds> policy::TimeLimits::*limit) {
+        if (rule < 0) return;
+        const policy::Rule& by = policy.rules[static_cast<std::size_t>(rule)];
+        const std::chrono::milliseconds time = *(by.limits.*limit);
+        line(out, name,
+             (time.count() == 0 ? "none" : config::duration_text(time)) + ", by rule \"" + by.name +
+                 '"');
+    };
+    print("statement_timeout", statement.outcome.statement_limit, &policy::TimeLimits::statement);
+    print("transaction_timeout", statement.outcome.transaction_limit,
+          &policy::TimeLimits::transaction);
 }
 
 std::vector<std::string> approvers_of(const policy::Policy& policy,
@@ -128,7 +146,7 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
                                       statement.moment};
         std::size_t rule_number = 0;
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
-            const std::string action(policy::action_name(trace.rule->action.action));
+            const std::string action(action_word(*trace.rule));
             ++rule_number;
             out << "  " << rule_number << (rule_number < 10 ? "  " : " ") << trace.rule->name
                 << std::string(width - trace.rule->name.size() + 2, ' ') << action
@@ -146,6 +164,7 @@ void print(const policy::Policy& policy, const Verdict& verdict, const Situation
         if (statement.rule != nullptr && statement.rule->place.line > 0)
             out << " (" << statement.rule->place.text() << ")";
         out << '\n';
+        print_time_limits(policy, statement, out);
         if (statement.observed) continue;
         const auto& terms = statement.outcome.action(policy).hold;
         if (statement.action == policy::Action::hold && terms) {
@@ -194,12 +213,11 @@ boost::json::value as_json(const policy::Policy& policy, const Verdict& verdict,
         boost::json::array rules;
         const policy::Subject subject{facts, statement.text, situation.session, statement.moment};
         for (const policy::RuleTrace& trace : policy::explain(policy, subject)) {
-            rules.push_back(
-                boost::json::object{{"name", trace.rule->name},
-                                    {"action", policy::action_name(trace.rule->action.action)},
-                                    {"reached", trace.reached},
-                                    {"applies", trace.applies},
-                                    {"because", trace.because}});
+            rules.push_back(boost::json::object{{"name", trace.rule->name},
+                                                {"action", action_word(*trace.rule)},
+                                                {"reached", trace.reached},
+                                                {"applies", trace.applies},
+                                                {"because", trace.because}});
         }
         boost::json::object decision{{"action", policy::action_name(statement.action)},
                                      {"observed", statement.observed}};

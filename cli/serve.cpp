@@ -58,9 +58,10 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
                 *options = std::move(again->options);
                 return std::move(again->policy);
             });
-        status = serve(loaded->options, rules, [rules, options] {
+        status = serve(loaded->options, rules, [rules, options, running = loaded->options] {
             std::string trouble = rules->reload();
-            return Reloaded{std::move(trouble), *options};
+            return Reloaded{std::move(trouble), *options,
+                            config::changed_for_restart(running, *options)};
         });
     });
 }

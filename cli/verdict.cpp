@@ -72,6 +72,10 @@ Verdict judge(const policy::Policy& policy, std::string_view sql, const Situatio
     return verdict;
 }
 
+std::string_view action_word(const policy::Rule& rule) {
+    return rule.decides ? policy::action_name(rule.action.action) : "limit";
+}
+
 std::string decided_by(const StatementVerdict& statement) {
     if (statement.facts->chaperone) return "pgchaperone itself";
     if (statement.rule != nullptr) return "rule \"" + statement.rule->name + "\"";

@@ -39,6 +39,9 @@ struct Verdict {
 // `policy` must be sealed and must outlive the verdict.
 Verdict judge(const policy::Policy& policy, std::string_view sql, const Situation& situation);
 
+// "block"; "limit" of a rule that decides nothing.
+std::string_view action_word(const policy::Rule& rule);
+
 std::string decided_by(const StatementVerdict& statement);  // `rule "x"`, `the default`, ...
 
 }  // namespace pgchaperone::cli

@@ -335,8 +335,15 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
     rule.place = reader.place(node);
     rule.match.place = rule.place;
     bool good = true, has_action = false;
-    const std::vector<std::string> keys = {"name", "match", "action", "message",
-                                           "hint", "mode",  "audit"};
+    const std::vector<std::string> keys = {"name",
+                                           "match",
+                                           "action",
+                                           "message",
+                                           "hint",
+                                           "mode",
+                                           "audit",
+                                           "statement_timeout",
+                                           "transaction_timeout"};
     const bool is_map = reader.mapping(
         node, "a rule", keys,
         [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
@@ -380,6 +387,16 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
                         value, key, words<std::size_t>({"enforce", "observe"}))) {
                     rule.observe = *mode == 1;
                 }
+            } else if (key == "statement_timeout" || key == "transaction_timeout") {
+                auto& limit = key == "statement_timeout" ? rule.limits.statement
+                                                         : rule.limits.transaction;
+                const auto time = reader.value<std::chrono::milliseconds>(value, key,
+                                                                          parse_duration);
+                if (time) {
+                    limit = *time;
+                } else {
+                    good = false;
+                }
             } else if (const auto detail = reader.value<std::size_t>(value, key, audit_word)) {
                 rule.audit = *detail > 0;
                 if (rule.audit) rule.audit_detail = static_cast<policy::AuditDetail>(*detail - 1);
@@ -391,9 +408,20 @@ std::optional<Rule> PolicyLoader::load_rule(YamlReader& reader, const YAML::Node
                      "name: no-unbounded-writes");
         good = false;
     }
-    if (!has_action) {
-        reader.error(node, "a rule needs an action", "action: block (or allow, hold, supervise)");
+    rule.decides = has_action;
+    if (!has_action && !rule.limits.statement && !rule.limits.transaction) {
+        reader.error(
+            node, "a rule needs an action",
+            "action: block (or allow, hold, supervise), or a limit: statement_timeout: 30s");
         good = false;
+    } else if (!has_action) {
+        for (const char* const key : {"message", "hint", "mode", "audit"}) {
+            if (!node[key]) continue;
+            reader.error(node[key],
+                         std::string(key) + " belongs to an action, and this rule only limits",
+                         "leave it out, or give the rule an action");
+            good = false;
+        }
     }
     // What is left of it might match far more than was meant.
     if (!good || problems_.error_count() > errors_before) return std::nullopt;

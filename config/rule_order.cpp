@@ -224,7 +224,7 @@ bool takes_all(const Rule& cover, const Rule& hidden) {
     const Given given{needs_readable(hidden.match), allows};
     if (always(cover.match, given)) return true;
     // An allowing rule passes by what it matches in part, and a restricting one does not.
-    const bool hidden_allows = hidden.action.action == policy::Action::allow;
+    const bool hidden_allows = hidden.lets_through();
     if (allows && !hidden_allows && !about_the_whole(cover.match)) return false;
     return implied(hidden.match, cover.match, given);
 }
@@ -262,8 +262,7 @@ void report_hidden(const Rule& hidden, const Rule& cover, Problems& problems) {
 void report_unreachable_rules(const policy::Policy& policy, Problems& problems) {
     for (std::size_t later = 0; later < policy.rules.size(); ++later) {
         const Rule& hidden = policy.rules[later];
-        if (never(hidden.match,
-                  {needs_readable(hidden.match), hidden.action.action == policy::Action::allow})) {
+        if (never(hidden.match, {needs_readable(hidden.match), hidden.lets_through()})) {
             problems.warning(hidden.place,
                              "rule \"" + hidden.name +
                                  "\" can never apply: its conditions "
@@ -273,7 +272,7 @@ void report_unreachable_rules(const policy::Policy& policy, Problems& problems) 
         }
         for (std::size_t earlier = 0; earlier < later; ++earlier) {
             const Rule& cover = policy.rules[earlier];
-            if (cover.observe) continue;
+            if (cover.observe || !cover.decides) continue;
             // Overriding a preset is what rules of one's own are for.
             if (!hidden.origin.empty() && cover.origin.empty()) continue;
             if (!takes_all(cover, hidden)) continue;

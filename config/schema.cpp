@@ -201,8 +201,16 @@ object definitions() {
                            "Whether an allowed statement leaves a record, and what it shows."}}},
                   {"message", text("Replaces the reason in a refusal; may hold placeholders such "
                                    "as {relations}.")},
-                  {"hint", text("Replaces the hint of a refusal.")}},
-                 {"name", "action"}),
+                  {"hint", text("Replaces the hint of a refusal.")},
+                  {"statement_timeout",
+                   described(
+                       reference("duration"),
+                       "How long a statement that matches may run; 0s: as long as it likes.")},
+                  {"transaction_timeout",
+                   described(reference("duration"),
+                             "How long a transaction may take from the first statement in it that "
+                             "matches; 0s: as long as it likes.")}},
+                 {"name"}),
              mapping({{"include", described(reference("texts"), "Files of rules, put in here.")}},
                      {"include"})}}};
     return defs;

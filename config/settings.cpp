@@ -743,6 +743,25 @@ const Setting* find_setting(std::string_view key) {
 
 namespace {
 
+// What a process takes while it serves: net::Changeable.
+bool changes_on_reload(std::string_view key) {
+    return key.starts_with("limits.") || key == "idle_timeout" ||
+           key == "idle_in_transaction_timeout" || key == "environment";
+}
+
+}  // namespace
+
+std::vector<std::string> changed_for_restart(const Options& running, const Options& wanted) {
+    std::vector<std::string> keys;
+    for (const Setting& setting : settings()) {
+        if (changes_on_reload(setting.key)) continue;
+        if (setting.show(running) != setting.show(wanted)) keys.emplace_back(setting.key);
+    }
+    return keys;
+}
+
+namespace {
+
 // Only the machine itself reaches such an address.
 bool loopback(const Endpoint& endpoint) {
     const bool four = endpoint.host.starts_with("127.") &&

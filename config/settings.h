@@ -33,6 +33,9 @@ struct Setting {
 std::span<const Setting> settings();
 const Setting* find_setting(std::string_view key);
 
+// Keys of the settings that differ and that a process takes only when it starts.
+std::vector<std::string> changed_for_restart(const Options& running, const Options& wanted);
+
 // What only the whole can show: a certificate without its key, verification without a CA. Each text
 // says what to do; the key says where.
 struct Inconsistency {

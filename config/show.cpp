@@ -146,7 +146,10 @@ YAML::Node rule_of(const policy::Rule& rule) {
     YAML::Node node;
     node["name"] = literal(rule.name);
     if (!rule.match.children.empty()) node["match"] = conditions(rule.match.children);
-    node["action"] = action_of(rule.action);
+    if (rule.decides) node["action"] = action_of(rule.action);
+    if (rule.limits.statement) node["statement_timeout"] = duration_text(*rule.limits.statement);
+    if (rule.limits.transaction)
+        node["transaction_timeout"] = duration_text(*rule.limits.transaction);
     if (rule.observe) node["mode"] = "observe";
     if (rule.audit) {
         switch (rule.audit_detail) {

@@ -3,6 +3,7 @@
 
 #include "policy/facts.h"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,13 @@ struct Refusal {
     std::string reason{};  // for records: why, without the rule's name; empty: the message says it
 };
 
+// How long something may take by the word of a rule.
+struct TimeLimit {
+    std::chrono::milliseconds after{0};  // 0: as long as it likes
+    std::string rule;
+    explicit operator bool() const { return after.count() > 0; }
+};
+
 struct Decision {
     Action action = Action::allow;
     std::string rule;       // name of the rule that decided; empty: the policy's default
@@ -43,6 +51,8 @@ struct Decision {
     std::shared_ptr<const SuperviseLimits>
         supervise;                          // the terms of `supervise`; lives on after a reload
     std::shared_ptr<const HoldTerms> hold;  // the terms of `hold`
+    TimeLimit statement_timeout;            // of the statement, as it runs
+    TimeLimit transaction_timeout;          // of the transaction that it runs in
 };
 
 // The answer for one Query or Parse text.

@@ -361,7 +361,21 @@ struct Engine::Impl {
         const bool audited = outcome.rule >= 0 &&
                              edition->policy.rules[static_cast<std::size_t>(outcome.rule)].audit;
         return outcome.action(edition->policy).action == Action::allow && !audited &&
-               outcome.observed < 0 && !outcome.depends_on_moment();
+               outcome.observed < 0 && !outcome.depends_on_moment() && !statement_limit(outcome) &&
+               !transaction_limit(outcome);
+    }
+
+    // Who only observes stops nothing.
+    TimeLimit limit(int rule, std::optional<std::chrono::milliseconds> TimeLimits::*which) const {
+        if (rule < 0 || edition->policy.observe) return {};
+        const Rule& by = edition->policy.rules[static_cast<std::size_t>(rule)];
+        return {*(by.limits.*which), by.name};
+    }
+    TimeLimit statement_limit(const Outcome& outcome) const {
+        return limit(outcome.statement_limit, &TimeLimits::statement);
+    }
+    TimeLimit transaction_limit(const Outcome& outcome) const {
+        return limit(outcome.transaction_limit, &TimeLimits::transaction);
     }
 
     Judgement put_into_words(const AnalysisPtr& analysis, const std::vector<Outcome>& outcomes,
@@ -406,6 +420,8 @@ struct Engine::Impl {
         if (rule != nullptr) result.audit_detail = rule->audit_detail;
         result.supervise = action->supervise;
         result.hold = action->hold;
+        result.statement_timeout = statement_limit(outcome);
+        result.transaction_timeout = transaction_limit(outcome);
         if (result.action == Action::block || result.action == Action::hold) {
             result.refusal = refusal(policy, told, subject, position);
         } else if (result.action == Action::supervise || result.observed || result.audit) {

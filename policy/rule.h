@@ -178,6 +178,12 @@ struct RuleAction {
     std::shared_ptr<const HoldTerms> hold;
 };
 
+// How long what a rule matches may take; 0: as long as it likes, whatever a later rule says.
+struct TimeLimits {
+    std::optional<std::chrono::milliseconds> statement;
+    std::optional<std::chrono::milliseconds> transaction;
+};
+
 struct Rule {
     std::string name;
     Condition match;  // an `all`; without children it always holds
@@ -187,9 +193,14 @@ struct Rule {
     bool observe = false;  // note what it would have done, and go on with the next rule
     bool audit = false;    // an allowed statement leaves a record
     AuditDetail audit_detail = AuditDetail::statement;  // of that, and of any other
+    TimeLimits limits;
+    bool decides = true;  // false: it only limits, and the next rule is asked
     Place place;
     std::string origin;  // "the preset interactive", or empty for a rule of the file itself
     DependsOn depends_on = DependsOn::nothing;  // the strongest of its conditions; see Policy::seal
+
+    // What it lets through must be certain to be what it means.
+    bool lets_through() const { return decides && action.action == Action::allow; }
 };
 
 struct BreakGlass {

@@ -56,8 +56,7 @@ public:
 
     bool applies(const Rule& rule) {
         const Truth t = evaluate(rule.match);
-        const bool needs_certainty = rule.action.action == Action::allow ||
-                                     subject_.facts.unparsable;
+        const bool needs_certainty = rule.lets_through() || subject_.facts.unparsable;
         return needs_certainty ? t == Truth::yes : t != Truth::no;
     }
 
@@ -375,6 +374,13 @@ Outcome evaluate(const Policy& policy, const Subject& subject,
         const Rule& rule = policy.rules[i];
         if (rule.observe && outcome.observed >= 0) continue;
         if (!evaluation.applies(rule)) continue;
+        if (!rule.observe && rule.limits.statement && outcome.statement_limit < 0) {
+            outcome.statement_limit = static_cast<int>(i);
+        }
+        if (!rule.observe && rule.limits.transaction && outcome.transaction_limit < 0) {
+            outcome.transaction_limit = static_cast<int>(i);
+        }
+        if (!rule.decides) continue;
         if (!rule.observe) {
             outcome.rule = static_cast<int>(i);
             break;
@@ -401,9 +407,9 @@ std::vector<RuleTrace> explain(const Policy& policy, const Subject& subject) {
                 trace.because += (trace.because.empty() ? "" : "; ") + describe(child, subject);
             }
             if (rule.match.children.empty()) trace.because = "it has no conditions";
-            decided = decided || !rule.observe;
+            decided = decided || (rule.decides && !rule.observe);
         } else {
-            const bool certain = rule.action.action == Action::allow || subject.facts.unparsable;
+            const bool certain = rule.lets_through() || subject.facts.unparsable;
             const Condition* condition = obstacle(rule.match, evaluation,
                                                   certain ? Truth::yes : Truth::maybe);
             trace.because = describe(condition == nullptr ? rule.match : *condition, subject);

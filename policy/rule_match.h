@@ -49,8 +49,10 @@ struct MomentUse {
 struct Outcome {
     static constexpr int by_default = -1;
     static constexpr int unparsable = -2;
-    int rule = by_default;  // which rule decides, from 0, or one of the constants above
-    int observed = -1;      // the first rule under `observe` that would have decided something
+    int rule = by_default;       // which rule decides, from 0, or one of the constants above
+    int observed = -1;           // the first rule under `observe` that would have decided something
+    int statement_limit = -1;    // the first rule that says how long the statement may take
+    int transaction_limit = -1;  // likewise, the transaction
     MomentUse used;
     bool depends_on_moment() const { return used.any(); }
 

@@ -161,7 +161,7 @@ int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rule
     const auto reload_all = [reload = std::move(reload)] {
         cli::Reloaded reloaded = reload();
         return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.options.webhooks),
-                             changeable(reloaded.options)};
+                             changeable(reloaded.options), std::move(reloaded.restart)};
     };
     return net::serve(server_options(options), std::move(rules), reload_all,
                       [](const std::string& trouble) {

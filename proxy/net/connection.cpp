@@ -7,6 +7,9 @@
 #include "proxy/net/upstream.h"
 #include "proxy/session/refusal.h"
 
+#include "protocol/codec.h"
+#include "protocol/messages.h"
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
@@ -14,6 +17,7 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 #include <variant>
@@ -38,6 +42,17 @@ constexpr std::chrono::seconds good_bye_time{2};
 constexpr std::chrono::seconds cancel_time{10};
 // How often a client that waits, and has sent more than is read ahead, is looked at.
 constexpr std::chrono::seconds unread_look_time{1};
+
+// The key as BackendKeyData holds it: a process id, and the secret.
+std::string cancel_packet(std::string_view key) {
+    std::int32_t process_id = 0;
+    for (const char c : key.substr(0, Directory::process_id_bytes)) {
+        process_id = static_cast<std::int32_t>(static_cast<std::uint32_t>(process_id) << 8 |
+                                               static_cast<unsigned char>(c));
+    }
+    key.remove_prefix(std::min(key.size(), Directory::process_id_bytes));
+    return protocol::encoded(protocol::CancelRequest{process_id, key});
+}
 
 void log_failure(std::uint64_t session, std::exception_ptr failure) {
     if (!failure) return;
@@ -528,7 +543,9 @@ void Connection::carry_out(session::SetDeadline& command) {
         case session::DeadlineKind::held:
         case session::DeadlineKind::notice:
         case session::DeadlineKind::keep_alive: break;
-        case session::DeadlineKind::idle: return set_often(command.kind, after);
+        case session::DeadlineKind::idle:
+        case session::DeadlineKind::statement:
+        case session::DeadlineKind::transaction: return set_often(command.kind, after);
     }
     const auto index = static_cast<std::size_t>(command.kind);
     if (!timers_[index]) timers_[index] = std::make_unique<Timer>(thread_.context());
@@ -577,7 +594,10 @@ void Connection::deliver(const session::IdleLimits& limits) {
 }
 
 void Connection::carry_out(session::ClearDeadline& command) {
-    if (command.kind == session::DeadlineKind::idle) {
+    const bool often = command.kind == session::DeadlineKind::idle ||
+                       command.kind == session::DeadlineKind::statement ||
+                       command.kind == session::DeadlineKind::transaction;
+    if (often) {
         if (const auto& timer = timers_[static_cast<std::size_t>(command.kind)]) {
             timer->wanted = false;
         }
@@ -756,6 +776,38 @@ bool Connection::cancel() {
 
 void Connection::deliver(const session::CancelTaken& taken) {
     if (!closing_) tell(taken);
+}
+
+void Connection::carry_out(session::CancelServer& command) {
+    asio::co_spawn(thread_.context(), cancel_upstream(std::move(command.key)),
+                   [self = shared_from_this()](std::exception_ptr failure) {
+                       log_failure(self->id_, failure);
+                   });
+}
+
+// The server closes such a connection when it has seen to it, and says nothing.
+awaitable<void> Connection::cancel_upstream(std::string key) {
+    const auto self = shared_from_this();
+    UpstreamConnection upstream = co_await connect_upstream(thread_, self);
+    if (upstream.transport) {
+        const std::shared_ptr<Transport> transport = upstream.transport;
+        asio::steady_timer limit(thread_.context(), cancel_time);
+        limit.async_wait([transport](const boost::system::error_code& error) {
+            if (!error) transport->close();
+        });
+        transport->write(cancel_packet(key));
+        std::array<char, 64> buffer;
+        while (transport->is_open()) {
+            const auto [error, size] = co_await transport->socket().async_read_some(
+                asio::buffer(buffer), asio::as_tuple(asio::use_awaitable));
+            if (error) break;
+        }
+        transport->close();
+    } else {
+        spdlog::warn("session {}: a statement that took too long could not be cancelled: {}", id_,
+                     upstream.error);
+    }
+    if (!closing_) tell(session::ServerCancelled{});
 }
 
 void Connection::carry_out(session::ShutdownServer&) {

@@ -88,6 +88,7 @@ private:
 
     boost::asio::awaitable<void> pump(bool from_client);
     boost::asio::awaitable<void> open_upstream();
+    boost::asio::awaitable<void> cancel_upstream(std::string key);
     boost::asio::awaitable<void> wait(Gate& gate, bool watch = false);
     boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
                                               bool linger);
@@ -112,6 +113,7 @@ private:
     void carry_out(session::StoreAudit& command);
     void carry_out(session::SetDeadline& command);
     void carry_out(session::ClearDeadline& command);
+    void carry_out(session::CancelServer& command);
     void carry_out(session::ShutdownServer& command);
     void carry_out(session::Close& command);
     void carry_out(session::Log& command);

@@ -1,7 +1,7 @@
 #pragma once
-// The log's lines, as text and as JSON. As JSON they are one object a line: time, level, message, and where it is known the
-// session and the event. Whatever clients send into a message (quotes, line breaks, what is not
-// UTF-8) stays one valid line. Pure.
+// The log's lines, as text and as JSON. As JSON they are one object a line: time, level, message,
+// and where it is known the session and the event. Whatever clients send into a message (quotes,
+// line breaks, what is not UTF-8) stays one valid line. Pure.
 
 #include <spdlog/formatter.h>
 

@@ -184,7 +184,7 @@ public:
 
     // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
     // people; what could be used is in force all the same.
-    std::string reload() {
+    ReloadOutcome reload() {
         const std::lock_guard lock(reload_mutex_);
         service_manager_.reloading();
         std::string trouble = reload_all();
@@ -201,11 +201,19 @@ public:
 
     std::string reload_all() {
         Reloaded reloaded = reload_policy_();
+        std::string restart;
+        const bool policy_taken = reloaded.trouble.empty();
         std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
             shared_.webhooks->replace(reloaded.webhooks);
             change(reloaded.changeable);
             spdlog::info("reload: the policy is in force");
+            for (const std::string& key : reloaded.restart) {
+                restart += (restart.empty() ? "" : ", ") + key;
+            }
+            if (!restart.empty()) {
+                spdlog::warn("reload: changed, and taken only at a restart: {}", restart);
+            }
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
         }
@@ -233,7 +241,7 @@ public:
             }
         }
         shared_.audit->reopen();
-        return trouble;
+        return {std::move(trouble), policy_taken, std::move(restart)};
     }
 
     // No new sessions; idle ones end, busy ones when they are idle, the rest after the drain time.

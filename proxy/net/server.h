@@ -17,6 +17,7 @@ struct Reloaded {
     std::string trouble;
     std::vector<webhook::Hook> webhooks;
     Changeable changeable;
+    std::vector<std::string> restart;  // keys of settings that have changed, and need one
 };
 
 // Serves until SIGTERM or SIGINT, then drains. SIGHUP loads the certificates again, reopens the

@@ -7,8 +7,10 @@
 #include "policy/rule_refusal.h"
 #include "proxy/net/json_rows.h"
 #include "proxy/net/ticket_words.h"
+#include "proxy/session/refusal.h"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -73,6 +75,19 @@ std::string condition_text(const policy::Condition& match) {
 
 std::string action_text(const policy::RuleAction& action, bool observed) {
     return (observed ? "observe: " : "") + std::string(policy::action_name(action.action));
+}
+
+std::string action_text(const policy::Rule& rule, bool observed) {
+    std::string out = rule.decides ? action_text(rule.action, rule.observe || observed)
+                                   : std::string();
+    const auto add = [&](std::string_view name,
+                         const std::optional<std::chrono::milliseconds>& limit) {
+        if (!limit) return;
+        out += (out.empty() ? "" : ", ") + std::string(name) + ' ' + session::limit_text(*limit);
+    };
+    add("statement_timeout", rule.limits.statement);
+    add("transaction_timeout", rule.limits.transaction);
+    return out;
 }
 
 constexpr std::string_view rule_by_default = "(default)";
@@ -221,7 +236,7 @@ ChaperoneAnswer VirtualSchema::rules() const {
         out.row()
             .number("position", ++position)
             .text("rule", rule.name)
-            .text("action", action_text(rule.action, rule.observe || policy.observe))
+            .text("action", action_text(rule, policy.observe))
             .text("condition", condition_text(rule.match))
             .text("origin", rule.origin.empty() ? rule.place.text() : rule.origin);
     }
@@ -410,15 +425,22 @@ void VirtualSchema::reload(const Person& person, Then then) {
                 : "Send SIGHUP to pgchaperone, or ask an operator."));
     }
     sources_.aside([this, then = std::move(then)](policy::Engine&) {
-        const std::string problem = sources_.reload();
-        if (!problem.empty()) {
-            return then(refused("F0000", "the policy stays as it was", problem,
+        const ReloadOutcome outcome = sources_.reload();
+        if (!outcome.trouble.empty()) {
+            return then(refused("F0000",
+                                outcome.policy_taken ? "the policy is in force, and not all else is"
+                                                     : "the policy stays as it was",
+                                outcome.trouble,
                                 "`pgchaperone config check FILE` shows the same."));
         }
         const auto now = sources_.rules.current();
         JsonRows out;
-        out.row().text("result", "version " + std::to_string(now->version) +
-                                     " of the policy is in force, from " + now->policy.source);
+        out.row().text("result",
+                       "version " + std::to_string(now->version) +
+                           " of the policy is in force, from " + now->policy.source +
+                           (outcome.restart.empty()
+                                ? ""
+                                : "; changed, and taken only at a restart: " + outcome.restart));
         then(rows(std::move(out)));
     });
 }

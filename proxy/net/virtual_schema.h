@@ -41,6 +41,13 @@ struct Reloads {
     std::chrono::system_clock::time_point last_success;  // at first: the start
 };
 
+// What came of a reload.
+struct ReloadOutcome {
+    std::string trouble;  // what is wrong; empty: nothing is
+    bool policy_taken = false;
+    std::string restart = {};  // keys of settings that have changed, and need one
+};
+
 // How the limits on sessions do.
 struct ConnectionCounts {
     std::uint64_t taken = 0;    // places, by those who are logging in, too
@@ -56,8 +63,8 @@ public:
         const Directory& directory;
         // Does this on a thread that may take its time.
         std::function<void(std::function<void(policy::Engine&)>)> aside;
-        // Loads the policy and the certificates anew; what is wrong, or nothing. Called aside.
-        std::function<std::string()> reload;
+        // Loads the policy and the certificates anew. Called aside.
+        std::function<ReloadOutcome()> reload;
         std::function<WebhookStats()> webhooks;  // may be empty: there are none
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;

@@ -12,6 +12,7 @@
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
 #include "proxy/session/supervision.h"
+#include "proxy/session/time_limits.h"
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -97,6 +98,7 @@ void Session::read_client() {
             supervise();
         }
         if (waiting_ == Waiting::answer) answer_step();
+        if (waiting_ == Waiting::clock) clock_step();
         if (waiting_ != Waiting::nothing && !unit_copying()) break;
         bool progress = false;
         switch (phase_) {
@@ -168,6 +170,9 @@ bool Session::client_message() {
                          tag == FrontendTag::Bind || tag == FrontendTag::Close;
     if (by_name && ledger_.front() != nullptr && ledger_.front()->sequence <= renamed_held_ &&
         wait_at_gate(false)) {
+        return true;
+    }
+    if (!copies && tag != FrontendTag::Sync && tag != FrontendTag::Terminate && wait_for_clock()) {
         return true;
     }
     switch (tag) {
@@ -714,6 +719,7 @@ void Session::let_through() {
     if (runs) {
         if (pending_.cleared) claimed_runs(sequence);
         ran(analysis, sequence);
+        limit_time(timed(pending_.judgement, pending_.kind), sequence);
     }
     if (pending_.kind == StatementKind::execute) {
         pass_execute(pending_.total);

@@ -133,6 +133,13 @@ struct KnowCancelKey {
     std::string key;
 };
 
+// Send a CancelRequest with this key to the server. Answered by ServerCancelled once the server has
+// closed that connection, as it does when it has seen to it, or when nothing comes of it. Carried
+// out even where the session is closed meanwhile.
+struct CancelServer {
+    std::string key;
+};
+
 // The client will send nothing more: tell the server so (half-close) once everything is sent.
 struct ShutdownServer {};
 
@@ -163,6 +170,6 @@ struct Log {
 using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit,
                              SetDeadline, ClearDeadline, ClaimTicket, OpenTicket, ReleaseTicket,
                              WithdrawTicket, FinishTicket, AskChaperone, FindCancelled,
-                             KnowCancelKey, ShutdownServer, Close, Log>;
+                             KnowCancelKey, CancelServer, ShutdownServer, Close, Log>;
 
 }  // namespace pgchaperone::session

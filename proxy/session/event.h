@@ -88,6 +88,10 @@ struct ChaperoneAnswer {
 // A CancelRequest with this session's key has come. See Session::handle.
 struct CancelAsked {};
 
+// Answers CancelServer: the server has seen it, or can't be reached any more. What is sent to it
+// from now on is not hit.
+struct ServerCancelled {};
+
 // Answers FindCancelled.
 struct CancelTaken {
     bool taken = false;  // the session was held, and has been told: the server need not know
@@ -103,14 +107,16 @@ struct ServerClosed {
 
 // Time is the host's: it is told what to measure (SetDeadline) and says when it has passed.
 enum class DeadlineKind : std::uint8_t {
-    login,       // from the connection to the first ReadyForQuery
-    linger,      // the other side should have closed the connection by now
-    held,        // a held statement waits no longer
-    notice,      // its client is told again that it waits
-    keep_alive,  // its server's connection is used, so that no timeout for idle ones ends it
-    idle,        // the client has done nothing for as long as it may
+    login,        // from the connection to the first ReadyForQuery
+    linger,       // the other side should have closed the connection by now
+    held,         // a held statement waits no longer
+    notice,       // its client is told again that it waits
+    keep_alive,   // its server's connection is used, so that no timeout for idle ones ends it
+    idle,         // the client has done nothing for as long as it may
+    statement,    // what runs has run for as long as it may
+    transaction,  // its transaction has been open for as long as it may
 };
-inline constexpr std::size_t deadline_kinds = 6;
+inline constexpr std::size_t deadline_kinds = 8;
 struct Deadline {
     DeadlineKind kind = DeadlineKind::login;
 };

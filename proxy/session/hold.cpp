@@ -1227,7 +1227,9 @@ void Session::hold_deadline(DeadlineKind kind) {
             return;
         case DeadlineKind::login:
         case DeadlineKind::linger:
-        case DeadlineKind::idle: return;
+        case DeadlineKind::idle:
+        case DeadlineKind::statement:
+        case DeadlineKind::transaction: return;
     }
 }
 

@@ -7,8 +7,6 @@
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
 
-#include "protocol/codec.h"
-
 #include <utility>
 
 namespace pgchaperone::session {
@@ -61,8 +59,7 @@ void Session::idle_for_too_long() {
     if (limit.count() == 0) return;
     const bool outside = idleness == Idleness::outside;
     const std::string setting = outside ? "idle_timeout" : "idle_in_transaction_timeout";
-    // So that the server rolls back at once, and has nothing to complain of.
-    send_to_server(protocol::encoded(protocol::Terminate{}));
+    say_good_bye_to_server();
     fatal({outside ? "57P05" : "25P03",
            outside ? "pgchaperone: terminating connection due to idle-session timeout"
                    : "pgchaperone: terminating connection due to idle-in-transaction timeout",

@@ -140,6 +140,16 @@ bool Ledger::nothing_runs() const {
     });
 }
 
+const Entry* Ledger::running() const {
+    for (const Entry& entry : entries_) {
+        const bool runs = ends_with_ready_for_query(entry.owed) || entry.owed == Owed::execute;
+        const bool clients = entry.role == Role::client || entry.role == Role::piece ||
+                             entry.role == Role::counted || entry.role == Role::trial;
+        if (runs && clients) return &entry;
+    }
+    return nullptr;
+}
+
 Disposition Ledger::front_disposition() const {
     for (const Entry& entry : entries_) {
         if (entry.owed != Owed::copy_end) return entry.disposition;

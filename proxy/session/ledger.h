@@ -141,6 +141,9 @@ public:
     bool owes_client() const;
     // A ReadyForQuery is owed, so the transaction's state is not known yet.
     bool owes_ready() const;
+    // The first of the client's that runs something; null: there is none. What stands before it
+    // takes no time, or is ours.
+    const Entry* running() const;
     const Entry* front() const { return entries_.empty() ? nullptr : &entries_.front(); }
 
     // An error has come in the extended protocol and no Sync is on its way: the server ignores

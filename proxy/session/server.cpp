@@ -6,6 +6,7 @@
 #include "proxy/session/refusal.h"
 #include "proxy/session/session.h"
 #include "proxy/session/supervision.h"
+#include "proxy/session/time_limits.h"
 
 #include "protocol/codec.h"
 #include "protocol/head.h"
@@ -46,6 +47,10 @@ void Session::read_server() {
                 from_server_.discard(count);
             }
             server_pass_bytes_ -= count;
+            if (server_pass_bytes_ == 0 && clocks_ && clocks_->transaction_due) {
+                transaction_too_long();
+                return;
+            }
             if (server_pass_bytes_ == 0 && !behind_server_message_.empty()) {
                 from_server_.insert(std::exchange(behind_server_message_, {}));
             }
@@ -161,7 +166,8 @@ bool Session::server_login_message(char tag, std::size_t total) {
         case BackendTag::BackendKeyData: {
             const auto message = from_server_.peek(total);
             if (!message) return false;
-            commands_.push_back(KnowCancelKey{std::string(body_of(*message))});
+            cancel_key_ = body_of(*message);
+            commands_.push_back(KnowCancelKey{cancel_key_});
             pass_reply(total, Disposition::forward);
             return true;
         }
@@ -197,7 +203,8 @@ bool Session::server_error(std::size_t total) {
         return false;
     }
     if (supervised) {
-        const std::string message(*from_server_.peek(total));
+        const std::string message = timed_out(code) ? timeout_error()
+                                                    : std::string(*from_server_.peek(total));
         const auto kept = protocol::peek_error_field(body_of(message), 'C');
         supervised_error(reply, message, kept && *kept ? **kept : std::string_view());
         pass_reply(total, Disposition::swallow);
@@ -209,6 +216,11 @@ bool Session::server_error(std::size_t total) {
     if (reply.disposition == Disposition::replace && reply.extra) {
         send_to_client(
             error_response(reply.extra->refusal, "ERROR", settings_.client_encoding_is_utf8()));
+        pass_reply(total, Disposition::swallow);
+        return true;
+    }
+    if (timed_out(code) && reply.disposition == Disposition::forward) {
+        send_to_client(timeout_error());
         pass_reply(total, Disposition::swallow);
         return true;
     }
@@ -302,6 +314,7 @@ void Session::server_ready(char status, const Reply& reply) {
         hold_.reset();
     }
     if (status == 'I') {
+        transaction_time_over(reply.sequence);
         transaction_over(reply.sequence);
         names_.transaction_ended(reply.sequence);
         own_tables_.transaction_ended();

@@ -4,6 +4,7 @@
 #include "proxy/session/login.h"
 #include "proxy/session/refusal.h"
 #include "proxy/session/supervision.h"
+#include "proxy/session/time_limits.h"
 
 #include <boost/assert.hpp>
 
@@ -43,6 +44,7 @@ std::optional<Command> Session::next() {
     if (auto bytes = from_client_.take_output()) return SendToServer{std::move(*bytes)};
     if (auto bytes = from_server_.take_output()) return SendToClient{std::move(*bytes)};
     watch_idleness();
+    watch_time();
     if (!commands_.empty()) return next();
     from_client_.settle();
     from_server_.settle();
@@ -81,8 +83,8 @@ void Session::fatal(policy::Refusal words, std::string reason) {
     if (phase_ == Phase::closed) return;
     // In the middle of a message of the server's, it could only be taken for a part of that.
     const bool in_a_message = server_pass_bytes_ > 0 && server_pass_ == Fate::forward;
-    const Ending ending = login_ ? ending_by(words.sqlstate, phase_ == Phase::login ||
-                                                            phase_ == Phase::checking)
+    const Ending ending = login_ ? ending_by(words.sqlstate,
+                                             phase_ == Phase::login || phase_ == Phase::checking)
                                  : Ending::ordinary;
     if (in_a_message) return close(std::move(reason), ending);
     send_to_client(error_response(words, "FATAL", settings_.client_encoding_is_utf8()));
@@ -184,6 +186,8 @@ void Session::handle(const Deadline& event) {
         case DeadlineKind::notice:
         case DeadlineKind::keep_alive: hold_deadline(event.kind); return;
         case DeadlineKind::idle: idle_for_too_long(); return;
+        case DeadlineKind::statement: statement_too_long(); return;
+        case DeadlineKind::transaction: transaction_too_long(); return;
     }
 }
 

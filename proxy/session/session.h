@@ -44,6 +44,9 @@ struct Effects;
 struct Hold;
 struct ClaimedTicket;
 class Users;
+struct Timed;
+using TimedPtr = std::shared_ptr<const Timed>;
+struct Clocks;
 
 enum class Authentication : std::uint8_t { passthrough, password, users };
 
@@ -90,6 +93,7 @@ public:
     void handle(const TicketDecided& event);
     void handle(const ChaperoneAnswer& event);
     void handle(const CancelTaken& event);
+    void handle(const ServerCancelled& event);
     // Whether it was meant for what is held here, and has ended that: then the server has nothing
     // to cancel.
     bool handle(const CancelAsked& event);
@@ -150,7 +154,8 @@ private:
         gate,
         answer,
         hold,
-        exceeded
+        exceeded,
+        clock  // see time_limits.cpp
     };
 
     // A statement between its arrival and its verdict. Its bytes are at the front of from_client_.
@@ -180,6 +185,20 @@ private:
     std::chrono::milliseconds idle_limit(Idleness idleness) const;
     void watch_idleness();
     void idle_for_too_long();
+
+    // time_limits.cpp
+    void limit_time(const TimedPtr& timed, std::uint64_t sequence);
+    void watch_time();
+    bool time_limited() const;
+    bool wait_for_clock();
+    void clock_step();
+    void statement_too_long();
+    void transaction_too_long();
+    void transaction_time_over(std::uint64_t sequence);
+    bool timed_out(std::string_view sqlstate) const;
+    std::string timeout_error() const;
+    void record_timeout(const Timed& timed, std::string_view outcome);
+    void say_good_bye_to_server();
 
     // startup.cpp
     bool read_startup();
@@ -432,6 +451,8 @@ private:
     std::uint64_t policy_version_ = 0;
 
     IdleLimits idle_limits_;
+    std::unique_ptr<Clocks> clocks_;      // null: nothing has had a time limit yet
+    std::string cancel_key_;              // of the server's session
     Idleness idleness_ = Idleness::busy;  // as it was when it was last looked at
     bool idle_watched_ = false;           // a deadline is set for it
     bool client_spoke_ = false;           // since then

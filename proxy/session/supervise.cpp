@@ -491,6 +491,7 @@ void Session::start_unit() {
             piece.offset = counted_characters;
         }
         piece.counted = counted(pending_.judgement, i);
+        piece.timed = timed(pending_.judgement, pending_.kind, i);
         piece.call = facts.chaperone;
         piece.command = facts.command;
         piece.copies_in = facts.copies_in;
@@ -739,6 +740,7 @@ void Session::send_piece() {
     const std::uint64_t sequence = ledger_.sent(
         piece.function_call ? Owed::function_call : Owed::query, Disposition::forward, nullptr,
         Role::piece);
+    limit_time(piece.timed, sequence);
     if (piece.text.empty()) {
         if (from_client_.available() >= s.unit.message_bytes) {
             from_client_.forward(s.unit.message_bytes);
@@ -1217,6 +1219,7 @@ void Session::execute_counted() {
     pipeline_open_ = true;
     if (pending_.cleared) claimed_runs(sequence);
     ran(terms->analysis.get(), sequence);
+    limit_time(timed(pending_.judgement, pending_.kind), sequence);
     send_execute(pending_.total);
     s.group.supervised = true;
     s.group.settled = false;

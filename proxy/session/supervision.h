@@ -10,6 +10,7 @@
 #include "proxy/session/event.h"
 #include "proxy/session/identity.h"
 #include "proxy/session/names.h"
+#include "proxy/session/time_limits.h"
 
 #include <chrono>
 #include <cstddef>
@@ -52,6 +53,7 @@ struct Supervision {
         bool copies_in = false;
         bool function_call = false;
         bool changes_settings = false;
+        TimedPtr timed;  // null: it may take its time
         // For pgchaperone itself: asked before it is sent, and then null. `text` is what is sent.
         std::shared_ptr<const policy::ChaperoneCall> call;
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
 from support.approval import USUAL, Held, Refused
 from support.e2e import Guard, Target, main, needs_guard
-from support.wire import Wire, cancel_request, query
+from support.wire import Wire, cancel_request, query, sqlstates
 
 UPDATE = "UPDATE jobs SET state = 'done'"
 
@@ -85,34 +85,32 @@ class Processes(Held):
         target.guard.process.wait(10)
         target.guard.process = None
 
-    def test_a_held_session_is_busy_and_a_shutdown_waits_for_it(self):
-        store = self.directory / "drained.db"
-        target = self.guard_of_its_own("--approval-store", store)
-        connection = self.wire(target=target)
-        ticket = self.hold(connection, UPDATE)
-        target.guard.process.send_signal(signal.SIGTERM)
-        processes.wait_until(lambda: "shutting down" in target.guard.log_text(), 10, "the guard to shut down")
-        # Nobody can come in any more to approve it; who waits may still give up.
-        self.assertTrue(connection.silent_for(0.3))
-        self.assertIsNone(target.guard.process.poll())
-        connection.close()
-        self.ended(target)
-        again = self.guard_of_its_own("--approval-store", store)
-        self.assertEqual("withdrawn", self.fields(ticket, target=again)["state"])
-
-    def test_a_second_signal_lets_the_session_go_and_keeps_its_ticket(self):
+    def test_a_shutdown_sends_who_waits_away_and_keeps_the_ticket(self):
         store = self.directory / "released.db"
         target = self.guard_of_its_own("--approval-store", store)
         connection = self.wire(target=target)
         ticket = self.hold(connection, UPDATE)
-        for _ in range(2):
-            target.guard.process.send_signal(signal.SIGTERM)
-            processes.wait_until(lambda: "shutting down" in target.guard.log_text(), 10, "the guard to shut down")
+        # Nobody can come in any more to approve it.
+        target.guard.process.send_signal(signal.SIGTERM)
+        self.assertEqual(["57P01"], sqlstates(connection.until_closed()))
         self.ended(target)
         again = self.guard_of_its_own("--approval-store", store)
         self.assertEqual("pending", self.fields(ticket, target=again)["state"])
         self.decide(ticket, target=again)
         self.done(self.wire(target=again), UPDATE, "UPDATE 20")
+
+    def test_a_shutdown_waits_for_who_waits_in_a_transaction(self):
+        target = self.guard_of_its_own("--approval-store", self.directory / "drained.db")
+        connection = self.wire(target=target)
+        connection.ask("BEGIN")
+        self.hold(connection, UPDATE)
+        target.guard.process.send_signal(signal.SIGTERM)
+        processes.wait_until(lambda: "shutting down" in target.guard.log_text(), 10, "the guard to shut down")
+        self.assertTrue(connection.silent_for(0.3))
+        self.assertIsNone(target.guard.process.poll())
+        target.guard.process.send_signal(signal.SIGTERM)
+        self.assertEqual(["57P01"], sqlstates(connection.until_closed()))
+        self.ended(target)
 
     def test_a_guard_that_is_killed_leaves_its_tickets_usable(self):
         store = self.directory / "killed.db"

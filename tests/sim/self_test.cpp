@@ -41,6 +41,10 @@ std::string found_by(Sabotage sabotage, std::string_view policy, std::string_vie
         Plan plan = make_plan(seed);
         plan.policy = policy_named(policy);
         plan.sabotage = sabotage;
+        if (sabotage == Sabotage::hurry_cancel) {
+            plan.weather.time_limits = true;
+            plan.weather.direct_cancels = false;
+        }
         const Result result = run(plan, engine_of(plan.policy));
         if (result.violation.find(words) != std::string::npos) return result.violation;
         if (!result.violation.empty()) others = result.violation;
@@ -140,6 +144,12 @@ TEST_CASE("a wrong transaction status is found") {
 TEST_CASE("a reply that differs from the one without a guard is found") {
     CHECK_THAT(found_by(Sabotage::change_tag, "allow everything", "without a guard"),
                Catch::Matchers::ContainsSubstring("without a guard"));
+}
+
+TEST_CASE("a cancel that is believed to be over too early hits what comes next, and is found") {
+    CHECK_THAT(
+        found_by(Sabotage::hurry_cancel, "allow everything", "a cancel for a time limit hit"),
+        Catch::Matchers::ContainsSubstring("hit what has none"));
 }
 
 TEST_CASE("a client whose bytes are hoarded is found") {

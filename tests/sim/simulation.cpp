@@ -122,6 +122,10 @@ public:
         answers;
     std::set<std::string> watched;  // tickets
     std::string cancel_key;
+    // A cancel that the core has asked for: on its way to the server, then on its way back.
+    enum class OwnCancel : std::uint8_t { none, sent, seen };
+    OwnCancel own_cancel = OwnCancel::none;
+    bool own_cancel_hurried = false;
     bool killed = false;
     std::uint64_t hoarded = 0;  // bytes of the client since anything last left
     std::string close_reason;
@@ -160,6 +164,7 @@ private:
     void carry_out(session::AskChaperone&) {}
     void carry_out(session::FindCancelled& command);
     void carry_out(session::KnowCancelKey& command) { cancel_key = command.key; }
+    void carry_out(session::CancelServer& command);
     template <class Answer>
     void answer(Answer given);
 
@@ -228,6 +233,7 @@ private:
         deadline,
         store_answers,
         approver,
+        own_cancel,
         weather,
     };
     struct Action {
@@ -245,6 +251,10 @@ private:
     void client_step();
     void connect(Link& link);
     void fire_deadline(Link& link);
+    void own_cancel(Link& link);
+    void limit_writes(const Question& question, policy::Judgement& judgement);
+    bool may_take_long(std::string_view sql) const;
+    bool only_own_cancels() const { return !plan_.taste.cancels && !plan_.weather.direct_cancels; }
     void bad_weather();
     void check_now();
     void check_at_the_end();
@@ -285,6 +295,8 @@ private:
     std::unique_ptr<Link> main_;
     std::vector<std::unique_ptr<Link>> cancels_;
     std::set<std::string, std::less<>> allowed_texts_;
+    std::set<std::string, std::less<>> limited_texts_;  // of which a statement has a time limit
+    bool cancelled_for_time_ = false;                   // the last cancel was one of the core's
     std::uint64_t rows_committed_ = 0;
     int talks_left_ = 100;
     std::chrono::microseconds waited_{0};
@@ -348,6 +360,12 @@ void Link::carry_out(session::Judge& command) {
 
 void Link::carry_out(session::SetDeadline& command) {
     deadlines[command.kind] = world_.now() + command.after;
+}
+
+void Link::carry_out(session::CancelServer& command) {
+    if (command.key != cancel_key) return world_.violate("a cancel has another's key");
+    if (own_cancel != OwnCancel::none) return world_.violate("two cancels at the same time");
+    own_cancel = OwnCancel::sent;
 }
 
 // What the store says comes at once, or joins what it has said before.
@@ -420,6 +438,11 @@ ModelServer::Hooks World::hooks() {
     hooks.cancelled = [this](std::string_view sql) {
         ++result_.cancels_hit;
         if (is_injected(sql)) ++result_.cancels_hit_guard;
+        const bool by_time = std::exchange(cancelled_for_time_, false);
+        if (by_time && only_own_cancels() && !is_injected(sql) && may_take_long(sql)) {
+            violate("a cancel for a time limit hit what has none: " +
+                    std::string(sql.substr(0, 70)));
+        }
         trace_.line("                     cancelled: " + std::string(sql.substr(0, 70)));
     };
     hooks.fails = [this](std::string_view sql) -> std::optional<Failure> {
@@ -823,6 +846,7 @@ policy::Judgement World::judge(const Question& question, const policy::SessionFa
             judgement = engine_.judge_function_call(question.judge.function_oid, facts, moment);
             break;
     }
+    if (plan_.weather.time_limits && judgement.analysis) limit_writes(question, judgement);
     if (plan_.sabotage == Sabotage::allow_blocked) judgement.decisions.clear();
     const bool refused = std::any_of(
         judgement.decisions.begin(), judgement.decisions.end(),
@@ -837,6 +861,49 @@ policy::Judgement World::judge(const Question& question, const policy::SessionFa
              ? " -> allowed"
              : " -> " + std::string(policy::action_name(judgement.decisions.front().action))));
     return judgement;
+}
+
+// As rules that limit would.
+void World::limit_writes(const Question& question, policy::Judgement& judgement) {
+    const std::vector<policy::StatementFacts>& statements = judgement.analysis->statements;
+    for (std::size_t i = 0; i < statements.size(); ++i) {
+        const auto& classes = statements[i].classes;
+        const bool writes = std::find(classes.begin(), classes.end(),
+                                      policy::StatementClass::write) != classes.end();
+        if (!writes || statements[i].chaperone) continue;
+        judgement.decisions.resize(std::max(judgement.decisions.size(), statements.size()));
+        judgement.decisions[i].statement_timeout = {std::chrono::milliseconds(50), "quick"};
+        limited_texts_.insert(judgement.analysis->text);
+        limited_texts_.insert(question.sql);
+    }
+}
+
+// Of a text with several statements any may be hit: it is sent as one.
+bool World::may_take_long(std::string_view sql) const {
+    return std::none_of(limited_texts_.begin(), limited_texts_.end(), [&](const std::string& text) {
+        return text.find(sql) != std::string::npos;
+    });
+}
+
+// The server's signal comes before the end of the connection that asked for it.
+void World::own_cancel(Link& link) {
+    const bool hurried = plan_.sabotage == Sabotage::hurry_cancel && !link.own_cancel_hurried &&
+                         !link.closing;
+    if (hurried) {
+        link.own_cancel_hurried = true;
+        return link.tell(session::ServerCancelled{});
+    }
+    if (link.own_cancel == Link::OwnCancel::sent) {
+        trace_.line("                     a cancel for a time limit arrives");
+        link.own_cancel = Link::OwnCancel::seen;
+        if (!link.server) return;
+        cancelled_for_time_ = true;
+        link.server->cancel();
+        return;
+    }
+    link.own_cancel = Link::OwnCancel::none;
+    const bool told = std::exchange(link.own_cancel_hurried, false);
+    if (!link.closing && !told) link.tell(session::ServerCancelled{});
 }
 
 bool World::answer_audit_well() { return !(plan_.weather.audit_fails && random_.one_in(4)); }
@@ -897,6 +964,13 @@ void World::gather(std::vector<Action>& actions) {
     if (client_->can_step()) actions.push_back({Doing::client_step, main_.get(), 3});
     gather(*main_, actions);
     for (const auto& cancel : cancels_) gather(*cancel, actions);
+    if (main_->own_cancel != Link::OwnCancel::none) {
+        actions.push_back({Doing::own_cancel, main_.get(), 2});
+    }
+    const auto timed = main_->deadlines.find(session::DeadlineKind::statement);
+    if (timed != main_->deadlines.end() && !main_->closing && random_.one_in(6)) {
+        actions.push_back({Doing::deadline, main_.get(), 3});
+    }
     const bool anything = !actions.empty();
     const bool attended = plan_.weather.approvers != Weather::Approvers::absent;
     if (attended && votes_left_ > 0 && held_now() && (!anything || random_.one_in(12))) {
@@ -1033,8 +1107,10 @@ void World::connect(Link& link) {
 }
 
 void World::fire_deadline(Link& link) {
-    auto which = link.deadlines.begin();
-    if (plan_.weather.early_deadlines) {
+    auto which = link.deadlines.find(session::DeadlineKind::statement);
+    if (which != link.deadlines.end()) {
+        // However fast it is.
+    } else if (which = link.deadlines.begin(); plan_.weather.early_deadlines) {
         std::advance(which, random_.below(link.deadlines.size()));
     } else {
         which = std::min_element(link.deadlines.begin(), link.deadlines.end(),
@@ -1046,7 +1122,11 @@ void World::fire_deadline(Link& link) {
                            kind == session::DeadlineKind::keep_alive;
     if (of_a_hold) wait_until(which->second);
     link.deadlines.erase(which);
-    if (!link.is_cancel && !of_a_hold) chaos_ = true;
+    if (kind == session::DeadlineKind::statement) {
+        guard_failed_ = true;  // without it, nothing would have been cancelled
+    } else if (!link.is_cancel && !of_a_hold) {
+        chaos_ = true;
+    }
     trace_.line("                     a deadline passes: " +
                 std::to_string(static_cast<int>(kind)));
     link.tell(session::Deadline{kind});
@@ -1107,6 +1187,7 @@ void World::act(const Action& action) {
         case Doing::deadline: return fire_deadline(link);
         case Doing::store_answers: return store_answers(link);
         case Doing::approver: return approver();
+        case Doing::own_cancel: return own_cancel(link);
         case Doing::weather: return bad_weather();
     }
 }
@@ -1360,6 +1441,8 @@ Plan make_plan(std::uint64_t seed) {
                                       Weather::Approvers::absent};
     weather.approvers = moods[random.below(moods.size())];
     weather.again = random.one_in(3);
+    // No number is drawn for it: the scripts of all seeds stay what they were.
+    weather.time_limits = (seed * 0x9E3779B97F4A7C15U >> 60) < 3;
     plan.script = make_script(random, taste);
     std::size_t bytes = 0;
     for (const Step& step : plan.script) bytes += step.bytes.size();
@@ -1386,6 +1469,7 @@ std::string to_text(const Plan& plan) {
     if (weather.direct_cancels) out += ", cancels go past the guard";
     if (weather.idle_timeout) out += ", an idle timeout";
     if (weather.glass) out += ", a reason is set";
+    if (weather.time_limits) out += ", time limits";
     static constexpr std::array moods{"willing", "mixed", "strict", "absent"};
     out += std::string(", approvers ") + moods[static_cast<std::size_t>(weather.approvers)];
     if (weather.again) out += ", twice";
@@ -1412,7 +1496,7 @@ Plan shrink(const Plan& plan, const std::function<std::string(const Plan&)>& vio
           &Weather::server_dies, &Weather::server_talks, &Weather::early_deadlines,
           &Weather::connect_fails, &Weather::counters_off, &Weather::guard_fails,
           &Weather::late_store, &Weather::store_fails, &Weather::killed, &Weather::direct_cancels,
-          &Weather::idle_timeout, &Weather::glass, &Weather::again}) {
+          &Weather::idle_timeout, &Weather::glass, &Weather::time_limits, &Weather::again}) {
         without(flag);
     }
     Plan whole_chunks = smallest;

@@ -35,6 +35,7 @@ struct Weather {
     bool direct_cancels = false;  // now and then a cancel reaches the server without the guard
     bool idle_timeout = false;    // of the server's
     bool glass = false;           // chaperone.reason is set
+    bool time_limits = false;     // writes may only take so long
     // Who decides on tickets.
     enum class Approvers : std::uint8_t { willing, mixed, strict, absent };
     Approvers approvers = Approvers::willing;
@@ -60,6 +61,7 @@ enum class Sabotage : std::uint8_t {
     keep_trials,       // the server does not take back what was only tried
     forget_decision,   // an approval is never told
     forget_release,    // the store does not learn that nobody waits any more
+    hurry_cancel,      // the core is told that a cancel is over before the server has seen it
     chance,            // something draws numbers that no seed governs
 };
 

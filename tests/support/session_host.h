@@ -98,7 +98,9 @@ public:
     bool connects_to_cancel = false;  // the last Connect was for a CancelRequest
     bool cancel_taken = false;        // by another session, for which something was held
     std::vector<std::string> cancel_keys_asked;
-    std::string cancel_key;  // of this session, by the server's word
+    std::string cancel_key;                   // of this session, by the server's word
+    std::vector<std::string> cancelled_keys;  // what the server was asked to cancel
+    bool answer_server_cancel = false;        // at once
     // The store of tickets; nothing: it takes its time.
     std::function<std::optional<session::TicketClaimed>(const session::ClaimTicket&)> claim =
         [](const session::ClaimTicket&) { return session::TicketClaimed{}; };
@@ -190,6 +192,10 @@ private:
     void carry_out(session::FindCancelled& command) {
         cancel_keys_asked.push_back(command.key);
         if (answer_cancel) session.handle(session::CancelTaken{cancel_taken});
+    }
+    void carry_out(session::CancelServer& command) {
+        cancelled_keys.push_back(command.key);
+        if (answer_server_cancel) session.handle(session::ServerCancelled{});
     }
     void carry_out(session::KnowCancelKey& command) { cancel_key = command.key; }
 };

@@ -58,6 +58,21 @@ TEST_CASE("without a file the defaults hold and the built-in policy guards") {
     CHECK(built_in_policy().rules.size() == loaded->policy.rules.size());
 }
 
+TEST_CASE("what a running process can't take is known") {
+    Options running;
+    Options wanted;
+    CHECK(changed_for_restart(running, wanted).empty());
+    wanted.limits.connections = 7;
+    wanted.idle_timeout = std::chrono::minutes(10);
+    wanted.idle_in_transaction_timeout = std::chrono::minutes(1);
+    wanted.environment = "PRODUCTION";
+    CHECK(changed_for_restart(running, wanted).empty());
+    wanted.threads = 3;
+    wanted.drain_timeout = std::chrono::seconds(5);
+    CHECK(changed_for_restart(running, wanted) ==
+          std::vector<std::string>{"threads", "drain_timeout"});
+}
+
 TEST_CASE("every setting can be given in a file and on the command line, which wins") {
     Files f;
     const std::map<std::string, std::pair<std::string, std::string>> values = {

@@ -110,6 +110,9 @@ TEST_CASE("mistakes in conditions are told with a suggestion") {
 TEST_CASE("mistakes in rules and actions are told") {
     refused("rules:\n  - match: { class: DDL }\n", "a rule needs a name");
     refused("rules:\n  - name: r\n", "a rule needs an action");
+    refused("rules:\n  - { name: r, statement_timeout: 30s, audit: true }\n",
+            "audit belongs to an action");
+    refused("rules:\n  - { name: r, statement_timeout: soon }\n", "statement_timeout");
     refused("rules: { name: r }", "rules must be a list");
     refused(rule("{ class: DDL }", "blok"), "did you mean \"block\"?");
     refused(rule("{ class: DDL }", "supervise"), "supervise needs limits");
@@ -341,4 +344,30 @@ TEST_CASE("rules that can never be reached are told together with what else is w
         "DDL }, action: block }\n");
     CHECK_THAT(broken.problems, ContainsSubstring("unknown key"));
     CHECK_THAT(broken.problems, !ContainsSubstring("can never be reached"));
+}
+
+TEST_CASE("a rule may limit the time of what it matches, with an action and without one") {
+    const Result result = load(
+        "rules:\n"
+        "  - { name: people, match: { user: [person_*] }, statement_timeout: 30s }\n"
+        "  - { name: all, action: allow, transaction_timeout: 5m }\n");
+    INFO(result.problems);
+    REQUIRE(result.good);
+    CHECK(result.problems.empty());
+    REQUIRE(result.policy.rules.size() == 2);
+    CHECK_FALSE(result.policy.rules[0].decides);
+    CHECK(result.policy.rules[0].limits.statement == std::chrono::seconds(30));
+    CHECK_FALSE(result.policy.rules[0].limits.transaction);
+    CHECK(result.policy.rules[1].decides);
+    CHECK(result.policy.rules[1].limits.transaction == std::chrono::minutes(5));
+}
+
+TEST_CASE("a rule that only limits hides none behind it, and can be hidden itself") {
+    CHECK(load("rules:\n  - { name: all, statement_timeout: 30s }\n"
+               "  - { name: guard, match: { unbounded: true }, action: block }\n")
+              .problems.empty());
+    CHECK_THAT(load("rules:\n  - { name: all, action: allow }\n"
+                    "  - { name: late, statement_timeout: 30s }\n")
+                   .problems,
+               ContainsSubstring("\"late\" can never be reached"));
 }

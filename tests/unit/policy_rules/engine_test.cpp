@@ -348,3 +348,45 @@ TEST_CASE("what stands beside a statement for pgchaperone itself is judged as ev
     CHECK(j.decisions[1].action == Action::block);
     CHECK(j.decisions[2].action == Action::allow);
 }
+
+TEST_CASE("a rule without an action limits the time of what it matches, and the next one decides") {
+    Fixture f(
+        "rules:\n"
+        "  - { name: batch, match: { user: batch }, statement_timeout: 0s }\n"
+        "  - { name: people, statement_timeout: 30s, transaction_timeout: 5m }\n"
+        "  - { name: reports, match: { class: READ }, action: allow, statement_timeout: 5s, "
+        "transaction_timeout: 1m }\n"
+        "  - { name: guard, match: { unbounded: true }, action: block }\n");
+    for (int i = 0; i < 3; ++i) {
+        const Judgement read = f.judge("SELECT 1");
+        REQUIRE(read.decisions.size() == 1);
+        CHECK(read.decisions[0].action == Action::allow);
+        CHECK(read.decisions[0].rule == "reports");
+        CHECK(read.decisions[0].statement_timeout.after == std::chrono::seconds(30));
+        CHECK(read.decisions[0].statement_timeout.rule == "people");
+        CHECK(read.decisions[0].transaction_timeout.after == std::chrono::minutes(5));
+        const Judgement removed = f.judge("DELETE FROM orders");
+        REQUIRE(removed.decisions.size() == 1);
+        CHECK(removed.decisions[0].action == Action::block);
+        CHECK(removed.decisions[0].rule == "guard");
+    }
+    f.session.user = "batch";
+    f.session.id = 2;
+    const Judgement batch = f.judge("SELECT 1");
+    REQUIRE(batch.decisions.size() == 1);
+    CHECK_FALSE(batch.decisions[0].statement_timeout);
+    CHECK(batch.decisions[0].transaction_timeout);
+}
+
+TEST_CASE("what has no limit stays plainly allowed, and who only observes stops nothing") {
+    Fixture exempt("rules: [ { name: none, statement_timeout: 0s } ]");
+    CHECK(exempt.judge("SELECT 1").plainly_allowed());
+    Fixture observing("mode: observe\nrules: [ { name: people, statement_timeout: 30s } ]");
+    CHECK(observing.judge("SELECT 1").plainly_allowed());
+    Fixture later(
+        "rules:\n  - { name: reads, match: { class: READ }, action: allow }\n"
+        "  - { name: people, statement_timeout: 30s }\n");
+    CHECK(later.judge("SELECT 1").plainly_allowed());
+    CHECK(later.judge("INSERT INTO t VALUES (1)").decisions.at(0).statement_timeout.rule ==
+          "people");
+}

@@ -66,7 +66,8 @@ TEST_CASE("whatever a client is called, its line is one line of valid JSON") {
 
 TEST_CASE("whatever a client is called, its line of text is one line") {
     const auto formatter = net::text_log_formatter();
-    const std::string said = "session 1: logged in: user=a\n2026-11-30 info ticket B1: approved\x1b[2J";
+    const std::string
+        said = "session 1: logged in: user=a\n2026-11-30 info ticket B1: approved\x1b[2J";
     spdlog::memory_buf_t out;
     formatter->format(spdlog::details::log_msg("pgchaperone", spdlog::level::info, said), out);
     const std::string line(out.data(), out.size());

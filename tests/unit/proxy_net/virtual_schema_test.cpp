@@ -154,7 +154,7 @@ struct Shop {
         sources.aside = [this](const std::function<void(policy::Engine&)>& work) { work(*engine); };
         sources.reload = [this] {
             ++reloads;
-            return reload_problem;
+            return net::ReloadOutcome{reload_problem, policy_taken, restart};
         };
         sources.store = "tickets.db";
         sources.now = [this] { return now.load(); };
@@ -241,6 +241,8 @@ struct Shop {
     std::unique_ptr<VirtualSchema> schema;
     int reloads = 0;
     std::string reload_problem;
+    bool policy_taken = false;
+    std::string restart;
 };
 
 using Texts = std::vector<std::string>;
@@ -497,6 +499,16 @@ TEST_CASE("only operators reload, and read there what is wrong") {
     const Answer answer = shop.call(root, "reload", {});
     CHECK(answer.sqlstate == "F0000");
     CHECK(answer.detail == "shop.yaml:3:1: error: unknown key");
+    CHECK(answer.message.ends_with("the policy stays as it was"));
+    shop.policy_taken = true;
+    shop.reload_problem = "server.crt: no such file";
+    CHECK(shop.call(root, "reload", {})
+              .message.ends_with("the policy is in force, and not all else is"));
+    shop.reload_problem.clear();
+    shop.restart = "listen, threads";
+    CHECK(shop.call(root, "reload", {}).column("result") ==
+          Texts{"version 1 of the policy is in force, from shop.yaml; changed, and taken only at a "
+                "restart: listen, threads"});
 
     policy::Policy nobody = policy_of_the_shop();
     nobody.operators.clear();
@@ -504,7 +516,7 @@ TEST_CASE("only operators reload, and read there what is wrong") {
     const Answer refused = shop.call(root, "reload", {});
     CHECK(refused.sqlstate == "42501");
     CHECK(refused.detail.find("lists no operators") != std::string::npos);
-    CHECK(shop.reloads == 2);
+    CHECK(shop.reloads == 4);
 }
 
 TEST_CASE("counts are those of the desk") {
