@@ -376,7 +376,7 @@ void Connection::carry_out(session::Judge& command) {
                     {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
                 return;
             }
-            return judged(judge_text(engine, command, moment), moment.now);
+            return judged(judge_text(command, moment), moment.now);
         case session::StatementKind::bind:
         case session::StatementKind::execute:
             return judged(command.analysis ? engine.judge_again(command.analysis, facts, moment)
@@ -391,8 +391,9 @@ void Connection::carry_out(session::Judge& command) {
 // What is in the cache takes less time than to ask for the time. `moment` has it of the beginning,
 // by a clock that the rules have asked for anyway; one that is set meanwhile is one wrong figure
 // among many.
-policy::Judgement Connection::judge_text(policy::Engine& engine, const session::Judge& command,
+policy::Judgement Connection::judge_text(const session::Judge& command,
                                          const policy::Moment& moment) {
+    policy::Engine& engine = thread_.engine();
     const std::uint64_t misses = engine.cache_use().misses;
     policy::Judgement judgement = engine.judge(command.sql, command.lexical, session_.facts(),
                                                moment);

@@ -116,8 +116,7 @@ private:
     void carry_out(session::FindCancelled& command);
     void carry_out(session::KnowCancelKey& command);
 
-    policy::Judgement judge_text(policy::Engine& engine, const session::Judge& command,
-                                 const policy::Moment& moment);
+    policy::Judgement judge_text(const session::Judge& command, const policy::Moment& moment);
     void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
     void holds(std::string ticket);
     void claimed(std::string ticket);

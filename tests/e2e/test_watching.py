@@ -538,7 +538,7 @@ class Systemd(EndToEnd):
         self.assertTrue(self.manager.silent_about("WATCHDOG", 0.5))
 
     def test_where_nobody_listens_nothing_is_wrong(self):
-        for where in ("/nowhere/at/all", "relative", "@" + "x" * 200, "/" + "x" * 200, ""):
+        for where in ("/nowhere/at/all", "relative", "@" + "x" * 200):
             os.environ["NOTIFY_SOCKET"] = where
             try:
                 guard = Guard(self.cluster, configuration=POLICY)
