@@ -51,9 +51,11 @@ class Figures(EndToEnd):
         super().setUpClass()
         cls.cluster.sql("CREATE ROLE bob LOGIN")
 
+    protocol = psycopg.ClientCursor  # the simple one
+
     def connect(self, user: str = "postgres", **options):
         connection = psycopg.connect(self.guarded.dsn(user=user), autocommit=True, prepare_threshold=None,
-                                     cursor_factory=psycopg.ClientCursor, **options)
+                                     cursor_factory=self.protocol, **options)
         self.addCleanup(connection.close)
         return connection
 
@@ -99,6 +101,13 @@ class Figures(EndToEnd):
     # --- known work ----------------------------------------------------------------------------------------
 
     def test_known_work_is_counted_exactly(self):
+        self.known_work()
+
+    def test_known_work_counts_the_same_in_the_extended_protocol(self):
+        self.protocol = psycopg.Cursor
+        self.known_work()
+
+    def known_work(self):
         def work():
             with self.connect() as connection:
                 for number in range(3):
