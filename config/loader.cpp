@@ -218,13 +218,21 @@ std::string quoted(const std::string& text) {
     return out + "\"";
 }
 
+// A section without a value would be no mapping.
+bool has_values(const std::string& section, const Options& options) {
+    return std::any_of(settings().begin(), settings().end(), [&](const Setting& setting) {
+        return section_of(setting.key) == section && !setting.show(options).empty();
+    });
+}
+
 void show_settings(const Options& options, bool comments, std::ostream& out) {
     std::string section;
     for (const Setting& setting : settings()) {
         const std::string own_section = section_of(setting.key);
         std::string_view name = setting.key;
         if (!own_section.empty()) name.remove_prefix(own_section.size() + 1);
-        if (own_section != section && !own_section.empty()) out << own_section << ":\n";
+        if (own_section != section && !own_section.empty())
+            out << (has_values(own_section, options) ? "" : "# ") << own_section << ":\n";
         section = own_section;
         const std::string indent = section.empty() ? "" : "  ";
         const std::string value = setting.show(options);

@@ -441,7 +441,7 @@ void Connection::carry_out(session::Judge& command) {
                     {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
                 return;
             }
-            return judged(engine.judge(command.sql, command.lexical, facts, moment), moment.now);
+            return judged(judge_text(command, moment), moment.now);
         case session::StatementKind::bind:
         case session::StatementKind::execute:
             return judged(command.analysis ? engine.judge_again(command.analysis, facts, moment)
@@ -453,10 +453,21 @@ void Connection::carry_out(session::Judge& command) {
     }
 }
 
-// `at`: when it was asked for, by a clock that the rules have asked for anyway; one that is set
-// meanwhile is one wrong figure among many.
+// What is in the cache takes less time than to ask for the time. `moment` has it of the beginning,
+// by a clock that the rules have asked for anyway; one that is set meanwhile is one wrong figure
+// among many.
+policy::Judgement Connection::judge_text(const session::Judge& command,
+                                         const policy::Moment& moment) {
+    policy::Engine& engine = thread_.engine();
+    const std::uint64_t misses = engine.cache_use().misses;
+    policy::Judgement judgement = engine.judge(command.sql, command.lexical, session_.facts(),
+                                               moment);
+    if (engine.cache_use().misses != misses)
+        thread_.counts().judge.observe(std::chrono::system_clock::now() - moment.now);
+    return judgement;
+}
+
 void Connection::judged(policy::Judgement judgement, std::chrono::system_clock::time_point at) {
-    thread_.counts().judge.observe(std::chrono::system_clock::now() - at);
     const policy::SessionFacts& facts = session_.facts();
     session_.handle(
         session::Verdict{std::move(judgement), at,

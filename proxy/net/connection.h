@@ -126,6 +126,7 @@ private:
     void carry_out(session::FindCancelled& command);
     void carry_out(session::KnowCancelKey& command);
 
+    policy::Judgement judge_text(const session::Judge& command, const policy::Moment& moment);
     void judged(policy::Judgement judgement, std::chrono::system_clock::time_point at);
     void holds(std::string ticket);
     void claimed(std::string ticket);

@@ -67,7 +67,8 @@ void put_statements(Page& page, const Numbers& n) {
                  {"decision", counted_decision_name(static_cast<session::CountedDecision>(j))}});
         }
     }
-    page.begin(histogram, "pgchaperone_judge_seconds", "How long it took to judge.")
+    page.begin(histogram, "pgchaperone_judge_seconds",
+               "How long it took to judge a text that was not in the cache.")
         .put(traffic.judge);
     page.begin(counter, "pgchaperone_parse_cache_lookups_total",
                "Texts that were, or were not, in the cache of what was parsed.")
