@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdint>
 #include <exception>
 #include <optional>
 #include <thread>
@@ -72,12 +73,14 @@ struct MetricsServer::Impl {
     void say_whether_ready(bool reached, const Then& then) const;
     static awaitable<bool> probe(std::shared_ptr<asio::generic::stream_protocol::socket> socket,
                                  asio::generic::stream_protocol::endpoint endpoint, bool speaks);
-    awaitable<void> look_at_upstream(Resolved resolved);
-    void looked(bool reached);
+    awaitable<void> look_at_upstream(Resolved resolved, std::uint64_t look);
+    void looked(std::uint64_t look, bool reached);
 
     Sources sources;
     asio::io_context context{1};
+    asio::steady_timer patience{context};
     bool looking = false;
+    std::uint64_t looks = 0;    // so far: one that took too long is answered already
     std::vector<Then> waiting;  // for what it sees; as many as there are connections
     HttpHost host;
     std::thread thread;
@@ -128,11 +131,18 @@ void MetricsServer::Impl::ready(Then then) {
         return say_whether_ready(*seen, then);
     waiting.push_back(std::move(then));
     if (std::exchange(looking, true)) return;
-    sources.resolver.resolve(sources.upstream, [this](Resolved resolved) {
-        asio::post(context, [this, resolved = std::move(resolved)]() mutable {
-            asio::co_spawn(context, look_at_upstream(std::move(resolved)),
-                           [this](std::exception_ptr failure) {
-                               if (failure) looked(false);
+    // However long it takes to look up a name: whoever asks is answered.
+    const std::uint64_t look = ++looks;
+    patience.expires_after(probe_time);
+    patience.async_wait([this, look](const boost::system::error_code& error) {
+        if (!error) looked(look, false);
+    });
+    sources.resolver.resolve(sources.upstream, [this, look](Resolved resolved) {
+        asio::post(context, [this, look, resolved = std::move(resolved)]() mutable {
+            if (!looking || look != looks) return;
+            asio::co_spawn(context, look_at_upstream(std::move(resolved), look),
+                           [this, look](std::exception_ptr failure) {
+                               if (failure) looked(look, false);
                            });
         });
     });
@@ -160,9 +170,9 @@ awaitable<bool> MetricsServer::Impl::probe(
     co_return !unheard && count == 1;
 }
 
-awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved) {
+awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved, std::uint64_t look) {
     bool reached = false;
-    asio::steady_timer limit(context, probe_time);
+    asio::steady_timer limit(context, patience.expiry());
     const bool speaks = sources.negotiation == UpstreamNegotiation::postgres;
     for (const auto& endpoint : resolved.endpoints) {
         if (limit.expiry() <= Clock::now()) break;
@@ -176,11 +186,13 @@ awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved) {
         socket->close(ignored);
         if (reached) break;
     }
-    looked(reached);
+    looked(look, reached);
 }
 
-void MetricsServer::Impl::looked(bool reached) {
+void MetricsServer::Impl::looked(std::uint64_t look, bool reached) {
+    if (!looking || look != looks) return;
     looking = false;
+    patience.cancel();
     sources.upstream_sight.saw(reached, Clock::now());
     for (const Then& then : std::exchange(waiting, {})) say_whether_ready(reached, then);
 }

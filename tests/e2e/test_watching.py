@@ -406,6 +406,9 @@ class Health(EndToEnd):
         with psycopg.connect(host=guard.host, port=guard.port, user="postgres", autocommit=True) as connection:
             for number in range(3):
                 connection.execute(f"INSERT INTO scratch VALUES ({number}, '{'x' * 60_000}')")
+            # Nobody waits for the record of what a statement did.
+            processes.wait_until(
+                lambda: watcher.figures()['pgchaperone_audit_records_total{outcome="stored"}'] == 6, 10, "the records")
             limit = (guard.audit.stat().st_size + 10, resource.RLIM_INFINITY)
             resource.prlimit(guard.pid, resource.RLIMIT_FSIZE, limit)
             with self.assertRaises(psycopg.errors.IoError):
