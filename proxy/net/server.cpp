@@ -187,19 +187,20 @@ public:
     ReloadOutcome reload() {
         const std::lock_guard lock(reload_mutex_);
         service_manager_.reloading();
-        std::string trouble = reload_all();
+        ReloadOutcome outcome = reload_all();
+        const bool good = outcome.trouble.empty();
         {
             const std::lock_guard counted(reloads_mutex_);
-            ++(trouble.empty() ? reloads_.successes : reloads_.failures);
-            if (trouble.empty()) reloads_.last_success = std::chrono::system_clock::now();
+            ++(good ? reloads_.successes : reloads_.failures);
+            if (good) reloads_.last_success = std::chrono::system_clock::now();
         }
         // Why not is in the log, and may hold names.
-        service_manager_.ready(trouble.empty() ? what_it_does()
-                                               : what_it_does() + "; the last reload failed");
-        return trouble;
+        service_manager_.ready(good ? what_it_does()
+                                    : what_it_does() + "; the last reload failed");
+        return outcome;
     }
 
-    std::string reload_all() {
+    ReloadOutcome reload_all() {
         Reloaded reloaded = reload_policy_();
         std::string restart;
         const bool policy_taken = reloaded.trouble.empty();
