@@ -27,8 +27,8 @@ namespace pgchaperone::session {
 
 namespace {
 
-// When a statement that should have been cancelled still runs, it is tried again: a server that waits
-// for a client's COPY data looks at no signal before some come.
+// When a statement that should have been cancelled still runs, it is tried again: a server that
+// waits for a client's COPY data looks at no signal before some come.
 constexpr std::chrono::milliseconds again_after{2000};
 
 void take_stricter(policy::TimeLimit& limit, const policy::TimeLimit& other) {
@@ -70,9 +70,9 @@ TimedPtr timed(const policy::Judgement& judgement, StatementKind kind) {
     return out;
 }
 
-// This message is being sent, and is the last of those with a limit. The server keeps the answers of
-// the extended protocol to itself until it is asked for them, or has nothing else to do: what runs
-// before it is asked for, since its own time begins there.
+// This message is being sent, and is the last of those with a limit. The server keeps the answers
+// of the extended protocol to itself until it is asked for them, or has nothing else to do: what
+// runs before it is asked for, since its own time begins there.
 void Session::limit_time(const TimedPtr& timed, std::uint64_t sequence) {
     if (!timed) return;
     if (!clocks_) clocks_ = std::make_unique<Clocks>();
@@ -110,8 +110,7 @@ void Session::watch_time() {
             }
         } else if (now->sequence == c.statement_sequence && !c.running) {
             c.running = true;
-            commands_.push_back(
-                SetDeadline{DeadlineKind::statement, c.statement->statement.after});
+            commands_.push_back(SetDeadline{DeadlineKind::statement, c.statement->statement.after});
         }
     }
     const bool settled = !c.statement && !c.cancelling && ledger_.idle();
@@ -208,8 +207,8 @@ void Session::transaction_too_long() {
           "transaction timeout");
 }
 
-// So that the server rolls back at once, and has nothing to complain of. Where it is in the middle of
-// a message, the end of the connection has to do.
+// So that the server rolls back at once, and has nothing to complain of. Where it is in the middle
+// of a message, the end of the connection has to do.
 void Session::say_good_bye_to_server() {
     if (client_pass_bytes_ > 0 && client_pass_ == Fate::forward) return;
     send_to_server(protocol::encoded(protocol::Terminate{}));

@@ -1,7 +1,7 @@
 #pragma once
-// How long what runs may run, by the rules: what is under way of it, and which words are said when it
-// took too long. The ways of it are in time_limits.cpp. Private to the session core; only sessions
-// that have run something with a limit have Clocks.
+// How long what runs may run, by the rules: what is under way of it, and which words are said when
+// it took too long. The ways of it are in time_limits.cpp. Private to the session core; only
+// sessions that have run something with a limit have Clocks.
 
 #include "policy/decision.h"
 #include "policy/facts.h"
@@ -24,7 +24,8 @@ struct Timed {
 };
 using TimedPtr = std::shared_ptr<const Timed>;
 
-// The limits on one statement of the judgement; on the strictest of all of them; null: there are none.
+// The limits on one statement of the judgement; on the strictest of all of them; null: there are
+// none.
 TimedPtr timed(const policy::Judgement& judgement, StatementKind kind, std::size_t index);
 TimedPtr timed(const policy::Judgement& judgement, StatementKind kind);
 
