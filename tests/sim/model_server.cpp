@@ -183,7 +183,11 @@ void ModelServer::read_message() {
     const std::string message = input_.substr(0, head->total());
     input_.erase(0, message.size());
     const auto tag = static_cast<FrontendTag>(head->tag);
-    if (skipping_ && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) return;
+    if (skipping_ && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) {
+        // It looks for signals behind every message that it reads, and here has nothing to cancel.
+        cancel_pending_ = false;
+        return;
+    }
     const std::string body = body_of(message);
     switch (tag) {
         case FrontendTag::Query: {
