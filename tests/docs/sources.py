@@ -66,6 +66,8 @@ def _message_at(tokens: list, at: int) -> str:
                 break
         elif kind == "other" and text in ",;" and depth == 0:
             break
+        if depth == 0 and kind == "literal" and message and text.startswith("pgchaperone: "):
+            return message.removesuffix(GAP)  # the other branch of a condition, a message of its own
         if depth == 0 and kind == "literal":
             message += text
         elif not (kind == "other" and text == "+") and not message.endswith(GAP):
