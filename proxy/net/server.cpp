@@ -195,8 +195,7 @@ public:
             if (good) reloads_.last_success = std::chrono::system_clock::now();
         }
         // Why not is in the log, and may hold names.
-        service_manager_.ready(good ? what_it_does()
-                                    : what_it_does() + "; the last reload failed");
+        service_manager_.ready(good ? what_it_does() : what_it_does() + "; the last reload failed");
         return outcome;
     }
 
