@@ -86,8 +86,9 @@ class SocketActivation(EndToEnd):
     def test_who_connects_between_two_guards_is_served_by_the_next(self):
         port = self.listening()
         first = self.begin(port)
-        target = Target("guarded", *port.getsockname())
-        target.program("pgbench", "-i", "-q", "-U", "postgres", "postgres")
+        made = Target("direct", self.cluster.host, self.cluster.port).program(
+            "pgbench", "-i", "-q", "-U", "postgres", "postgres")
+        self.assertEqual(0, made.returncode, made.stderr)
         running = processes.start(
             [str(binaries() / "pgbench"), "-n", "-C", "-c", "4", "-T", "8", "-S", "-h", "127.0.0.1", "-p",
              str(port.getsockname()[1]), "-U", "postgres", "postgres"],
@@ -103,7 +104,8 @@ class SocketActivation(EndToEnd):
             processes.stop(running)
         self.assertEqual(0, running.returncode, said)
         self.assertRegex(said, r"number of failed transactions: 0 \(0\.000%\)")
-        self.assertNotRegex(said, "error|aborted|FATAL")
+        # Who is told of the end was answered before: libpq prints that, and pgbench goes on.
+        self.assertNotRegex(said, "error:|aborted|could not")
         self.assertEqual(3, self.log.read_text().count("shutting down"))
 
     def test_something_else_than_a_listening_socket_is_refused(self):
