@@ -426,12 +426,13 @@ void VirtualSchema::reload(const Person& person, Then then) {
     }
     sources_.aside([this, then = std::move(then)](policy::Engine&) {
         const ReloadOutcome outcome = sources_.reload();
-        if (!outcome.trouble.empty()) {
-            return then(refused("F0000",
-                                outcome.policy_taken ? "the policy is in force, and not all else is"
-                                                     : "the policy stays as it was",
-                                outcome.trouble,
+        if (!outcome.trouble.empty() && !outcome.policy_taken) {
+            return then(refused("F0000", "the policy stays as it was", outcome.trouble,
                                 "`pgchaperone config check FILE` shows the same."));
+        }
+        if (!outcome.trouble.empty()) {
+            return then(refused("F0000", "the policy is in force, and not all else is",
+                                outcome.trouble, "Mend what the detail names, and reload again."));
         }
         const auto now = sources_.rules.current();
         JsonRows out;

@@ -251,12 +251,12 @@ TEST_CASE("settings that don't go together are told at their place") {
     CHECK_FALSE(f.load("client_tls: { mode: require }\n").has_value());
     CHECK(f.complains("a.yaml:1:21: error: client_tls.mode: TLS with clients needs a certificate"));
     CHECK_FALSE(f.load("authentication: password\n").has_value());
+    CHECK(f.complains("clients must use TLS"));
     CHECK_FALSE(f.load("authentication: users\n").has_value());
     CHECK(f.complains("users.file"));
     CHECK_FALSE(f.load("users: { file: u.txt }\n").has_value());
     CHECK(f.complains("authentication: users only"));
     CHECK(f.load("authentication: users\nusers: { file: u.txt }\n").has_value());
-    CHECK(f.complains("clients must use TLS"));
     CHECK_FALSE(f.load("listen: 127.0.0.1:5432\nupstream: 127.0.0.1:5432\n").has_value());
     CHECK(f.complains("connect to itself"));
     CHECK_FALSE(f.load("upstream_tls: { mode: verify-full }\n").has_value());
