@@ -1,0 +1,1 @@
+SELECT amount FROM accounts WHERE id = 1 + random() * 49;
