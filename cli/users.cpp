@@ -241,7 +241,8 @@ Secret asked_password(const std::string& name) {
 Secret new_password(const Arguments& arguments) {
     if (arguments.generate) {
         std::string password = generated_password();
-        std::cout << password << '\n';
+        // What is to be run at the server goes to standard output, and to the server's log.
+        (arguments.passwords.empty() ? std::cout : std::cerr) << password << '\n';
         return Secret::take(password);
     }
     Secret password = asked_password(arguments.name);

@@ -5,7 +5,6 @@
 #include "proxy/net/proxy_header.h"
 #include "proxy/net/shared.h"
 #include "proxy/net/upstream.h"
-#include "proxy/session/refusal.h"
 
 #include "protocol/codec.h"
 #include "protocol/messages.h"
@@ -209,15 +208,11 @@ bool Connection::received_header(std::string_view bytes) {
     *header_ += bytes;
     const ProxyHeader header = read_proxy_header(*header_);
     if (!header.wrong.empty()) {
-        spdlog::warn("session {}: client={}: {}; proxy_protocol says that it begins with one", id_,
-                     session_.facts().client.text, header.wrong);
-        const policy::Refusal words{
-            "08P01", "pgchaperone: " + header.wrong, "",
-            "proxy_protocol names this address as a load balancer's: let it send one, or connect "
-            "from elsewhere."};
-        client_.transport->write(session::error_response(words, "FATAL", true));
         header_.reset();
-        side_ended(true, true);
+        session_.comes_wrongly(header.wrong,
+                               "proxy_protocol names this address as a load balancer's: let it "
+                               "send one, or connect from elsewhere.");
+        carry_out();
         return false;
     }
     if (!header.complete) return true;

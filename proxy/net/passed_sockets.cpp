@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -60,15 +61,19 @@ Acceptor acceptor_of(asio::io_context& context, int descriptor) {
 
 }  // namespace
 
-std::vector<Acceptor> take_passed_sockets(asio::io_context& context) {
+std::vector<int> take_passed_sockets() {
     const long process = number_of("LISTEN_PID"), count = number_of("LISTEN_FDS");
     for (const char* const variable : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
         ::unsetenv(variable);
+    std::vector<int> descriptors;
+    if (process != ::getpid()) return descriptors;
+    for (int i = 0; i < std::min(count, passed_max); ++i) descriptors.push_back(first_passed + i);
+    return descriptors;
+}
+
+std::vector<Acceptor> acceptors_of(asio::io_context& context, const std::vector<int>& descriptors) {
     std::vector<Acceptor> acceptors;
-    if (process != ::getpid() || count <= 0) return acceptors;
-    if (count > passed_max)
-        throw std::runtime_error("LISTEN_FDS: " + std::to_string(count) + " sockets are too many");
-    for (int i = 0; i < count; ++i) acceptors.push_back(acceptor_of(context, first_passed + i));
+    for (const int descriptor : descriptors) acceptors.push_back(acceptor_of(context, descriptor));
     return acceptors;
 }
 

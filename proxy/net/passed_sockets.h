@@ -12,11 +12,14 @@
 
 namespace pgchaperone::net {
 
-// The sockets that $LISTEN_PID and $LISTEN_FDS pass to this process, ready to accept; none: it
-// listens by itself. The variables are taken away, so that no child believes they are meant for it:
-// call it once, before there are threads. Throws std::runtime_error where something else was
-// passed.
-std::vector<Acceptor> take_passed_sockets(boost::asio::io_context& context);
+// The descriptors that $LISTEN_PID and $LISTEN_FDS pass to this process; none: it listens by
+// itself. The variables are taken away, so that no child believes they are meant for it: call it
+// once, while there is one thread.
+std::vector<int> take_passed_sockets();
+
+// Those, ready to accept. Throws std::runtime_error where one of them is something else.
+std::vector<Acceptor> acceptors_of(boost::asio::io_context& context,
+                                   const std::vector<int>& descriptors);
 
 // Where such a socket listens, for people.
 std::string where_it_listens(const Acceptor& acceptor);

@@ -30,6 +30,8 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <future>
+#include <memory>
 #include <pthread.h>
 #include <stdexcept>
 #include <thread>
@@ -124,7 +126,8 @@ std::string sql_text(const std::string& text) {
 class Server {
 public:
     Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-           std::function<Reloaded()> reload_policy, ServiceManager& service_manager)
+           std::function<Reloaded()> reload_policy, ServiceManager& service_manager,
+           const std::vector<int>& passed_sockets)
         : service_manager_(service_manager), reload_policy_(std::move(reload_policy)) {
         reloads_.last_success = std::chrono::system_clock::now();
         shared_.options = std::move(options);
@@ -140,8 +143,7 @@ public:
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
-        passed_ = take_passed_sockets(threads_.front()->context());
-        passed_sockets_ = !passed_.empty();
+        passed_ = acceptors_of(threads_.front()->context(), passed_sockets);
         // Before the other port: who can connect there finds the page, too. Its thread works from
         // now on, and uses all of the above.
         open_web();
@@ -186,7 +188,7 @@ public:
     // people; what could be used is in force all the same.
     ReloadOutcome reload() {
         const std::lock_guard lock(reload_mutex_);
-        service_manager_.reloading();
+        if (!shared_.draining) service_manager_.reloading();
         ReloadOutcome outcome = reload_all();
         const bool good = outcome.trouble.empty();
         {
@@ -195,7 +197,10 @@ public:
             if (good) reloads_.last_success = std::chrono::system_clock::now();
         }
         // Why not is in the log, and may hold names.
-        service_manager_.ready(good ? what_it_does() : what_it_does() + "; the last reload failed");
+        if (!shared_.draining) {
+            service_manager_.ready(good ? what_it_does()
+                                        : what_it_does() + "; the last reload failed");
+        }
         return outcome;
     }
 
@@ -248,7 +253,14 @@ public:
     void drain(const sigset_t& signals) {
         shared_.draining = true;
         service_manager_.stopping("draining: waits for sessions to become idle");
-        threads_.front()->post([this] { stop_accepting(); });
+        // Only then is the number of connections exact: what is still in the queue of a socket that
+        // was passed is the next guard's.
+        const auto stopped = std::make_shared<std::promise<void>>();
+        threads_.front()->post([this, stopped] {
+            stop_accepting();
+            stopped->set_value();
+        });
+        stopped->get_future().wait_for(std::chrono::seconds(1));
         const auto begin = std::chrono::steady_clock::now();
         const auto until = begin + shared_.options.drain_timeout;
         bool now = false;
@@ -452,6 +464,8 @@ private:
 
     void listen() {
         if (!passed_.empty()) {
+            for (const Acceptor& acceptor : passed_)
+                where_passed_ += (where_passed_.empty() ? "" : ", ") + where_it_listens(acceptor);
             acceptors_ = std::move(passed_);
             return;
         }
@@ -493,7 +507,11 @@ private:
                 co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
                 continue;
             }
-            hand_out(std::move(socket), peer);
+            try {
+                hand_out(std::move(socket), peer);
+            } catch (const std::exception& failure) {
+                spdlog::error("can't take a connection in: {}", failure.what());
+            }
         }
     }
 
@@ -517,9 +535,6 @@ private:
         const bool balanced = std::any_of(
             balancers.begin(), balancers.end(),
             [&](const policy::Network& network) { return network.contains(setup.client); });
-        Changeable now = shared_.changeable();
-        setup.idle = now.idle;
-        setup.environment = std::move(now.environment);
         shared_.connections.fetch_add(1);
         threads_.front()->counts().connections.add();
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
@@ -537,6 +552,10 @@ private:
 
     static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup,
                         bool behind_load_balancer) {
+        // Here and not before: from now on the session hears of every reload.
+        Changeable now = thread.shared().changeable();
+        setup.idle = now.idle;
+        setup.environment = std::move(now.environment);
         spdlog::info("session {}: start: client={}", setup.id, setup.client.text);
         const auto connection = std::make_shared<Connection>(thread, std::move(socket),
                                                              std::move(setup));
@@ -576,12 +595,9 @@ private:
     }
 
     std::string what_it_does() const {
-        std::string where;
-        for (const Acceptor& acceptor : acceptors_)
-            where += (where.empty() ? "" : ", ") + where_it_listens(acceptor);
         return "listening on " +
-               (passed_sockets_ ? where + " (passed to this process)"
-                                : shared_.options.listen.text()) +
+               (where_passed_.empty() ? shared_.options.listen.text()
+                                      : where_passed_ + " (passed to this process)") +
                ", guarding " + shared_.options.upstream.text();
     }
 
@@ -690,7 +706,7 @@ private:
     Shared shared_;
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> passed_;
-    bool passed_sockets_ = false;
+    std::string where_passed_;  // where those listen, for people; empty: none was passed
     std::unique_ptr<Pulse> pulse_;
     std::vector<Acceptor> acceptors_;
     std::vector<std::thread> workers_;
@@ -707,10 +723,11 @@ int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
           const std::function<void(const std::string&)>& trouble) {
     const sigset_t signals = block_signals();
     ServiceManager service_manager;
+    const std::vector<int> passed_sockets = take_passed_sockets();
     std::unique_ptr<Server> server;
     try {
         server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload),
-                                          service_manager);
+                                          service_manager, passed_sockets);
     } catch (const std::exception& error) {
         trouble(error.what());
         return 2;

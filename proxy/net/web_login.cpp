@@ -145,8 +145,13 @@ awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
 
 class ServerProof final : public web::Proof, public std::enable_shared_from_this<ServerProof> {
 public:
-    ServerProof(asio::io_context& context, Connection connection, std::chrono::milliseconds timeout)
-        : context_(context), connection_(std::move(connection)), timeout_(timeout) {}
+    // `valid`: whether who has proved it may still come in, whatever the server says.
+    ServerProof(asio::io_context& context, Connection connection, std::chrono::milliseconds timeout,
+                std::function<bool()> valid)
+        : context_(context),
+          connection_(std::move(connection)),
+          timeout_(timeout),
+          valid_(std::move(valid)) {}
 
     void ask(std::function<void(Known)> then) override {
         waiting_.push_back(std::move(then));
@@ -159,8 +164,8 @@ private:
     static awaitable<void> answer(std::shared_ptr<ServerProof> self) {
         while (!self->waiting_.empty()) {
             const auto asked = std::exchange(self->waiting_, {});
-            const Known known = co_await identify(self->connection_.get(),
-                                                  Clock::now() + self->timeout_);
+            Known known = co_await identify(self->connection_.get(), Clock::now() + self->timeout_);
+            if (!self->valid_()) known = {std::nullopt, "your role may not log in any more", true};
             // One that fails must not keep the others waiting.
             for (const auto& then : asked) {
                 try {
@@ -176,6 +181,7 @@ private:
     asio::io_context& context_;
     Connection connection_;
     std::chrono::milliseconds timeout_;
+    std::function<bool()> valid_;
     std::vector<std::function<void(Known)>> waiting_;
     bool asking_ = false;
 };
@@ -259,8 +265,14 @@ awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, R
     if (resolved.endpoints.empty()) co_return failed(resolved.error);
     const Clock::time_point deadline = Clock::now() + options.timeout;
     const auto users = options.users ? options.users() : nullptr;
+    std::function<bool()> valid = [] { return true; };
     if (users) {
         const auto [verifier, known] = users->find(role);
+        // Who was removed, or has another password since, has to log in again.
+        valid = [users = options.users, role, was = verifier.text()] {
+            const auto now = users();
+            return now && now->find(role).first.text() == was;
+        };
         if (!verifier.matches(*password) || !known) {
             co_return Admission{
                 nullptr,
@@ -299,9 +311,9 @@ awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, R
     PQsetnonblocking(connection.get(), 1);
     Known known = co_await identify(connection.get(), deadline);
     if (!known.person) co_return Admission{nullptr, {{}, known.trouble, known.refused}};
-    co_return Admission{
-        std::make_shared<ServerProof>(context, std::move(connection), options.timeout),
-        std::move(known)};
+    co_return Admission{std::make_shared<ServerProof>(context, std::move(connection),
+                                                      options.timeout, std::move(valid)),
+                        std::move(known)};
 }
 
 awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resolved resolved,

@@ -96,7 +96,8 @@ bool Session::wants_client_bytes() const {
     if (ledger_.full()) return false;
     const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) ||
                        phase_ == Phase::connecting || phase_ == Phase::client_tls ||
-                       phase_ == Phase::cancel;
+                       phase_ == Phase::cancel ||
+                       (phase_ == Phase::login && !login_->answer_expected && !login_->asking);
     return !stuck || from_client_.available() < backlog_bytes_max;
 }
 
@@ -105,6 +106,11 @@ bool Session::wants_server_bytes() const { return !server_closed_ && phase_ != P
 void Session::comes_from(policy::ClientAddress client) {
     setup_.client = client;
     facts_.client = std::move(client);
+}
+
+void Session::comes_wrongly(std::string wrong, std::string hint) {
+    say(Log{LogLevel::warning, wrong + ": client=" + setup_.client.text});
+    fatal({"08P01", "pgchaperone: " + wrong, "", std::move(hint)}, std::move(wrong));
 }
 
 void Session::handle(const ClientBytes& event) {

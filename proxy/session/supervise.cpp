@@ -537,6 +537,8 @@ void Session::supervise() {
 void Session::unit_step() {
     Supervision& s = *supervision_;
     Supervision::Unit& unit = s.unit;
+    // Nothing is sent that a cancel on its way could hit. Its end brings us back here.
+    if (clocks_ && clocks_->cancelling) return;
     if (ledger_.skipping()) {
         if (unit.step == Step::start) {
             // An error before it, in the extended protocol: the server would throw it away.

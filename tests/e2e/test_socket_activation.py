@@ -108,6 +108,26 @@ class SocketActivation(EndToEnd):
         self.assertNotRegex(said, "error:|aborted|could not")
         self.assertEqual(3, self.log.read_text().count("shutting down"))
 
+    def test_who_connects_as_an_idle_guard_ends_waits_for_the_next(self):
+        port = self.listening()
+        for _ in range(6):
+            guard = self.begin(port)
+            guard.send_signal(signal.SIGTERM)
+            waiting = []
+            while guard.poll() is None and len(waiting) < 100:
+                one = socket.create_connection(port.getsockname(), 10)
+                one.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")  # SSLRequest
+                waiting.append(one)
+                time.sleep(0.0005)
+            self.assertEqual(0, guard.wait(20))
+            next_guard = self.begin(port)
+            for one in waiting:
+                with one:
+                    one.settimeout(10)
+                    # Whom the first had taken in already is told that it ends.
+                    self.assertIn(one.recv(1), (b"N", b"E"))
+            self.end(next_guard)
+
     def test_something_else_than_a_listening_socket_is_refused(self):
         deaf = socket.socket()
         deaf.bind(("127.0.0.1", 0))

@@ -256,6 +256,17 @@ class Users(EndToEnd):
             api = Api(port)
             self.assertEqual(200, api.login(user, f"{user} at the guard").status)
             self.assertEqual(user, api.get("/api/v1/session").json["role"])
+        # Who was removed since, or has another password, is out.
+        self.cluster.sql("CREATE ROLE frank LOGIN")
+        self.addCleanup(self.cluster.sql, "DROP ROLE frank")
+        self.user("add", "frank", password="f", passwords=self.passwords, run_sql=True)
+        guard.hang_up()
+        api = Api(port)
+        wait_until(lambda: api.login("frank", "f").status == 200, 10, "frank to be let in", every_s=0.3)
+        self.assertEqual(200, api.get("/api/v1/tickets").status)
+        self.user("remove", "frank", passwords=self.passwords)
+        guard.hang_up()
+        wait_until(lambda: api.get("/api/v1/tickets").status == 401, 10, "frank to be out", every_s=0.3)
         secret = re.search(r'"alice" "([^"]+)"', self.passwords.read_text()).group(1)
         for user, password in (("alice", secret), ("alice", "x"), ("nobody", "x")):
             answer = Api(port).login(user, password)

@@ -349,6 +349,20 @@ TEST_CASE("what stands beside a statement for pgchaperone itself is judged as ev
     CHECK(j.decisions[2].action == Action::allow);
 }
 
+TEST_CASE("an exception from a time limit needs all of the statement") {
+    Fixture f(
+        "rules:\n"
+        "  - { name: reports, match: { reads: \"report.*\" }, statement_timeout: 0s }\n"
+        "  - { name: all, statement_timeout: 1s }\n");
+    const auto limit = [&f](const char* sql) {
+        return f.judge(sql).decisions.at(0).statement_timeout.after;
+    };
+    CHECK(limit("SELECT * FROM report.monthly") == std::chrono::seconds(0));
+    CHECK(limit("SELECT * FROM report.monthly, report.daily") == std::chrono::seconds(0));
+    CHECK(limit("SELECT * FROM orders, report.monthly") == std::chrono::seconds(1));
+    CHECK(limit("SELECT * FROM orders") == std::chrono::seconds(1));
+}
+
 TEST_CASE("a rule without an action limits the time of what it matches, and the next one decides") {
     Fixture f(
         "rules:\n"

@@ -233,6 +233,29 @@ TEST_CASE("authentication: password answers the server's SCRAM itself") {
     CHECK(host.closed);
 }
 
+TEST_CASE("who is not logged in makes nothing pile up while the server is silent") {
+    SessionHost host;
+    host.client(startup_message());
+    host.event(session::Connected{true, {}, false, {}});
+    host.to_server();
+    CHECK(host.session.wants_client_bytes());
+    const std::string ahead(session::Session::backlog_bytes_max, 'x');
+    host.client(ahead);
+    CHECK_FALSE(host.session.wants_client_bytes());
+    CHECK(host.to_server().empty());
+}
+
+TEST_CASE("a load balancer that says something else than for whom it connects is told so") {
+    SessionHost host;
+    host.session.comes_wrongly("no header of PROXY protocol came", "Send one.");
+    host.drain();
+    CHECK(host.closed);
+    const std::string told = host.to_client();
+    CHECK(server_tags(told) == "E");
+    CHECK(contains(told, "08P01"));
+    CHECK(contains(told, "Send one."));
+}
+
 TEST_CASE("garbage before the startup packet gets an answer and the end") {
     SessionHost host;
     host.client("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
