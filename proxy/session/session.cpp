@@ -108,9 +108,9 @@ void Session::comes_from(policy::ClientAddress client) {
     facts_.client = std::move(client);
 }
 
-void Session::comes_wrongly(std::string wrong, std::string hint) {
+void Session::comes_wrongly(const std::string& wrong, std::string hint) {
     say(Log{LogLevel::warning, wrong + ": client=" + setup_.client.text});
-    fatal({"08P01", "pgchaperone: " + wrong, "", std::move(hint)}, std::move(wrong));
+    fatal({"08P01", "pgchaperone: " + wrong, "", std::move(hint)}, wrong);
 }
 
 void Session::handle(const ClientBytes& event) {

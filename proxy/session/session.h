@@ -83,7 +83,7 @@ public:
     // A load balancer has said for whom it connects. Before the first of the client's bytes.
     void comes_from(policy::ClientAddress client);
     // It was to say so, and did not: what is wrong, and what to do.
-    void comes_wrongly(std::string wrong, std::string hint);
+    void comes_wrongly(const std::string& wrong, std::string hint);
     void handle(const ClientBytes& event);
     void handle(const ServerBytes& event);
     void handle(const Connected& event);

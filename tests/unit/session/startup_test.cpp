@@ -253,6 +253,7 @@ TEST_CASE("a load balancer that says something else than for whom it connects is
     const std::string told = host.to_client();
     CHECK(server_tags(told) == "E");
     CHECK(contains(told, "08P01"));
+    CHECK(contains(told, "pgchaperone: no header of PROXY protocol came"));
     CHECK(contains(told, "Send one."));
 }
 
