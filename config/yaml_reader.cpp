@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <utility>
 
 namespace pgchaperone::config {
 
@@ -29,8 +30,56 @@ Surroundings real_surroundings() {
     return real;
 }
 
+namespace {
+
+// Bytes of the character at the front, which is not ASCII; 0: it is no UTF-8.
+std::size_t character_bytes(std::string_view text) {
+    const auto byte = [&](std::size_t at) -> unsigned {
+        return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U;
+    };
+    const unsigned first = byte(0), second = byte(1);
+    const std::size_t bytes = first >= 0xC2 && first <= 0xDF   ? 2
+                              : first >= 0xE0 && first <= 0xEF ? 3
+                              : first >= 0xF0 && first <= 0xF4 ? 4
+                                                               : 0;
+    for (std::size_t at = 1; at < bytes; ++at) {
+        if ((byte(at) & 0xC0U) != 0x80) return 0;
+    }
+    // Longer than it need be, half of a pair of UTF-16, or beyond what there is.
+    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+        (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F))
+        return 0;
+    return bytes;
+}
+
+// Where a text stops being UTF-8, as YAML counts lines and columns (of characters); nothing where
+// all of it is.
+std::optional<std::pair<int, int>> not_utf8_at(std::string_view text) {
+    int line = 1, column = 1;
+    while (!text.empty()) {
+        const bool ascii = static_cast<unsigned char>(text.front()) < 0x80;
+        const std::size_t bytes = ascii ? 1 : character_bytes(text);
+        if (bytes == 0) return std::pair(line, column);
+        ++column;
+        if (text.front() == '\n') {
+            ++line;
+            column = 1;
+        }
+        text.remove_prefix(bytes);
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
     problems_.remember_text(file_, text);
+    // The library would put something else in the place of such bytes, without a word.
+    if (const auto at = not_utf8_at(text)) {
+        problems_.error({file_, at->first, at->second}, "this file is not UTF-8",
+                        "save it as UTF-8");
+        return std::nullopt;
+    }
     try {
         const std::vector<YAML::Node> documents = YAML::LoadAll(text);
         if (documents.size() > 1) {

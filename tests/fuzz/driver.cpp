@@ -3,10 +3,14 @@
 // nothing from coverage; it finds what is near the surface, in every test run. A failing input is
 // told by its seed.
 //
-//   NAME [--runs N] [--seed S] [FILE|FOLDER]...
+//   NAME [--runs N | --seconds N] [--seed S] [--write FOLDER] [FILE|FOLDER]...
+//
+// With --write it tries nothing: it writes N inputs that make sense into the folder, from which a
+// fuzzer that learns from coverage begins.
 
 #include "fuzz/driver.h"
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +18,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -83,32 +88,60 @@ std::string input_of(std::uint64_t seed) {
     return input;
 }
 
+void write_seeds(const std::filesystem::path& folder, std::uint64_t first, std::uint64_t count) {
+    std::filesystem::create_directories(folder);
+    for (std::uint64_t i = first; i < first + count; ++i) {
+        Random random{i};
+        std::ofstream out{folder / ("seed_" + std::to_string(i)), std::ios::binary};
+        out << pgchaperone_fuzz_seed(random);
+        if (!out.flush()) {
+            std::cerr << folder << " can't be written to\n";
+            std::exit(2);
+        }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+    using Clock = std::chrono::steady_clock;
     std::uint64_t runs = 10'000;
     std::uint64_t seed = 1;
+    std::optional<std::chrono::seconds> time;
+    std::string folder;
     std::size_t files = 0;
     for (int i = 1; i < argc; ++i) {
         const std::string_view argument = argv[i];
         const bool has_value = i + 1 < argc;
         if (argument == "--runs" && has_value) {
             runs = std::strtoull(argv[++i], nullptr, 10);
+        } else if (argument == "--seconds" && has_value) {
+            time = std::chrono::seconds(std::strtoull(argv[++i], nullptr, 10));
         } else if (argument == "--seed" && has_value) {
             seed = std::strtoull(argv[++i], nullptr, 10);
+        } else if (argument == "--write" && has_value) {
+            folder = argv[++i];
         } else if (argument.substr(0, 2) == "--") {
-            std::cerr << "usage: " << argv[0] << " [--runs N] [--seed S] [FILE|FOLDER]...\n";
+            std::cerr << "usage: " << argv[0]
+                      << " [--runs N | --seconds N] [--seed S] [--write FOLDER] "
+                         "[FILE|FOLDER]...\n";
             return 2;
         } else {
             files += run_files(argument);
         }
     }
+    if (!folder.empty()) {
+        write_seeds(folder, seed, runs);
+        return 0;
+    }
     // Sanitizers abort too where they are told to (abort_on_error=1): either way the seed is told.
     std::signal(SIGABRT, tell_seed);
-    for (std::uint64_t i = 0; i < runs; ++i) {
-        running_seed = seed + i;
+    const Clock::time_point begin = Clock::now();
+    std::uint64_t done = 0;
+    for (; time ? Clock::now() - begin < *time : done < runs; ++done) {
+        running_seed = seed + done;
         run(input_of(running_seed));
     }
-    std::cout << files << " files and " << runs << " random inputs from seed " << seed << " on\n";
+    std::cout << files << " files and " << done << " random inputs from seed " << seed << " on\n";
     return 0;
 }

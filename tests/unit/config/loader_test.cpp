@@ -246,6 +246,20 @@ TEST_CASE("text that is no YAML is told with its place") {
     CHECK(f.load("").has_value());
 }
 
+TEST_CASE("a file that is not UTF-8 is refused where it begins to be none") {
+    Files f;
+    // What YAML itself would make of it is another text, and `config show` would not load again.
+    for (const std::string& bytes :
+         {std::string("\xE9"), std::string("\xC0\xAF"), std::string("\xED\xA0\x80"),
+          std::string("\xF5\x80\x80\x80"), std::string("\xE2\x82")}) {
+        CHECK_FALSE(f.load("threads: 2\nlog: { file: \"\xC3\xA4" + bytes + "\" }\n"));
+        REQUIRE(f.problems.list().size() == 1);
+        CHECK(f.problems.list().front().place.text() == "a.yaml:2:16");
+        CHECK(f.complains("not UTF-8"));
+    }
+    CHECK(f.load("log: { file: \"\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x90\x98\" }\n"));
+}
+
 TEST_CASE("settings that don't go together are told at their place") {
     Files f;
     CHECK_FALSE(f.load("client_tls: { mode: require }\n").has_value());
