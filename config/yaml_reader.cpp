@@ -1,12 +1,17 @@
 #include "config/yaml_reader.h"
 
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/parser.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <utility>
+#include <vector>
 
 namespace pgchaperone::config {
 
@@ -70,6 +75,35 @@ std::optional<std::pair<int, int>> not_utf8_at(std::string_view text) {
     return std::nullopt;
 }
 
+// Where documents begin.
+class Beginnings : public YAML::EventHandler {
+public:
+    std::vector<YAML::Mark> marks;
+
+    void OnDocumentStart(const YAML::Mark& mark) override { marks.push_back(mark); }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+    void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  const std::string&) override {}
+    void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                         YAML::EmitterStyle::value) override {}
+    void OnSequenceEnd() override {}
+    void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                    YAML::EmitterStyle::value) override {}
+    void OnMapEnd() override {}
+};
+
+// Two at most: there are texts (a comma will do) in which the library finds the same empty document
+// again and again.
+std::vector<YAML::Mark> first_documents(const std::string& text) {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    Beginnings beginnings;
+    for (int i = 0; i < 2 && parser.HandleNextDocument(beginnings); ++i) continue;
+    return beginnings.marks;
+}
+
 }  // namespace
 
 std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
@@ -81,13 +115,20 @@ std::optional<YAML::Node> YamlReader::parse(const std::string& text) {
         return std::nullopt;
     }
     try {
-        const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+        const std::vector<YAML::Mark> documents = first_documents(text);
         if (documents.size() > 1) {
-            error(documents[1], "this file holds more than one YAML document",
-                  "remove the line ---");
+            const YAML::Mark& second = documents[1];
+            const policy::Place where{file_, second.line + 1, second.column + 1};
+            if (second.pos == documents[0].pos) {
+                problems_.error(where, "this is not valid YAML",
+                                "write keys and values: listen: 127.0.0.1:6432");
+            } else {
+                problems_.error(where, "this file holds more than one YAML document",
+                                "remove the line ---");
+            }
             return std::nullopt;
         }
-        return documents.empty() ? YAML::Node() : documents.front();
+        return documents.empty() ? YAML::Node() : YAML::Load(text);
     } catch (const YAML::Exception& e) {
         const bool known = !e.mark.is_null();
         std::string message = e.msg;

@@ -246,6 +246,14 @@ TEST_CASE("text that is no YAML is told with its place") {
     CHECK(f.load("").has_value());
 }
 
+TEST_CASE("a file in which YAML finds documents without end is refused at once") {
+    Files f;
+    for (const char* text : {",", ", a: b", "threads: 2\n---\n,"}) {
+        CHECK_FALSE(f.load(text).has_value());
+        CHECK(f.problems.list().size() == 1);
+    }
+}
+
 TEST_CASE("a file that is not UTF-8 is refused where it begins to be none") {
     Files f;
     // What YAML itself would make of it is another text, and `config show` would not load again.
