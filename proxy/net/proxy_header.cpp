@@ -13,6 +13,7 @@ using boost::asio::ip::address_v4;
 using boost::asio::ip::address_v6;
 
 constexpr std::string_view signature("\r\n\r\n\0\r\nQUIT\n", 12);
+constexpr std::string_view version_one = "PROXY ";
 constexpr std::size_t head_bytes = 16;  // signature, version and command, family, length
 // Of its first byte behind the signature the upper half is the version.
 constexpr std::uint8_t version = 2, command_local = 0, command_proxy = 1;
@@ -51,7 +52,9 @@ ProxyHeader wrong(std::string why) {
 ProxyHeader read_proxy_header(std::string_view bytes) {
     const std::size_t known = std::min(bytes.size(), signature.size());
     if (bytes.substr(0, known) != signature.substr(0, known)) {
-        if (bytes.starts_with("PROXY "))
+        // However it is cut, it is told as what it is.
+        if (version_one.starts_with(bytes) && bytes.size() < version_one.size()) return {};
+        if (bytes.starts_with(version_one))
             return wrong("version 1 of PROXY protocol came, and version 2 is expected");
         return wrong("no header of PROXY protocol came");
     }

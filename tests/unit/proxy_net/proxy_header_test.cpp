@@ -69,6 +69,17 @@ TEST_CASE("a header that comes in pieces is waited for, and never taken for a wh
     }
 }
 
+TEST_CASE("version 1 is told as such, however it is cut") {
+    const std::string line = "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n";
+    for (std::size_t size = 1; size < 6; ++size) {
+        const ProxyHeader read = read_proxy_header(line.substr(0, size));
+        CHECK_FALSE(read.complete);
+        CHECK(read.wrong.empty());
+    }
+    CHECK_THAT(read_proxy_header(line.substr(0, 6)).wrong, ContainsSubstring("version 1"));
+    CHECK_THAT(read_proxy_header("PROXI").wrong, ContainsSubstring("no header"));
+}
+
 TEST_CASE("what is no header is told at once") {
     for (const auto& [bytes, words] :
          {std::pair(std::string("\0\0\0\x08\x04\xD2\x16\x2F", 8), "no header"),
