@@ -258,7 +258,8 @@ public:
         const auto stopped = std::make_shared<std::promise<void>>();
         threads_.front()->post([this, stopped] {
             stop_accepting();
-            stopped->set_value();
+            // Behind whom an acceptor had taken already.
+            asio::post(threads_.front()->context(), [stopped] { stopped->set_value(); });
         });
         stopped->get_future().wait_for(std::chrono::seconds(1));
         const auto begin = std::chrono::steady_clock::now();
@@ -499,7 +500,7 @@ private:
             asio::generic::stream_protocol::endpoint peer;
             const auto [error] = co_await acceptor.async_accept(
                 socket, peer, asio::as_tuple(asio::use_awaitable));
-            if (!acceptor.is_open()) co_return;
+            if (error && !acceptor.is_open()) co_return;
             if (error) {
                 // Out of descriptors, most likely: what we have goes on, newcomers wait.
                 spdlog::error("can't accept a connection: {}", error.message());
