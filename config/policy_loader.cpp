@@ -567,14 +567,21 @@ bool PolicyLoader::load_condition(YamlReader& reader, const YAML::Node& key,
             condition.globs.emplace_back(item.text);
         } else if (type.shape == ValueShape::classes) {
             std::vector<std::string> names;
-            for (int i = 0; i < 6; ++i)
+            for (int i = 0; i < policy::statement_classes; ++i)
                 names.emplace_back(policy::class_name(static_cast<policy::StatementClass>(i)));
             const auto word = parse_word(upper(item.text), names);
             if (!word) {
                 reader.error(item.node, "class: " + word.error().message);
                 good = false;
             } else {
-                condition.classes = static_cast<std::uint8_t>(condition.classes | (1U << *word));
+                const auto bit = [](policy::StatementClass one) {
+                    return 1U << static_cast<unsigned>(one);
+                };
+                unsigned classes = condition.classes | (1U << *word);
+                // To who writes MISC a SET is one of these, as it is in older pgaudits.
+                if (classes & bit(policy::StatementClass::misc))
+                    classes |= bit(policy::StatementClass::misc_set);
+                condition.classes = static_cast<std::uint8_t>(classes);
             }
         } else if (type.shape == ValueShape::names) {
             auto pattern = policy::NamePattern::parse(item.text);

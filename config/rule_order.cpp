@@ -130,7 +130,7 @@ bool never(const Condition& condition, const Given& given);
 bool always(const Condition& wrapped, const Given& given) {
     const Condition& condition = unwrapped(wrapped);
     const auto anything = [](const policy::Glob& glob) { return glob.matches_everything(); };
-    constexpr std::uint8_t all_classes = 0x3f;
+    constexpr std::uint8_t all_classes = (1U << policy::statement_classes) - 1;
     switch (condition.kind) {
         case ConditionKind::user:
         case ConditionKind::database:

@@ -131,7 +131,8 @@ object definitions() {
     object match;
     for (const policy::ConditionType& type : policy::condition_types())
         match[type.key] = of_condition(type);
-    const value class_words = one_of_words({"READ", "WRITE", "FUNCTION", "ROLE", "DDL", "MISC"});
+    const value class_words = one_of_words(
+        {"READ", "WRITE", "FUNCTION", "ROLE", "DDL", "MISC", "MISC_SET"});
     const value rows = object{{"type", "integer"}, {"minimum", 0}};
     object defs;
     defs["texts"] = object{

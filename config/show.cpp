@@ -68,12 +68,8 @@ YAML::Node value_of(const Condition& condition) {
         }
         case policy::ValueShape::classes: {
             YAML::Node node(YAML::NodeType::Sequence);
-            for (int bit = 0; bit < 6; ++bit) {
-                if (condition.classes & (1U << bit)) {
-                    node.push_back(
-                        std::string(policy::class_name(static_cast<policy::StatementClass>(bit))));
-                }
-            }
+            for (const std::string_view name : policy::class_names(condition.classes))
+                node.push_back(std::string(name));
             node.SetStyle(YAML::EmitterStyle::Flow);
             return node;
         }

@@ -236,7 +236,8 @@ StatementKind kind_of_statement(const Node& node) {
     }
     if (type == "VariableSetStmt") {
         const auto kind = text_field(body, "kind");
-        return {kind == "VAR_RESET" || kind == "VAR_RESET_ALL" ? "RESET" : "SET", misc};
+        return {kind == "VAR_RESET" || kind == "VAR_RESET_ALL" ? "RESET" : "SET",
+                StatementClass::misc_set};
     }
     if (type == "VacuumStmt") {
         return {flag_field(body, "is_vacuumcmd") ? "VACUUM" : "ANALYZE", misc};

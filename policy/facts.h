@@ -10,8 +10,9 @@
 
 namespace pgchaperone::policy {
 
-// pgaudit's classes.
-enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc };
+// pgaudit's classes. misc_set: SET and RESET.
+enum class StatementClass : std::uint8_t { read, write, function, role, ddl, misc, misc_set };
+inline constexpr int statement_classes = 7;
 
 // A relation as the statement names it, folded as PostgreSQL folds it (unquoted: lower case;
 // quoted: as it stands). `schema` and `catalog` are empty where the text does not give them. Where

@@ -23,7 +23,7 @@ constexpr std::array types = {
                   "The command tag, of the statement itself or of one inside it, in either case.",
                   "command: [UPDATE, DELETE, \"DROP *\"]"},
     ConditionType{K::statement_class, "class", D::statement, V::classes,
-                  "pgaudit's class: READ, WRITE, FUNCTION, ROLE, DDL or MISC.",
+                  "pgaudit's class: READ, WRITE, FUNCTION, ROLE, DDL, MISC or MISC_SET.",
                   "class: [WRITE, DDL]"},
     ConditionType{K::relation, "relation", D::statement, V::names,
                   "A relation that the statement reads or writes.",
@@ -174,8 +174,21 @@ std::string_view class_name(StatementClass statement_class) {
         case StatementClass::role: return "ROLE";
         case StatementClass::ddl: return "DDL";
         case StatementClass::misc: return "MISC";
+        case StatementClass::misc_set: return "MISC_SET";
     }
     return "";
+}
+
+std::vector<std::string_view> class_names(std::uint8_t classes) {
+    const auto bit = [](StatementClass one) { return 1U << static_cast<unsigned>(one); };
+    std::vector<std::string_view> names;
+    for (int i = 0; i < statement_classes; ++i) {
+        const auto one = static_cast<StatementClass>(i);
+        const bool within = one == StatementClass::misc_set &&
+                            (classes & bit(StatementClass::misc));
+        if ((classes & bit(one)) && !within) names.push_back(class_name(one));
+    }
+    return names;
 }
 
 std::string Place::text() const {
@@ -218,12 +231,8 @@ std::string Condition::summary() const {
         case V::regex: return key + ": /" + regex->text() + "/";
         case V::classes: {
             std::string out;
-            for (int bit = 0; bit < 6; ++bit) {
-                if (classes & (1U << bit)) {
-                    out += (out.empty() ? "" : ", ") +
-                           std::string(class_name(static_cast<StatementClass>(bit)));
-                }
-            }
+            for (const std::string_view name : class_names(classes))
+                out += (out.empty() ? "" : ", ") + std::string(name);
             return key + ": " + (out.find(',') == std::string::npos ? out : "[" + out + "]");
         }
     }

@@ -21,6 +21,8 @@
 namespace pgchaperone::policy {
 
 std::string_view class_name(StatementClass statement_class);  // "READ", as pgaudit writes it
+// Of bits as in Condition::classes, as people write them: MISC stands for MISC_SET, too.
+std::vector<std::string_view> class_names(std::uint8_t classes);
 
 // Where something stands in a policy file, for messages. Line and column count from 1; 0: nowhere.
 struct Place {

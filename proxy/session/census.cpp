@@ -14,6 +14,7 @@ CountedClass counted_as(policy::StatementClass one) {
         case policy::StatementClass::role: return CountedClass::role;
         case policy::StatementClass::ddl: return CountedClass::ddl;
         case policy::StatementClass::misc: return CountedClass::misc;
+        case policy::StatementClass::misc_set: return CountedClass::misc_set;
     }
     return CountedClass::unknown;
 }
@@ -36,6 +37,7 @@ CountedDecision counted_as(const policy::Decision& decision) {
 std::string_view counted_class_name(CountedClass one) {
     switch (one) {
         case CountedClass::read: return "READ";
+        case CountedClass::misc_set: return "MISC_SET";
         case CountedClass::misc: return "MISC";
         case CountedClass::function: return "FUNCTION";
         case CountedClass::write: return "WRITE";

@@ -17,8 +17,17 @@ namespace pgchaperone::session {
 
 // pgaudit's classes in the order of how much they do, the least first; a statement counts as the
 // last of its own. `unknown`: it could not be read.
-enum class CountedClass : std::uint8_t { read, misc, function, write, ddl, role, unknown };
-inline constexpr std::size_t counted_classes = 7;
+enum class CountedClass : std::uint8_t {
+    read,
+    misc_set,
+    misc,
+    function,
+    write,
+    ddl,
+    role,
+    unknown
+};
+inline constexpr std::size_t counted_classes = 8;
 std::string_view counted_class_name(CountedClass one);
 // `facts` null: nothing is known of it.
 CountedClass counted_class(const policy::StatementFacts* facts);

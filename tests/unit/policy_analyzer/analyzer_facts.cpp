@@ -38,6 +38,7 @@ std::string_view name_of(StatementClass value) {
         case StatementClass::role: return "ROLE";
         case StatementClass::ddl: return "DDL";
         case StatementClass::misc: return "MISC";
+        case StatementClass::misc_set: return "MISC_SET";
     }
     return "";
 }

@@ -55,6 +55,27 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("class: MISC goes on matching SET and RESET, MISC_SET matches nothing else") {
+    const auto blocks = [](const char* classes, const char* sql) {
+        Fixture f(("rules: [ { name: x, match: { class: " + std::string(classes) +
+                   " }, action: block } ]")
+                      .c_str());
+        return f.judge(sql).decisions.size() == 1;
+    };
+    for (const char* const sql : {"SET work_mem = '1GB'", "RESET ALL", "SET TRANSACTION READ ONLY",
+                                  "SET LOCAL ROLE bob"}) {
+        INFO(sql);
+        CHECK(blocks("MISC", sql));
+        CHECK(blocks("MISC_SET", sql));
+        CHECK_FALSE(blocks("[READ, WRITE, FUNCTION, ROLE, DDL]", sql));
+    }
+    for (const char* const sql : {"BEGIN", "LOCK orders", "SET CONSTRAINTS ALL DEFERRED"}) {
+        INFO(sql);
+        CHECK(blocks("MISC", sql));
+        CHECK_FALSE(blocks("MISC_SET", sql));
+    }
+}
+
 TEST_CASE("sessions that the policy tells apart are judged apart, with one cached analysis") {
     Fixture f("rules: [ { name: clerks, match: { user: clerk, class: WRITE }, action: block } ]");
     const char* sql = "DELETE FROM t WHERE id = 1";

@@ -40,6 +40,8 @@ TEST_CASE("a statement counts as the class that does the most") {
     CHECK(session::counted_class(&writes) == CountedClass::write);
     CHECK(session::counted_class(&makes) == CountedClass::ddl);
     CHECK(session::counted_class(&roles) == CountedClass::role);
+    const auto sets = facts({StatementClass::misc_set});
+    CHECK(session::counted_class(&sets) == CountedClass::misc_set);
     auto unread = read;
     unread.unparsable.set = true;
     CHECK(session::counted_class(&unread) == CountedClass::unknown);
