@@ -579,8 +579,11 @@ class JsonLog(EndToEnd):
             with wire.Wire((self.guard.host, self.guard.port)) as connection:
                 connection.send(wire.startup({"user": name.encode(), "database": "postgres"}))
                 connection.until_ready()
-        processes.wait_until(lambda: sum(line.get("event") == "end" for line in self.lines()) >= len(names), 10,
-                             "all to have ended")
+        def sessions(event):
+            return {line["session"] for line in self.lines() if line.get("event") == event}
+
+        # One that only looked whether the guard is there has not logged in.
+        processes.wait_until(lambda: len(sessions("logged in") & sessions("end")) >= len(names), 10, "all to have ended")
         lines = self.lines()
         for line in lines:
             self.assertLessEqual({"time", "level", "message"}, line.keys())
