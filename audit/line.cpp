@@ -270,19 +270,60 @@ std::optional<std::chrono::system_clock::time_point> line_time(std::string_view 
     return parse_time(rest.substr(0, rest.find('"')));
 }
 
-std::string make_line(const Record& record, const ChainPoint& after,
-                      std::size_t statement_limit_bytes) {
-    LineBuilder line(after);
-    line.text("event", !record.ticket.empty()   ? "ticket"
-                       : record.outcome.empty() ? "decision"
-                                                : "effects");
+namespace {
+
+std::string_view event_of(const Record& record) {
+    if (!record.ticket.empty()) return "ticket";
+    if (record.done) return "done";
+    if (record.transaction != 0) return "transaction";
+    return record.outcome.empty() ? "decision" : "effects";
+}
+
+void add_session(const Record& record, LineBuilder& line) {
+    line.text("event", event_of(record));
     line.text("time", to_text(record.time));
     line.number("session", std::to_string(record.session));
+    if (record.number != 0) line.number("number", std::to_string(record.number));
     line.text("user", record.user);
     line.text("database", record.database);
     if (!record.upstream.empty()) line.text("upstream", record.upstream);
     line.text("client", record.client);
     line.text("application", record.application);
+}
+
+void add_done(const Record& record, LineBuilder& line) {
+    line.text("protocol", record.protocol);
+    line.text("decision", record.decision);
+    line.boolean("observed", record.observed);
+    line.text("rule", record.rule);
+    line.text("outcome", record.outcome);
+    const Done& done = *record.done;
+    if (!done.sqlstate.empty()) line.text("sqlstate", done.sqlstate);
+    if (!done.tag.empty()) line.text("tag", done.tag);
+    if (done.rows) line.number("rows", std::to_string(*done.rows));
+    if (done.duration) line.number("duration_us", std::to_string(done.duration->count()));
+    if (!done.ended.empty()) line.text("ended", done.ended);
+    if (record.transaction != 0) line.number("transaction", std::to_string(record.transaction));
+    line.text("command", record.command);
+    line.text("fingerprint", fingerprint_text(record.fingerprint));
+}
+
+}  // namespace
+
+std::string make_line(const Record& record, const ChainPoint& after,
+                      std::size_t statement_limit_bytes) {
+    LineBuilder line(after);
+    add_session(record, line);
+    if (record.done) {
+        add_done(record, line);
+        return std::move(line).finish();
+    }
+    if (record.transaction != 0) {
+        line.text("outcome", record.outcome);
+        line.number("transaction", std::to_string(record.transaction));
+        line.number("statements", std::to_string(record.transaction_statements));
+        return std::move(line).finish();
+    }
     line.text("protocol", record.protocol);
     line.text("decision", record.decision);
     line.boolean("observed", record.observed);

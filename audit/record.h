@@ -18,9 +18,20 @@ struct TableRows {
     std::uint64_t deleted = 0;
 };
 
+// What came of a statement that was sent to the server, or was to be.
+struct Done {
+    std::string sqlstate;  // of the error that it failed by
+    std::string tag;       // the server's word: "INSERT 0 5"
+    std::optional<std::uint64_t> rows;
+    std::optional<std::chrono::microseconds> duration;  // since it was sent
+    std::string ended;  // its transaction: "committed", "rolled back", ...; empty: it is open
+};
+
 struct Record {
     std::chrono::system_clock::time_point time;
     std::uint64_t session = 0;
+    // Of the statement, in its session: the same in all records that tell of it; 0: none.
+    std::uint64_t number = 0;
     std::string user;
     std::string database;
     std::string upstream;  // the configured name of its server; empty where only one is guarded
@@ -39,8 +50,8 @@ struct Record {
     bool observed = false;
     std::string rule;
     std::string reason;  // the refusal's message or the flag's reason
-    // Of the record that tells what a supervised statement did: "within limits", "rolled back";
-    // empty in all others.
+    // Of the record that tells what a supervised statement did: "within limits", "rolled back".
+    // What else has one is below; empty in that of a decision.
     std::string outcome;
     std::vector<TableRows> effects;
     // Of the record that tells what became of a ticket: its id, and `outcome` is "opened",
@@ -50,6 +61,13 @@ struct Record {
     std::vector<std::string> approved_by;
     std::vector<std::string> denied_by;
     std::string comment;  // of who decided, or the reason given for breaking the glass
+    // Of the record that tells what came of a statement; `outcome` is then "completed", "failed",
+    // "suspended", "not run" or "unknown". It shows no text.
+    std::optional<Done> done;
+    // A transaction block of the session's, by number, that a done statement is in, and how it
+    // ended. Without `done` it is the record of that end, and `outcome` is what `ended` would be.
+    std::uint64_t transaction = 0;
+    std::uint64_t transaction_statements = 0;  // done in it
 };
 
 }  // namespace pgchaperone::audit

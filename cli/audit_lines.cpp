@@ -62,7 +62,7 @@ bool for_each_record(
             const auto value = boost::json::parse({line->data(), line->size()}, problem);
             if (problem || !value.is_object()) continue;
             const boost::json::object& record = value.get_object();
-            if (record.contains("decision")) take(record, *line);
+            if (record.contains("session")) take(record, *line);
         }
         if (reader.state() == audit::LineReader::State::unreadable ||
             reader.state() == audit::LineReader::State::damaged) {

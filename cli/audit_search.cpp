@@ -5,7 +5,10 @@
 #include "config/values.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <ostream>
+#include <unordered_map>
+#include <utility>
 
 namespace pgchaperone::cli {
 namespace {
@@ -51,6 +54,115 @@ std::string what_happened(const boost::json::object& record) {
     return out;
 }
 
+std::optional<std::uint64_t> member_number(const boost::json::object& record,
+                                           std::string_view name) {
+    const auto* const value = record.if_contains({name.data(), name.size()});
+    if (value == nullptr || !value->is_number()) return std::nullopt;
+    boost::system::error_code problem;
+    const auto number = value->to_number<std::uint64_t>(problem);
+    return problem ? std::nullopt : std::optional(number);
+}
+
+std::string duration_text(std::uint64_t us) {
+    constexpr std::uint64_t ms = 1000, second = 1'000'000;
+    const auto tenths = [](std::uint64_t value, std::uint64_t unit) {
+        const std::uint64_t of_ten = value * 10 / unit;
+        return std::to_string(of_ten / 10) + "." + std::to_string(of_ten % 10);
+    };
+    if (us < ms) return std::to_string(us) + " us";
+    return us < 10 * second ? tenths(us, ms) + " ms" : tenths(us, second) + " s";
+}
+
+// "completed, 3 rows, 2.1 ms, committed", "failed 23505, 310 us", "not run".
+std::string outcome_text(const boost::json::object& done) {
+    std::string out = member_text(done, "outcome");
+    if (const std::string code = member_text(done, "sqlstate"); !code.empty()) out += " " + code;
+    if (const auto rows = member_number(done, "rows"))
+        out += ", " + std::to_string(*rows) + (*rows == 1 ? " row" : " rows");
+    if (const auto us = member_number(done, "duration_us")) out += ", " + duration_text(*us);
+    if (const std::string ended = member_text(done, "ended"); !ended.empty()) out += ", " + ended;
+    return out;
+}
+
+// What was found, and what came of it, which stands in lines behind it that show no statement.
+class Found {
+public:
+    bool empty() const { return rows_.empty(); }
+
+    void add(const boost::json::object& record, bool json) {
+        constexpr std::size_t statement_bytes = 1000;
+        Row row;
+        if (!json) {
+            row.time = visible_line(member_text(record, "time").substr(0, 19));
+            row.user = visible_line(member_text(record, "user"));
+            row.database = visible_line(member_text(record, "database"));
+            row.decision = visible_line(what_happened(record));
+            row.rule = visible_line(member_text(record, "rule"));
+            row.statement = visible_line(
+                member_text(record, "statement").substr(0, statement_bytes));
+        }
+        // A session's number may come again, after a restart: the last is meant.
+        if (member_text(record, "event") == "decision") {
+            if (const std::string one = key(record, "number"); !one.empty())
+                by_number_[one] = rows_.size();
+        }
+        rows_.push_back(std::move(row));
+    }
+
+    // Whether it is of something that was found.
+    bool done(const boost::json::object& record) {
+        const auto decided = by_number_.find(key(record, "number"));
+        if (decided == by_number_.end()) return false;
+        rows_[decided->second].outcome = visible_line(outcome_text(record));
+        const std::string block = key(record, "transaction");
+        if (!block.empty() && member_text(record, "ended").empty())
+            in_block_[block].push_back(decided->second);
+        return true;
+    }
+
+    bool transaction(const boost::json::object& record) {
+        const auto block = in_block_.find(key(record, "transaction"));
+        if (block == in_block_.end()) return false;
+        for (const std::size_t at : block->second)
+            rows_[at].outcome += ", " + visible_line(member_text(record, "outcome"));
+        in_block_.erase(block);
+        return true;
+    }
+
+    std::string table(const Look& look) const {
+        Table out({"TIME", "USER", "DATABASE", "DECISION", "RULE", "OUTCOME", "STATEMENT"});
+        for (const Row& row : rows_)
+            out.add({{row.time, Ink::plain},
+                     {row.user, Ink::plain},
+                     {row.database, Ink::plain},
+                     {row.decision, Ink::bold},
+                     {row.rule, Ink::plain},
+                     {row.outcome, Ink::plain},
+                     {row.statement, Ink::plain}});
+        out.drop_empty();
+        return out.text(look);
+    }
+
+private:
+    struct Row {
+        std::string time, user, database, decision, rule, outcome, statement;
+    };
+
+    // Of a session: two processes that write one log may number theirs alike, and then only the
+    // clients tell them apart.
+    static std::string key(const boost::json::object& record, std::string_view name) {
+        const auto session = member_number(record, "session");
+        const auto number = member_number(record, name);
+        if (!session || !number) return {};
+        return std::to_string(*session) + ' ' + std::to_string(*number) + ' ' +
+               member_text(record, "client");
+    }
+
+    std::vector<Row> rows_;
+    std::unordered_map<std::string, std::size_t> by_number_;
+    std::unordered_map<std::string, std::vector<std::size_t>> in_block_;
+};
+
 }  // namespace
 
 bool matches(const SearchTerms& terms, const boost::json::object& record) {
@@ -72,31 +184,27 @@ bool matches(const SearchTerms& terms, const boost::json::object& record) {
 
 int search_log(const std::vector<std::filesystem::path>& files, const SearchTerms& terms, bool json,
                const Look& look, std::ostream& out, std::ostream& err) {
-    constexpr std::size_t statement_bytes = 1000;  // of it, in a table
-    Table table({"TIME", "USER", "DATABASE", "DECISION", "RULE", "STATEMENT"});
-    std::size_t found = 0;
+    Found found;
+    std::size_t lines = 0;
     const bool read = for_each_record(
         files,
         [&](const boost::json::object& record, std::string_view line) {
-            if (!matches(terms, record)) return;
-            ++found;
-            if (json) {
-                out << line << '\n';
-                return;
-            }
-            table.add({{visible_line(member_text(record, "time").substr(0, 19)), Ink::plain},
-                       {visible_line(member_text(record, "user")), Ink::plain},
-                       {visible_line(member_text(record, "database")), Ink::plain},
-                       {visible_line(what_happened(record)), Ink::bold},
-                       {visible_line(member_text(record, "rule")), Ink::plain},
-                       {visible_line(member_text(record, "statement").substr(0, statement_bytes)),
-                        Ink::plain}});
+            const std::string event = member_text(record, "event");
+            const bool of_another = event == "done"          ? found.done(record)
+                                    : event == "transaction" ? found.transaction(record)
+                                                             : false;
+            const bool shown = matches(terms, record);
+            if (event != "done" && event != "transaction" && shown) found.add(record, json);
+            if (!json || (!shown && !of_another)) return;
+            ++lines;
+            out << line << '\n';
         },
         err);
-    if (found > 0 && !json) out << table.text(look);
+    if (!json && !found.empty()) out << found.table(look);
     if (!read) return 2;
-    if (found == 0) err << "pgchaperone: no record matches\n";
-    return found > 0 ? 0 : 1;
+    if (lines > 0 || !found.empty()) return 0;
+    err << "pgchaperone: no record matches\n";
+    return 1;
 }
 
 std::optional<Time> parse_time_or_age(std::string_view text, Time now) {

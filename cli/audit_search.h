@@ -25,8 +25,9 @@ struct SearchTerms {
 
 bool matches(const SearchTerms& terms, const boost::json::object& record);
 
-// Prints the records that match, as a table or, with `json`, as they stand in the log. Returns the
-// exit status: 0 there are some, 1 there are none, 2 a file can't be read.
+// Prints the records that match, as a table or, with `json`, as they stand in the log; with each
+// decision what came of it, whose record need not match by itself. Returns the exit
+// status: 0 there are some, 1 there are none, 2 a file can't be read.
 int search_log(const std::vector<std::filesystem::path>& files, const SearchTerms& terms, bool json,
                const Look& look, std::ostream& out, std::ostream& err);
 

@@ -304,10 +304,15 @@ void Connection::side_ended(bool from_client, bool broken) {
 template <class Event>
 void Connection::tell(const Event& event) {
     if (upstream_) session_.set_policy_version(engine().policy_version());
+    tell_time();
     session_.handle(event);
     carry_out();
     const bool renamed = session_.facts().revision != presented_revision_;
     if (logged_in_ && renamed && !closing_) present();
+}
+
+void Connection::tell_time() {
+    if (session_.wants_time()) session_.tell_time(std::chrono::steady_clock::now());
 }
 
 // Not entered twice: a command whose answer is known at once feeds it to the core and lets the loop
@@ -548,9 +553,10 @@ void Connection::carry_out(session::StoreAudit& command) {
                                                                       awaited ? audit_token() : 0);
     if (submitted != audit::Submitted::accepted) {
         if (!awaited) {
-            spdlog::warn("session {}: a record of a statement's effects was lost", id_);
+            spdlog::warn("session {}: a record of what came of a statement was lost", id_);
             return;
         }
+        tell_time();
         session_.handle(outcome_of_record(false, "too many records wait for the disk"));
         return;
     }

@@ -113,6 +113,7 @@ private:
 
     template <class Event>
     void tell(const Event& event);
+    void tell_time();
     void carry_out();
     void carry_out(session::SendToClient& command);
     void carry_out(session::SendToServer& command);

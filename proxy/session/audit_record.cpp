@@ -12,17 +12,6 @@ namespace pgchaperone::session {
 
 namespace {
 
-std::string_view protocol_name(StatementKind kind) {
-    switch (kind) {
-        case StatementKind::query: return "simple";
-        case StatementKind::parse:
-        case StatementKind::bind:
-        case StatementKind::execute: return "extended";
-        case StatementKind::function_call: return "function call";
-    }
-    return {};
-}
-
 std::string reason_of(const policy::Decision& decision, const policy::StatementFacts* facts) {
     if (!decision.refusal.reason.empty()) return decision.refusal.reason;
     if (!decision.refusal.message.empty()) return decision.refusal.message;
@@ -53,6 +42,17 @@ void show_no_more_than(const policy::Decision& decision, const policy::LexicalSe
 
 }  // namespace
 
+std::string_view protocol_name(StatementKind kind) {
+    switch (kind) {
+        case StatementKind::query: return "simple";
+        case StatementKind::parse:
+        case StatementKind::bind:
+        case StatementKind::execute: return "extended";
+        case StatementKind::function_call: return "function call";
+    }
+    return {};
+}
+
 bool refuses(const policy::Decision& decision) {
     if (decision.observed) return false;
     return decision.action == policy::Action::block;
@@ -68,6 +68,12 @@ bool needs_record(const policy::Decision& decision, const policy::StatementFacts
         return facts == nullptr || !facts->chaperone || facts->chaperone->call;
     }
     return decision.action != policy::Action::allow || decision.observed || decision.audit;
+}
+
+bool needs_outcome(const policy::Decision& decision) {
+    if (decision.action == policy::Action::answer || refuses(decision)) return false;
+    const bool simply_allowed = decision.action == policy::Action::allow && !decision.observed;
+    return !simply_allowed || decision.audit_detail != policy::AuditDetail::decision;
 }
 
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,

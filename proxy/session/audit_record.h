@@ -8,8 +8,12 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace pgchaperone::session {
+
+// "simple", "extended", "function call"
+std::string_view protocol_name(StatementKind kind);
 
 // Whether the client is refused. What is only observed is let through.
 bool refuses(const policy::Decision& decision);
@@ -17,6 +21,11 @@ bool refuses(const policy::Decision& decision);
 // Everything that was not simply allowed leaves a record. A supervised statement that only reads,
 // by its text, leaves one when it turns out to have done more.
 bool needs_record(const policy::Decision& decision, const policy::StatementFacts* facts);
+
+// Whether what came of it is recorded, too, where it has a record and is let through. A rule that
+// wants no more than the decision of what it allows does without; what is for pgchaperone itself is
+// no statement of the server's.
+bool needs_outcome(const policy::Decision& decision);
 
 // The record of the decision on statement `index` of the judgement. `text`: as it was sent, or
 // empty: that of the analysis. It shows as much of it as the rule wants.

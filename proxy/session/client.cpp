@@ -337,6 +337,10 @@ void Session::let_bind_through() {
         auto bound = std::make_shared<PreparedStatement>(*handle);
         if (approved) bound->judgement = pending_.judgement;
         bound->approved = approved;
+        if (approved && !pending_.followed.empty()) {
+            bound->followed = std::move(pending_.followed.front());
+            bound->followed->kind = StatementKind::execute;
+        }
         bound->bound_behind = last_ran_;
         if (may_exceed) bound->bind = *from_client_.peek(pending_.total);
         if (recorded) bound->parameters = bound_parameters(pending_.total, *handle);
@@ -460,6 +464,7 @@ bool Session::client_execute(std::size_t total) {
         pending_.statement = handle;
         pending_.looked = true;
         pending_.cleared = claimed_ && claimed_->bound == handle;
+        if (handle->followed) pending_.followed.push_back(*handle->followed);
         carry_out();
         return true;
     }
@@ -567,6 +572,7 @@ void Session::judged(policy::Judgement judgement) {
     }
     refuse_what_cannot_be_supervised();
     StoreAudit store;
+    const bool approved = hold_ && waits_for_claim();
     const std::vector<policy::Decision>& decisions = pending_.judgement.decisions;
     for (std::size_t i = 0; i < decisions.size(); ++i) {
         const policy::Decision& decision = decisions[i];
@@ -581,11 +587,20 @@ void Session::judged(policy::Judgement judgement) {
                             decision.action == policy::Action::hold ||
                             decision.action == policy::Action::answer) &&
                            !decision.observed;
-        const bool again = decision.action == policy::Action::hold && hold_ && waits_for_claim();
-        if (!later && !again && needs_record(decision, pending_.judgement.facts(i))) {
+        if (later || !needs_record(decision, pending_.judgement.facts(i))) continue;
+        // What was held is on record already.
+        const bool again = decision.action == policy::Action::hold && approved;
+        const std::uint64_t before = approved ? hold_->number_of(i) : 0;
+        const std::uint64_t number = before != 0 ? before : ++statements_;
+        if (needs_outcome(decision) && pending_.kind != StatementKind::parse) {
+            if (!outcomes_) outcomes_ = std::make_unique<Outcomes>();
+            pending_.followed.push_back(follow(i, number));
+        }
+        if (!again) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
                                                 pending_text(i), settings_.lexical(),
                                                 pending_.judgement, i));
+            store.records.back().number = number;
             if (decision.audit_detail == policy::AuditDetail::parameters && pending_.statement)
                 store.records.back().parameters = pending_.statement->parameters;
             if (pending_.kind == StatementKind::bind && decision.action == policy::Action::answer) {
@@ -625,6 +640,7 @@ void Session::explain_cut_off_tail() {
 void Session::handle(const AuditStored& event) {
     if (waiting_ != Waiting::audit) return;
     if (!event.ok && !pending_.refusal) {
+        pending_.followed.clear();  // nothing tells of it
         pending_.rule = "audit";
         pending_.refusal = policy::Refusal{
             "58030",
@@ -640,7 +656,10 @@ void Session::handle(const AuditStored& event) {
 void Session::carry_out() {
     waiting_ = Waiting::nothing;
     const bool ignored = ledger_.skipping() || group_refused();
-    if (ignored || pending_.refusal) give_back_approval();
+    if (ignored || pending_.refusal) {
+        give_back_approval();
+        follow_no_more();
+    }
     if (ignored) {
         // An error came while this waited: the server ignores it now, refused or not.
         pass(pending_.total, Fate::discard);
@@ -719,6 +738,7 @@ void Session::let_through() {
     }
     if (runs) {
         if (pending_.cleared) claimed_runs(sequence);
+        follow_sent(sequence);
         ran(analysis, sequence);
         limit_time(timed(pending_.judgement, pending_.kind), sequence);
     }
@@ -805,6 +825,62 @@ void Session::refuse(policy::Refusal refusal) {
             break;
     }
     pass(pending_.total, Fate::discard);
+}
+
+// What is to be told of statement `index` of the message that waits, when it is done.
+Followed Session::follow(std::size_t index, std::uint64_t number) const {
+    const policy::Decision& decision = pending_.judgement.decisions[index];
+    const policy::StatementFacts* const facts = pending_.judgement.facts(index);
+    Followed out;
+    out.number = number;
+    out.index = index;
+    out.kind = pending_.kind;
+    out.decision = decision.action;
+    out.observed = decision.observed;
+    out.commits_itself = facts == nullptr || !facts->runs_in_transaction ||
+                         facts->command == "CALL" || facts->command == "DO";
+    out.row_limit = pending_.row_limit > 0 ? static_cast<std::uint32_t>(pending_.row_limit) : 0;
+    out.rule = decision.rule;
+    if (pending_.judgement.analysis) out.fingerprint = pending_.judgement.analysis->fingerprint;
+    if (facts != nullptr) out.command = facts->command;
+    return out;
+}
+
+// 0: it leaves no record, or nobody asks what came of it.
+std::uint64_t Session::number_of(std::size_t index) const {
+    for (const Followed& one : pending_.followed) {
+        if (one.index == index) return one.number;
+    }
+    return 0;
+}
+
+void Session::follow_sent(std::uint64_t sequence) {
+    for (Followed& one : pending_.followed) outcomes_->sent(std::move(one), sequence);
+    pending_.followed.clear();
+}
+
+// The message that waits will not be sent. Of what was not approved its ticket tells.
+void Session::follow_no_more() {
+    for (Followed& one : pending_.followed) {
+        const bool waited = one.decision == policy::Action::hold && !one.observed;
+        if (!waited || pending_.cleared) outcomes_->not_run(std::move(one));
+    }
+    pending_.followed.clear();
+}
+
+void Session::tell_outcomes() {
+    StoreAudit store;
+    store.awaited = false;
+    store.records = outcomes_->take_news();
+    if (store.records.empty()) return;
+    for (audit::Record& record : store.records) {
+        record.session = facts_.id;
+        record.user = facts_.user;
+        record.database = facts_.database;
+        record.client = facts_.client.text;
+        record.application = settings_.application_name();
+    }
+    commands_.push_back(std::move(store));
 }
 
 // The text of a statement that waits, for its audit record: of one of several, its own.

@@ -353,6 +353,7 @@ void Session::start_hold(bool looks_only) {
         if (looks_only ? !held_when_exceeding(decision) : !held(decision)) continue;
         add_terms(h.terms, looks_only ? *decision.supervise->hold : *decision.hold);
         if (!h.rule.empty()) continue;
+        h.number = number_of(i);
         h.rule = decision.rule;
         h.reason = decision.refusal.reason.empty() ? decision.refusal.message
                                                    : decision.refusal.reason;
@@ -360,6 +361,7 @@ void Session::start_hold(bool looks_only) {
             h.command = facts->command;
         }
     }
+    for (const Followed& one : pending_.followed) h.numbers.emplace_back(one.index, one.number);
     waiting_ = Waiting::hold;
     if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
     supervise();
@@ -1260,6 +1262,7 @@ void Session::start_exceeded(policy::Refusal refusal, const Effects& effects,
     hold_ = std::make_unique<Hold>();
     Hold& h = *hold_;
     add_terms(h.terms, *terms->limits->hold);
+    h.number = terms->number;
     h.rule = terms->rule;
     h.command = terms->facts->command;
     h.evidence = evidence_of(effects, approval::Evidence::Kind::counted);
@@ -1292,6 +1295,9 @@ void Session::exceed_unit(policy::Refusal refusal, const CountedPtr& terms) {
     }
     claimed_failed(refusal.message);
     start_exceeded(std::move(refusal), unit.effects, terms);
+    for (std::size_t i = 0; i < unit.pieces.size(); ++i) {
+        if (unit.pieces[i].number != 0) hold_->numbers.emplace_back(i, unit.pieces[i].number);
+    }
     unit.step = Supervision::Step::exceeding;
     inject_query(identity_sql, Role::identity, nullptr);
 }
@@ -1450,6 +1456,9 @@ void Session::replay_bind() {
     pending_.kind = StatementKind::execute;
     pending_.row_limit = 0;
     pending_.statement = std::move(approved);
+    if (hold_ && hold_->number != 0 && !pending_.judgement.plainly_allowed()) {
+        pending_.followed = {follow(0, hold_->number)};
+    }
     let_through();
 }
 
@@ -1503,6 +1512,7 @@ audit::Record Session::ticket_record(std::string outcome, const approval::Ticket
     judgement.decisions.front().refusal.message = hold_->reason;
     audit::Record record = make_record(facts_, settings_.application_name(), pending_.kind,
                                        hold_->request.statement, settings_.lexical(), judgement, 0);
+    record.number = hold_->number;
     record.ticket = ticket.id;
     record.outcome = std::move(outcome);
     for (const approval::Vote& vote : ticket.votes) {

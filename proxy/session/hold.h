@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace pgchaperone::session {
@@ -48,10 +49,12 @@ struct Hold {
         waiting,     // TicketDecided
     };
     Step step = Step::drained;
-    bool looks_only = false;  // for an approval that lies ready; nothing is held
-    bool extended = false;    // asks by messages of the extended protocol
-    bool quiet = false;       // no transaction is open: nothing of the client's is in its group
-    bool in_block = false;    // a transaction of the client's is open
+    bool looks_only = false;   // for an approval that lies ready; nothing is held
+    bool extended = false;     // asks by messages of the extended protocol
+    std::uint64_t number = 0;  // in the audit log, of the first that is held
+    std::vector<std::pair<std::size_t, std::uint64_t>> numbers;  // of all its statements, by index
+    bool quiet = false;     // no transaction is open: nothing of the client's is in its group
+    bool in_block = false;  // a transaction of the client's is open
     HeldTerms terms;
     std::string command;
     std::string rule;
@@ -78,6 +81,14 @@ struct Hold {
     StatementHandle bound;  // on_exceed: what was executed
     bool flushed = false;
     policy::Refusal exceeded;  // on_exceed: what the statement did too much
+
+    // 0: it has none.
+    std::uint64_t number_of(std::size_t index) const {
+        for (const auto& [at, given] : numbers) {
+            if (at == index) return given;
+        }
+        return 0;
+    }
 };
 
 // A ticket that was claimed, while its statement runs.

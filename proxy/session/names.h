@@ -8,6 +8,7 @@
 // unknown.
 
 #include "policy/decision.h"
+#include "proxy/session/outcomes.h"
 
 #include <boost/unordered/unordered_flat_map.hpp>
 
@@ -40,6 +41,7 @@ struct PreparedStatement {
     std::string bind;  // a portal's: the Bind message, where a ticket for it would need that
     // A portal's: the values of its Bind, where its records show them.
     std::optional<std::vector<std::optional<std::string>>> parameters;
+    std::optional<Followed> followed;  // of an approved portal: what is told of its Execute
     std::vector<std::int32_t> parameter_types;  // of one that is: those that the client knows of
 };
 using StatementHandle = std::shared_ptr<const PreparedStatement>;

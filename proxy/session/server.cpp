@@ -198,6 +198,10 @@ bool Session::server_error(std::size_t total) {
     Reply reply = ledger_.received('E', code == "08P01");
     own_tables_.failed();
     effects_may_follow();  // a reading that was skipped has told nothing
+    if (outcomes_ && !outcomes_->idle()) {
+        const bool refused = reply.disposition == Disposition::replace && reply.extra;
+        outcomes_->failed(reply.sequence, refused ? reply.extra->refusal.sqlstate : code);
+    }
     if (reply.kind == Reply::Kind::impossible) {
         server_gone_wrong("an ErrorResponse out of place");
         return false;
@@ -254,6 +258,14 @@ bool Session::server_reply(char tag, std::size_t total) {
         server_gone_wrong(std::string("a message '") + tag + "' that answers nothing");
         return false;
     }
+    if (outcomes_ && !outcomes_->idle()) {
+        if (kind == BackendTag::CommandComplete || kind == BackendTag::EmptyQueryResponse) {
+            outcomes_->completed(reply.sequence, body,
+                                 reply.role == Role::ours || reply.role == Role::settle);
+        } else if (kind == BackendTag::PortalSuspended) {
+            outcomes_->suspended(reply.sequence);
+        }
+    }
     if (kind == BackendTag::CommandComplete && claimed_ && claims(reply)) claimed_said(body);
     if (reply.kind == Reply::Kind::done) own_tables_.settled(reply.sequence, !reply.failed);
     if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
@@ -306,6 +318,9 @@ void Session::server_ready(char status, const Reply& reply) {
     served_ = true;
     if (reply.sequence >= predicted_at_) predicted_status_ = status;
     settings_.ready(reply.sequence);
+    if (outcomes_ && !outcomes_->idle()) {
+        outcomes_->ready(reply.sequence, status, block_is_ours());
+    }
     if (claimed_ && waiting_ != Waiting::unit && reply.synced && claims(reply)) {
         claimed_ended(status);
     }

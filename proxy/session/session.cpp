@@ -44,6 +44,7 @@ std::optional<Command> Session::next() {
     if (auto bytes = from_server_.take_output()) return SendToClient{std::move(*bytes)};
     watch_idleness();
     watch_time();
+    if (outcomes_ && outcomes_->has_news()) tell_outcomes();
     if (!commands_.empty()) return next();
     from_client_.settle();
     from_server_.settle();
@@ -74,6 +75,12 @@ void Session::close(std::string reason, Ending ending) {
     finish_claimed(claimed_ && claimed_->sequence == 0 && waiting_ != Waiting::unit
                        ? "not run"
                        : "the connection was lost before it was over: it may have run or not");
+    follow_no_more();
+    if (waiting_ == Waiting::unit) follow_unit_no_more();
+    if (outcomes_) {
+        outcomes_->lost(ledger_.idle());
+        tell_outcomes();
+    }
     waiting_ = Waiting::nothing;
     say(Close{std::move(reason), ending});
 }

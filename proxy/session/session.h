@@ -11,7 +11,8 @@
 //
 // A message's way through: client.cpp (what a client sends), server.cpp (what a server answers),
 // supervise.cpp (what is counted before it may commit), answer.cpp (what is for pgchaperone
-// itself), startup.cpp (everything before the first ReadyForQuery).
+// itself), startup.cpp (everything before the first ReadyForQuery). What came of what was recorded
+// is outcomes.h's.
 
 #include "policy/decision.h"
 #include "policy/session_facts.h"
@@ -22,6 +23,7 @@
 #include "proxy/session/inlet.h"
 #include "proxy/session/ledger.h"
 #include "proxy/session/names.h"
+#include "proxy/session/outcomes.h"
 #include "proxy/session/own_tables.h"
 #include "proxy/session/settings.h"
 
@@ -119,6 +121,15 @@ public:
     // Engine::policy_version.
     void set_policy_version(std::uint64_t version) { policy_version_ = version; }
 
+    // Whether anything is timed, or is about to be: then the next event is to be preceded by the
+    // time. Elsewhere nobody need ask for it.
+    bool wants_time() const {
+        return outcomes_ && (waiting_ != Waiting::nothing || claimed_ || !outcomes_->idle());
+    }
+    void tell_time(std::chrono::steady_clock::time_point now) {
+        if (outcomes_) outcomes_->time(now);
+    }
+
     // What is to be counted since it was last forgotten.
     const Census& census() const { return census_; }
     void forget_census() { census_.forget(); }
@@ -171,6 +182,7 @@ private:
         policy::Judgement judgement;
         std::string rule;  // of the refusal
         std::optional<policy::Refusal> refusal;
+        std::vector<Followed> followed;  // of its statements: those whose outcome is recorded
     };
 
     // What happens to the rest of a message of which the head was seen.
@@ -242,6 +254,12 @@ private:
     void ran(const policy::Analysis* analysis, std::uint64_t sequence);
     void predict(const policy::Analysis* analysis, std::uint64_t sequence);
     void refuse(policy::Refusal refusal);
+    Followed follow(std::size_t index, std::uint64_t number) const;
+    std::uint64_t number_of(std::size_t index) const;
+    void follow_sent(std::uint64_t sequence);
+    void follow_no_more();
+    void follow_unit_no_more();
+    void tell_outcomes();
     void pass(std::size_t total, Fate fate);
     std::string pending_text(std::size_t index);
     std::string pending_text();
@@ -267,6 +285,7 @@ private:
     void deferred_may_fire(const policy::Analysis* analysis);
     void supervise();
     bool needs_unit() const;
+    bool block_is_ours() const;
     static bool counts(const policy::Judgement& judgement);
     void start_unit();
     void unit_step();
@@ -488,6 +507,8 @@ private:
     std::optional<std::pair<std::string, std::string>> refused_unbounded_;
     std::deque<Command> commands_;
     Census census_;
+    std::uint64_t statements_ = 0;        // that left a record
+    std::unique_ptr<Outcomes> outcomes_;  // null: nothing was to be followed yet
 
     std::unique_ptr<Login> login_;  // what is only needed until the first ReadyForQuery
 };

@@ -95,7 +95,8 @@ bool changes_nothing(const policy::StatementFacts& facts) {
            std::binary_search(commands.begin(), commands.end(), facts.command);
 }
 
-CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
+CountedPtr counted(const policy::Judgement& judgement, std::size_t index,
+                   std::uint64_t number = 0) {
     if (index >= judgement.decisions.size() || !judgement.analysis ||
         index >= judgement.analysis->statements.size()) {
         return nullptr;
@@ -110,6 +111,7 @@ CountedPtr counted(const policy::Judgement& judgement, std::size_t index) {
     out->limits = decision.supervise;
     out->rule = decision.rule;
     out->audit_detail = decision.audit_detail;
+    out->number = number;
     const policy::SuperviseLimits& limits = *decision.supervise;
     out->total = limits.effects == policy::SuperviseLimits::Effects::total ||
                  limits.max_fraction.has_value() ||
@@ -388,6 +390,7 @@ void Session::record_effects(const Effects& effects, const Counted& terms,
     store.awaited = false;
     audit::Record record = make_record(facts_, settings_.application_name(), StatementKind::query,
                                        {}, settings_.lexical(), judgement, index);
+    record.number = terms.number;
     record.protocol.clear();
     record.outcome = refusal != nullptr ? "rolled back" : "within limits";
     for (const TableEffect& table : effects.tables) {
@@ -490,9 +493,16 @@ void Session::start_unit() {
                                      facts.length);
             piece.offset = counted_characters;
         }
-        piece.counted = counted(pending_.judgement, i);
+        piece.number = number_of(i);
+        piece.counted = counted(pending_.judgement, i, piece.number);
         piece.timed = timed(pending_.judgement, pending_.kind, i);
         piece.call = facts.chaperone;
+        for (Followed& one : pending_.followed) {
+            if (one.index != i) continue;
+            piece.followed = std::move(one);
+            piece.followed->index = 0;  // of a Query of its own
+            break;
+        }
         piece.command = facts.command;
         piece.copies_in = facts.copies_in;
         piece.changes_settings = facts.may_change_lexical_settings;
@@ -509,6 +519,7 @@ void Session::start_unit() {
         }
         s.unit.pieces.push_back(std::move(piece));
     }
+    pending_.followed.clear();
     if (s.unit.pieces.empty()) s.unit.pieces.emplace_back();  // an empty Query is answered too
     forget_unnamed();
     if (!whole && !s.unit.keeps) {
@@ -543,6 +554,7 @@ void Session::unit_step() {
         if (unit.step == Step::start) {
             // An error before it, in the extended protocol: the server would throw it away.
             if (unit.message_bytes > 0) pass(unit.message_bytes, Fate::discard);
+            follow_unit_no_more();
             unit = {};
             waiting_ = Waiting::nothing;
             return;
@@ -738,11 +750,12 @@ void Session::run_control() {
 
 void Session::send_piece() {
     Supervision& s = *supervision_;
-    const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
+    Supervision::Piece& piece = s.unit.pieces[s.unit.at];
     const std::uint64_t sequence = ledger_.sent(
         piece.function_call ? Owed::function_call : Owed::query, Disposition::forward, nullptr,
         Role::piece);
     limit_time(piece.timed, sequence);
+    if (piece.followed) outcomes_->sent(*std::exchange(piece.followed, std::nullopt), sequence);
     if (piece.text.empty()) {
         if (from_client_.available() >= s.unit.message_bytes) {
             from_client_.forward(s.unit.message_bytes);
@@ -972,12 +985,28 @@ void Session::end_unit() {
     if (s.unit.message_bytes > 0) pass(s.unit.message_bytes, Fate::discard);  // it was not to run
     show_kept();
     if (!s.unit.reports.empty()) send_to_client(std::move(s.unit.reports));
+    follow_unit_no_more();
     s.unit = {};
     s.unit_analysis.reset();
     s.injected_error.clear();
     send_to_client(protocol::encoded(protocol::ReadyForQuery{transaction_status_}));
     claimed_ended(transaction_status_);
     waiting_ = Waiting::nothing;
+}
+
+// What of it was not sent will not be.
+void Session::follow_unit_no_more() {
+    for (Supervision::Piece& piece : supervision_->unit.pieces) {
+        if (piece.followed) outcomes_->not_run(*std::exchange(piece.followed, std::nullopt));
+    }
+}
+
+// The transaction block that is open is there for what is supervised, and ends with it.
+bool Session::block_is_ours() const {
+    if (!supervision_) return false;
+    const Supervision::Unit& unit = supervision_->unit;
+    return supervision_->group.our_block ||
+           (waiting_ == Waiting::unit && (unit.ours || unit.opening));
 }
 
 bool Session::unit_copying() const {
@@ -1177,7 +1206,7 @@ void Session::fold_group_into_query() {
 void Session::execute_counted() {
     Supervision& s = supervision();
     CountedPtr terms = [&] {
-        CountedPtr given = counted(pending_.judgement, 0);
+        CountedPtr given = counted(pending_.judgement, 0, number_of(0));
         if (given && pending_.statement && !pending_.statement->bind.empty()) {
             auto bound = std::make_shared<Counted>(*given);
             bound->bound = pending_.statement;
@@ -1220,6 +1249,7 @@ void Session::execute_counted() {
                                                 std::move(extra), Role::counted);
     pipeline_open_ = true;
     if (pending_.cleared) claimed_runs(sequence);
+    follow_sent(sequence);
     ran(terms->analysis.get(), sequence);
     limit_time(timed(pending_.judgement, pending_.kind), sequence);
     send_execute(pending_.total);

@@ -10,6 +10,7 @@
 #include "proxy/session/event.h"
 #include "proxy/session/identity.h"
 #include "proxy/session/names.h"
+#include "proxy/session/outcomes.h"
 #include "proxy/session/time_limits.h"
 
 #include <chrono>
@@ -32,12 +33,13 @@ struct Counted {
     std::shared_ptr<const policy::SuperviseLimits> limits;
     std::string rule;
     policy::AuditDetail audit_detail = policy::AuditDetail::statement;
-    bool total = false;       // its effects are read from the server's counters
-    bool reads_only = false;  // by its text it writes nothing: one look at the transaction's id
-                              // will nearly always do
-    bool lite = false;        // of a reading: it is only that look
-    bool planning = false;    // and at what its Parse and Bind did
-    StatementHandle bound;    // an Execute's, where its ticket would need the parameters
+    bool total = false;        // its effects are read from the server's counters
+    bool reads_only = false;   // by its text it writes nothing: one look at the transaction's id
+                               // will nearly always do
+    bool lite = false;         // of a reading: it is only that look
+    bool planning = false;     // and at what its Parse and Bind did
+    std::uint64_t number = 0;  // in the audit log; 0: it has left no record there
+    StatementHandle bound;     // an Execute's, where its ticket would need the parameters
 };
 using CountedPtr = std::shared_ptr<const Counted>;
 
@@ -53,7 +55,9 @@ struct Supervision {
         bool copies_in = false;
         bool function_call = false;
         bool changes_settings = false;
-        TimedPtr timed;  // null: it may take its time
+        TimedPtr timed;                    // null: it may take its time
+        std::uint64_t number = 0;          // in the audit log, where what came of it is told
+        std::optional<Followed> followed;  // until it is sent
         // For pgchaperone itself: asked before it is sent, and then null. `text` is what is sent.
         std::shared_ptr<const policy::ChaperoneCall> call;
 

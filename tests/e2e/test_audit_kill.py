@@ -1,5 +1,6 @@
-"""The guard is killed by SIGKILL at any moment, under load, again and again. Then its audit log is held against the
-server's own: nothing that needs a record took effect, or was told to a client, without one.
+"""Guards are killed by SIGKILL at any moment, under load, again and again; several side by side, each with a log of its
+own, so that it is hundreds of times. Then their audit logs are held against the server's own: nothing that needs a record
+took effect, or was told to a client, without one; and what they say of its end is so.
 
 $PGCHAPERONE_KILLS says for how many seconds (20 without it)."""
 
@@ -37,7 +38,8 @@ STATEMENTS = (
     "DELETE FROM orders /* mark {n} */",
 )
 SECONDS = float(os.environ.get("PGCHAPERONE_KILLS", "20"))
-CLIENTS = 4
+GUARDS = 4
+CLIENTS = 2  # of each
 # What the guard asks for itself says nothing of what has run.
 RAN = re.compile(r"LOG:  (?:statement|execute [^:]*): (INSERT|UPDATE|DELETE)[^\n]*/\* mark (\d+) \*/")
 MARK = re.compile(r"/\* mark (\d+) \*/")
@@ -46,9 +48,10 @@ MARK = re.compile(r"/\* mark (\d+) \*/")
 class Client(threading.Thread):
     """Sends statements, connecting again whenever the guard is there, and notes what it was told of."""
 
-    def __init__(self, guard, number: int, ended: threading.Event):
+    def __init__(self, killer, number: int, ended: threading.Event):
         super().__init__()
-        self.guard = guard
+        self.guard = killer.guard
+        self.there = killer.there
         self.number = number
         self.ended = ended
         self.refused = set()
@@ -70,10 +73,55 @@ class Client(threading.Thread):
                         except psycopg.errors.InsufficientPrivilege:
                             self.refused.add(n)
             except psycopg.OperationalError:
-                time.sleep(0.002)  # killed, or not there yet
+                self.there.wait(1)  # killed
             except psycopg.Error as error:
                 self.surprises.append(error)
                 return
+
+
+class Killer(threading.Thread):
+    """Kills one guard and starts it again. A guard dies with the thread that has started it."""
+
+    def __init__(self, guard, seed: int, until: float):
+        super().__init__()
+        self.guard = guard
+        self.chance = random.Random(seed)
+        self.until = until
+        self.kills = 0
+        self.there = threading.Event()  # not for long
+        self.problem = None
+        self.killed = threading.Event()
+        self.over = threading.Event()
+
+    def run(self):
+        try:
+            self.start_guard()
+            while time.monotonic() < self.until:
+                time.sleep(self.chance.uniform(0.0, 0.08))
+                self.there.clear()
+                self.guard.process.send_signal(signal.SIGKILL)
+                self.guard.process.wait()
+                self.guard.process = None
+                self.kills += 1
+                self.start_guard()
+        except Exception as problem:  # whatever it is, the test is told
+            self.problem = problem
+        finally:
+            self.killed.set()
+            self.over.wait()
+
+    def start_guard(self):
+        self.guard.start()
+        self.there.set()
+
+
+def lines_of(guard) -> list:
+    found = []
+    for file in [*guard.audit.parent.glob("audit.jsonl.2*"), guard.audit]:
+        lines = subprocess.run(["gzip", "-dc", str(file)] if file.suffix == ".gz" else ["cat", str(file)],
+                               capture_output=True, text=True, check=True).stdout
+        found += [json.loads(line) for line in lines.splitlines()]
+    return sorted(found, key=lambda line: line["seq"])
 
 
 @needs_guard
@@ -82,42 +130,47 @@ class AuditKill(EndToEnd):
     cluster_options = {"settings": {"log_statement": "all", "max_connections": "200"}}
 
     def test_nothing_takes_effect_without_its_record(self):
-        chance = random.Random(7)
-        guard = Guard(self.cluster, "--audit-rotate-size", "100kB", configuration=POLICY)
-        self.addCleanup(guard.erase)
+        guards = []
+        for _ in range(GUARDS):
+            guard = Guard(self.cluster, "--audit-rotate-size", "100kB", configuration=POLICY, start=False)
+            self.addCleanup(guard.erase)
+            guard.port = 1  # until it has one
+            guards.append(guard)
         ended = threading.Event()
-        clients = [Client(guard, i, ended) for i in range(1, CLIENTS + 1)]
-        for client in clients:
-            client.start()
-        kills = 0
-        until = time.monotonic() + SECONDS
+        killers = [Killer(guard, 7 + i, time.monotonic() + SECONDS) for i, guard in enumerate(guards)]
+        clients = [Client(killer, i * CLIENTS + k + 1, ended) for i, killer in enumerate(killers) for k in range(CLIENTS)]
+        for thread in [*killers, *clients]:
+            thread.start()
         try:
-            while time.monotonic() < until:
-                time.sleep(chance.uniform(0.0, 0.08))
-                guard.process.send_signal(signal.SIGKILL)
-                guard.process.wait()
-                guard.process = None
-                kills += 1
-                guard.start()
+            for killer in killers:
+                killer.killed.wait()
             time.sleep(0.5)
         finally:
             ended.set()
             for client in clients:
                 client.join()
-        guard.stop()
+            for guard in guards:
+                if guard.process is not None:
+                    guard.stop()
+            for killer in killers:
+                killer.over.set()
+                killer.join()
+        self.assertEqual([], [killer.problem for killer in killers if killer.problem])
         self.assertEqual([], [surprise for client in clients for surprise in client.surprises])
+        kills = sum(killer.kills for killer in killers)
 
-        verified = subprocess.run([binary(), "audit", "verify", str(guard.audit)], capture_output=True, text=True)
-        self.assertEqual((0, ""), (verified.returncode, verified.stderr))
-        recorded = {}
-        for file in [*guard.audit.parent.glob("audit.jsonl.2*"), guard.audit]:
-            lines = subprocess.run(["gzip", "-dc", str(file)] if file.suffix == ".gz" else ["cat", str(file)],
-                                   capture_output=True, text=True, check=True).stdout
-            for line in lines.splitlines():
-                record = json.loads(line)
+        recorded, ends = {}, {}
+        for guard in guards:
+            verified = subprocess.run([binary(), "audit", "verify", str(guard.audit)], capture_output=True, text=True)
+            self.assertEqual((0, ""), (verified.returncode, verified.stderr))
+            marks = {}  # of a session's statements, by number; a start begins anew
+            for record in lines_of(guard):
                 mark = MARK.search(record.get("statement", ""))
                 if mark:
                     recorded.setdefault(int(mark[1]), []).append(record)
+                    marks[record["session"], record["number"]] = int(mark[1])
+                elif record["event"] == "done":
+                    ends.setdefault(marks[record["session"], record["number"]], []).append(record)
         ran = {int(mark): command for command, mark in RAN.findall(self.cluster.log.read_text(errors="replace"))}
         refused = set().union(*(client.refused for client in clients))
 
@@ -133,8 +186,16 @@ class AuditKill(EndToEnd):
         self.assertEqual([], [mark for mark, command in ran.items() if command == "DELETE"
                               and not any(one.get("outcome") == "glass broken" for one in recorded[mark])])
         self.assertEqual(set(), {mark for mark in refused if mark in ran})
+        # What is said of its end is so. (A crash may lose the word of it.)
+        inserted = {row[0] for row in self.cluster.sql("SELECT id FROM scratch")}
+        said = {how: {mark for mark, lines in ends.items() for one in lines if one.get("ended") == how}
+                for how in ("committed", "rolled back")}
+        self.assertGreater(len(said["committed"]), 5)
+        self.assertEqual(set(), said["committed"] - set(ran))
+        self.assertEqual(set(), {mark for mark in said["committed"] - inserted if ran[mark] == "INSERT"})
+        self.assertEqual(set(), said["rolled back"] & inserted)
         print(f"{kills} kills, {len(ran)} statements ran, {len(refused)} were refused, "
-              f"{sum(map(len, recorded.values()))} records", file=sys.stderr)
+              f"{sum(map(len, recorded.values()))} records, {len(ends)} of what came of them", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -138,10 +138,15 @@ class Guard:
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def audit_records(self) -> list:
+    def audit_records(self, outcomes: bool = False) -> list:
+        """What the audit log has. What came of statements is in it a moment after their clients know, and left out
+        where it is not asked for."""
         if not self.audit.exists():
             return []
-        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+        # The last line may be on its way.
+        lines = self.audit.read_text().split("\n")[:-1]
+        records = [json.loads(line) for line in lines]
+        return [one for one in records if outcomes or one["event"] not in ("done", "transaction")]
 
     def alive(self) -> bool:
         return direct() or self.process.poll() is None

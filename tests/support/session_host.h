@@ -58,6 +58,7 @@ public:
     }
     template <class Event>
     SessionHost& event(const Event& event) {
+        tell_time();
         session.handle(event);
         drain();
         return *this;
@@ -85,6 +86,7 @@ public:
     session::Session session;
     Policy policy;
     std::chrono::system_clock::time_point now;
+    std::chrono::steady_clock::time_point steady_now;
     bool answer_judge = true;
     bool answer_audit = true;
     bool audit_works = true;
@@ -129,6 +131,9 @@ public:
     }
 
 private:
+    void tell_time() {
+        if (session.wants_time()) session.tell_time(steady_now);
+    }
     template <class Event>
     void feed(std::string_view bytes, std::size_t piece) {
         if (piece == 0) piece = bytes.size();
@@ -136,6 +141,7 @@ private:
             // A buffer of its own that is gone afterwards: a view kept too long shows under a
             // sanitizer.
             const std::string chunk(bytes.substr(0, piece));
+            tell_time();
             session.handle(Event{chunk});
             drain();
             bytes.remove_prefix(chunk.size());
@@ -152,6 +158,7 @@ private:
     }
     void carry_out(session::StoreAudit& command) {
         for (audit::Record& record : command.records) records.push_back(std::move(record));
+        tell_time();
         if (answer_audit && command.awaited)
             session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
     }

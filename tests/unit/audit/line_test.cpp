@@ -106,6 +106,7 @@ TEST_CASE("a line tells all of a record") {
     record.time = std::chrono::sys_days(std::chrono::year(2026) / 2 / 3) +
                   std::chrono::microseconds(3'723'000'004);
     record.session = 17;
+    record.number = 3;
     record.user = "clerk";
     record.database = "shop";
     record.client = "10.0.0.7:5123";
@@ -127,6 +128,7 @@ TEST_CASE("a line tells all of a record") {
     CHECK(object.at("event").as_string() == "decision");
     CHECK(object.at("time").as_string() == "2026-02-03T01:02:03.000004Z");
     CHECK(object.at("session").as_int64() == 17);
+    CHECK(object.at("number").as_int64() == 3);
     CHECK(object.at("user").as_string() == "clerk");
     CHECK(object.at("database").as_string() == "shop");
     CHECK(object.at("client").as_string() == "10.0.0.7:5123");
@@ -148,6 +150,63 @@ TEST_CASE("a line tells all of a record") {
     REQUIRE(place);
     CHECK(place->seq == 42);
     CHECK(place->prev == after.hash);
+}
+
+TEST_CASE("a line tells what came of a statement, and shows no text of it") {
+    Record record;
+    record.session = 17;
+    record.number = 3;
+    record.user = "clerk";
+    record.protocol = "simple";
+    record.statement = "secret";
+    record.relations = {"secret"};
+    record.decision = "allow";
+    record.rule = "note";
+    record.command = "INSERT";
+    record.fingerprint = 7;
+    record.outcome = "completed";
+    record.done.emplace();
+    const auto object = [&] {
+        const std::string line = make_line(record, {}, 1000);
+        CHECK_THAT(line, !ContainsSubstring("secret"));
+        return boost::json::parse(line).as_object();
+    };
+    boost::json::object bare = object();
+    CHECK(bare.at("event").as_string() == "done");
+    CHECK(bare.at("number").as_int64() == 3);
+    CHECK(bare.at("outcome").as_string() == "completed");
+    for (const char* name : {"sqlstate", "tag", "rows", "duration_us", "ended", "transaction"}) {
+        INFO(name);
+        CHECK_FALSE(bare.contains(name));
+    }
+    record.done = {"23505", "INSERT 0 5", 5, std::chrono::microseconds(1234), "committed"};
+    record.transaction = 2;
+    const boost::json::object full = object();
+    CHECK(full.at("sqlstate").as_string() == "23505");
+    CHECK(full.at("tag").as_string() == "INSERT 0 5");
+    CHECK(full.at("rows").as_int64() == 5);
+    CHECK(full.at("duration_us").as_int64() == 1234);
+    CHECK(full.at("ended").as_string() == "committed");
+    CHECK(full.at("transaction").as_int64() == 2);
+    CHECK(full.at("decision").as_string() == "allow");
+    CHECK(full.at("rule").as_string() == "note");
+    CHECK(full.at("command").as_string() == "INSERT");
+    CHECK(full.at("fingerprint").as_string() == "0000000000000007");
+}
+
+TEST_CASE("a line tells how a transaction block ended") {
+    Record record;
+    record.session = 17;
+    record.transaction = 2;
+    record.transaction_statements = 4;
+    record.outcome = "committed";
+    const auto object = boost::json::parse(make_line(record, {}, 1000)).as_object();
+    CHECK(object.at("event").as_string() == "transaction");
+    CHECK(object.at("transaction").as_int64() == 2);
+    CHECK(object.at("statements").as_int64() == 4);
+    CHECK(object.at("outcome").as_string() == "committed");
+    CHECK_FALSE(object.contains("decision"));
+    CHECK_FALSE(object.contains("number"));
 }
 
 TEST_CASE("a long statement is cut between characters, and its length and hash are told") {

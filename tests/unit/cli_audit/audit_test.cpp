@@ -311,6 +311,83 @@ TEST_CASE("search finds records by what they tell, in the log and its old files"
     CHECK_THROWS_AS(run({"audit", "search", "--since", "yesterday", log}), CLI::ValidationError);
 }
 
+TEST_CASE("search shows with a statement what came of it") {
+    const Folder folder;
+    std::vector<Record> records;
+    const auto decided = [&](std::uint64_t number, const std::string& statement) {
+        Told one(statement);
+        one.record.session = 4;
+        one.record.number = number;
+        one.record.decision = "allow";
+        records.push_back(one.record);
+    };
+    const auto done = [&](std::uint64_t number, std::string outcome, pgchaperone::audit::Done what,
+                          std::uint64_t transaction = 0) {
+        Told one("");
+        one.record.session = 4;
+        one.record.number = number;
+        one.record.decision = "allow";
+        one.record.outcome = std::move(outcome);
+        one.record.done = std::move(what);
+        one.record.transaction = transaction;
+        records.push_back(one.record);
+    };
+    const auto ended = [&](std::uint64_t transaction, std::string outcome) {
+        Told one("");
+        one.record.session = 4;
+        one.record.transaction = transaction;
+        one.record.outcome = std::move(outcome);
+        records.push_back(one.record);
+    };
+    using std::chrono::microseconds;
+    decided(1, "INSERT orders");
+    done(1, "completed", {"", "INSERT 0 1", 1, microseconds(950), "committed"});
+    decided(2, "UPDATE orders");
+    done(2, "failed", {"23505", "", {}, microseconds(1250), ""});
+    decided(3, "MERGE orders");
+    done(3, "completed", {"", "MERGE 3", 3, microseconds(12'340'000), ""}, 1);
+    decided(4, "DELETE orders");
+    done(4, "not run", {});
+    ended(1, "rolled back");
+    decided(5, "TRUNCATE orders");
+    // The same session and number, by another client, and of another process: none of these.
+    records.push_back(records[1]);
+    records.back().number = 5;
+    records.back().client = "10.0.0.8";
+    ended(1, "committed");
+    const auto log = log_of(folder, records);
+
+    std::ostringstream out, err;
+    SearchTerms terms;
+    terms.user = "clerk";
+    CHECK(search_log({log}, terms, false, {}, out, err) == 0);
+    std::string outcomes;
+    for (const std::string& line : lines_of(out.str()))
+        outcomes += line.substr(line.find("no-unbounded-writes") == std::string::npos
+                                    ? line.find("OUTCOME")
+                                    : line.find("no-unbounded-writes") + 21) +
+                    '\n';
+    CHECK(outcomes ==
+          "OUTCOME                                 STATEMENT\n"
+          "completed, 1 row, 950 us, committed     INSERT orders\n"
+          "failed 23505, 1.2 ms                    UPDATE orders\n"
+          "completed, 3 rows, 12.3 s, rolled back  MERGE orders\n"
+          "not run                                 DELETE orders\n"
+          "                                        TRUNCATE orders\n");
+
+    // As lines: with what was looked for by its text come those that tell of it.
+    out.str({});
+    terms.text = "merge";
+    CHECK(search_log({log}, terms, true, {}, out, err) == 0);
+    const auto lines = lines_of(out.str());
+    REQUIRE(lines.size() == 3);
+    CHECK(boost::json::parse(lines[0]).at("event").as_string() == "decision");
+    CHECK(boost::json::parse(lines[1]).at("tag").as_string() == "MERGE 3");
+    CHECK(boost::json::parse(lines[2]).at("event").as_string() == "transaction");
+    terms.text = "nothing";
+    CHECK(search_log({log}, terms, false, {}, out, err) == 1);
+}
+
 TEST_CASE("replay tells what another policy would have done") {
     const Folder folder;
     Told blocked("DELETE FROM orders"), allowed("DELETE FROM items WHERE id = 1"),
