@@ -11,6 +11,7 @@ import struct
 import threading
 
 from support import wire
+from support.processes import PATIENCE
 from support.wire import message
 
 CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
@@ -53,7 +54,7 @@ class Peer(wire.Wire):
 
     def __init__(self, connection, timeout_s: float = 10.0):
         self.socket = connection
-        self.socket.settimeout(timeout_s)
+        self.socket.settimeout(timeout_s * PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray()
         self.version = 0
