@@ -46,6 +46,10 @@ if(PGCHAPERONE_SANITIZE)
     add_compile_options(-fsanitize=${PGCHAPERONE_SANITIZE} -fno-sanitize-recover=all
         -fno-omit-frame-pointer)
     add_link_options(-fsanitize=${PGCHAPERONE_SANITIZE})
+    if(PGCHAPERONE_SANITIZE MATCHES "undefined" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        # As shared libraries these two do not agree on where reports go: some are lost to log_path.
+        add_link_options(-static-libasan -static-libubsan)
+    endif()
     if(PGCHAPERONE_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         # Boost and the standard library use fences here and there, which this sanitizer cannot follow.
         add_compile_options(-Wno-tsan)

@@ -369,13 +369,12 @@ class Audit(EndToEnd):
 
     def test_what_a_slow_disk_does(self):
         slow = self.directory / "slow"
-        os.environ.update(LD_PRELOAD=os.environ["PGCHAPERONE_SLOW_DISK"], SLOW_DISK=str(slow),
-                          ASAN_OPTIONS="verify_asan_link_order=0")
+        os.environ.update(LD_PRELOAD=os.environ["PGCHAPERONE_SLOW_DISK"], SLOW_DISK=str(slow))
         try:
             refusing = self.guard_with("--audit-patience", "200ms")
             allowing = self.guard_with("--audit-patience", "200ms", "--audit-on-failure", "allow")
         finally:
-            for name in ("LD_PRELOAD", "SLOW_DISK", "ASAN_OPTIONS"):
+            for name in ("LD_PRELOAD", "SLOW_DISK"):
                 os.environ.pop(name)
         one, other = self.connect(refusing), self.connect(allowing)
         slow.touch()

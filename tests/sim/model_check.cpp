@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,6 +44,9 @@ public:
         address.sin_port = htons(port);
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         ok_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+        // Otherwise small messages wait for the server's kernel to acknowledge the last ones.
+        const int on = 1;
+        setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
     ~Socket() { close(fd_); }
     Socket(const Socket&) = delete;
@@ -146,30 +150,56 @@ std::string essence(const std::string& message) {
     }
 }
 
-// Statements of one Query each, for their effect alone.
-void prepare_server(const Script& last, std::uint16_t port) {
-    Script script;
-    const auto query = [&](const std::string& sql) {
-        Step step;
-        step.bytes = protocol::encoded(protocol::Query{sql});
-        script.push_back(std::move(step));
-    };
-    for (const std::string& text : texts_of(last)) {
-        constexpr std::string_view prepare = "prepare transaction ";
-        if (text.starts_with(prepare)) query("rollback prepared " + text.substr(prepare.size()));
+// A session that sets the server's tables right before each script: one for all, as a server takes
+// its time to begin one.
+class Preparation {
+public:
+    explicit Preparation(std::uint16_t port) : socket_(port) {
+        protocol::StartupMessage startup;
+        startup.parameters = {{"user", "clerk"}, {"database", "shop"}};
+        socket_.send(protocol::encoded(startup));
+        ++owed_;
     }
-    query("truncate t1, t2, t3");
-    query("insert into t1 select generate_series(1, 40)");
-    query("insert into t2 select generate_series(1, 60)");
-    Socket socket(port);
-    protocol::StartupMessage startup;
-    startup.parameters = {{"user", "clerk"}, {"database", "shop"}};
-    socket.send(protocol::encoded(startup));
-    for (const Step& step : script) socket.send(step.bytes);
-    socket.send(protocol::encoded(protocol::Terminate{}));
-    while (!socket.receive(patience_ms).empty()) {
+
+    // Whether the server has done it.
+    bool prepare(const Script& last) {
+        for (const std::string& text : texts_of(last)) {
+            constexpr std::string_view prepare = "prepare transaction ";
+            if (text.starts_with(prepare))
+                query("rollback prepared " + text.substr(prepare.size()));
+        }
+        query("delete from t1; delete from t2; delete from t3");
+        query("insert into t1 select generate_series(1, 40)");
+        query("insert into t2 select generate_series(1, 60)");
+        return answered();
     }
-}
+
+private:
+    // For its effect alone: where there is no such transaction, it fails.
+    void query(const std::string& sql) {
+        socket_.send(protocol::encoded(protocol::Query{sql}));
+        ++owed_;
+    }
+    // Reads until each is answered by its ReadyForQuery.
+    bool answered() {
+        while (owed_ > 0) {
+            const auto head = protocol::read_head(in_, protocol::Side::backend);
+            if (head.has_value() && in_.size() >= head->total()) {
+                if (head->tag == 'Z') --owed_;
+                in_.erase(0, head->total());
+                continue;
+            }
+            const std::string bytes = socket_.receive(patience_ms);
+            if (bytes.empty()) return false;
+            in_ += bytes;
+        }
+        return true;
+    }
+
+    Socket socket_;
+    std::string in_;
+    int owed_ = 0;
+};
 
 std::string shown(const std::vector<std::string>& messages, std::size_t i) {
     return i < messages.size() ? protocol::dump(protocol::Side::backend, messages[i]) : "nothing";
@@ -182,6 +212,7 @@ int main(int argc, char** argv) {
     const auto port = static_cast<std::uint16_t>(std::atoi(argv[1]));
     const std::uint64_t seeds = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
     const std::uint64_t from = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1;
+    Preparation preparation(port);
     Script last;
     std::size_t compared = 0;
     for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
@@ -191,7 +222,10 @@ int main(int argc, char** argv) {
         taste.wild = random.one_in(2);
         taste.rows_max = 4;
         const Script script = make_script(random, taste);
-        prepare_server(last, port);
+        if (!preparation.prepare(last)) {
+            std::puts("the server does not set its tables right");
+            return 1;
+        }
         const Played real = play_real(script, port);
         const Played model = play_model(script);
         last = script;

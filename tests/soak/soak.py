@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psycopg
 from support import guard as guard_module
 from support import processes
+from support import sanitizers
 from support.cluster import Cluster, binaries
 from support.guard import Guard
 
@@ -304,6 +305,9 @@ def main():
         wrong = soak.run()
     finally:
         soak.close()
+    report = sanitizers.new_reports()
+    if report:
+        wrong.append(f"a program has left a sanitizer's report: {report}")
     for one in wrong:
         print("WRONG: " + one)
     print("1 passed, 0 failed" if not wrong else "0 passed, 1 failed")

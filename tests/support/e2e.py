@@ -10,9 +10,11 @@ import unittest
 from pathlib import Path
 
 from support import guard as guard_module
+from support import sanitizers
 from support import wire
 from support.cluster import Cluster, binaries
 from support.guard import ALLOW_EVERYTHING, BUILT_IN_POLICY, Guard
+from support.processes import PATIENCE
 
 __all__ = ["ALLOW_EVERYTHING", "BUILT_IN_POLICY", "Cluster", "EndToEnd", "Guard", "Target", "binaries", "main",
            "needs_guard", "wire"]
@@ -53,7 +55,7 @@ class Target:
     def program(self, name: str, *arguments, input=None, timeout_s: float = 60, environment=None, cwd=None):
         """Runs one of PostgreSQL's programs against this target; returns the CompletedProcess."""
         return subprocess.run([str(binaries() / name), *map(str, arguments)], input=input, text=True,
-                              capture_output=True, timeout=timeout_s, cwd=cwd,
+                              capture_output=True, timeout=timeout_s * PATIENCE, cwd=cwd,
                               env=self.environment(**(environment or {})))
 
     def psql(self, script: str, *arguments, **options):
@@ -180,10 +182,31 @@ def closed(connection):
     return connection.until_closed()
 
 
+class _Result(unittest.TextTestResult):
+    """Also fails a test during which any program has left a sanitizer's report, whatever else the test has seen."""
+
+    def stopTest(self, test):
+        report = sanitizers.new_reports()
+        if report:
+            try:
+                raise AssertionError(f"a program has left a sanitizer's report:\n{report}")
+            except AssertionError:
+                self.addFailure(test, sys.exc_info())
+        super().stopTest(test)
+
+
+class _Runner(unittest.TextTestRunner):
+    resultclass = _Result
+
+
 def main() -> None:
     """Runs the tests of the calling file; exits with 77 where every one of them was skipped."""
-    program = unittest.main(exit=False, verbosity=2, argv=sys.argv)
+    program = unittest.main(exit=False, verbosity=2, argv=sys.argv, testRunner=_Runner)
     result = program.result
-    if not result.wasSuccessful():
+    # What ended behind the last test, with its class.
+    report = sanitizers.new_reports()
+    if report:
+        print(f"FAIL: a program has left a sanitizer's report:\n{report}", file=sys.stderr)
+    if report or not result.wasSuccessful():
         sys.exit(1)
     sys.exit(SKIPPED if result.testsRun and len(result.skipped) == result.testsRun else 0)

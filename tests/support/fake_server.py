@@ -11,6 +11,7 @@ import struct
 import threading
 
 from support import wire
+from support.processes import PATIENCE
 from support.wire import message
 
 CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
@@ -44,8 +45,9 @@ def negotiate_protocol_version(newest_minor: int, options=()) -> bytes:
 GREETING = b"".join((authentication_ok(), parameter_status("server_version", "18.0"),
                      parameter_status("server_encoding", "UTF8"), parameter_status("client_encoding", "UTF8"),
                      parameter_status("standard_conforming_strings", "on"), parameter_status("is_superuser", "on")))
-ONE_ROW = (message("T", struct.pack("!h", 1), b"c\0", struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)) +
-           message("D", struct.pack("!hi", 1, 3), b"row") + message("C", b"SELECT 1\0"))
+ROW_DESCRIPTION = message("T", struct.pack("!h", 1), b"c\0", struct.pack("!ihihih", 0, 0, 25, -1, -1, 0))
+ROW = message("D", struct.pack("!hi", 1, 3), b"row") + message("C", b"SELECT 1\0")
+ONE_ROW = ROW_DESCRIPTION + ROW
 
 
 class Peer(wire.Wire):
@@ -53,7 +55,7 @@ class Peer(wire.Wire):
 
     def __init__(self, connection, timeout_s: float = 10.0):
         self.socket = connection
-        self.socket.settimeout(timeout_s)
+        self.socket.settimeout(timeout_s * PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray()
         self.version = 0
@@ -140,6 +142,22 @@ def ordinary(peer: Peer) -> None:
     if code != CANCEL:
         peer.greet()
         peer.serve_queries()
+
+
+def extended(peer: Peer) -> None:
+    """The script of a server that also answers the messages of the extended protocol, each in the one way it knows."""
+    answers = {"Q": ONE_ROW + ready_for_query(), "P": message("1"), "B": message("2"), "D": ROW_DESCRIPTION, "E": ROW,
+               "S": ready_for_query(), "C": message("3")}
+    code, _ = peer.read_startup()
+    if code == CANCEL:
+        return
+    peer.greet()
+    waiting = b""
+    while (frame := peer.frame()) is not None and frame.tag != "X":
+        waiting += answers.get(frame.tag, b"")
+        if frame.tag in "QSH":
+            peer.send(waiting)
+            waiting = b""
 
 
 def server_tls_context(pair, alpn=("postgresql",)) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ except ImportError:
     jsonschema = None
 
 from support import processes
+from support import sanitizers
 
 _validator = None
 
@@ -54,7 +55,7 @@ _POLICIES = {
 ALLOW_EVERYTHING = _POLICIES.get(os.environ.get("PGCHAPERONE_E2E_POLICY", ""),
                                  "policy:\n  default: allow\n  unparsable: allow\n  rules: []\n")
 BUILT_IN_POLICY = ""
-_SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|Assertion .* failed")
+_ASSERTION = re.compile(r"Assertion .* failed")
 
 
 def direct() -> bool:
@@ -128,7 +129,8 @@ class Guard:
 
     def _listens(self) -> bool:
         if self.process.poll() is not None:
-            raise RuntimeError(f"the guard ended with status {self.process.returncode}: {self.log_text()}")
+            raise RuntimeError(f"the guard ended with status {self.process.returncode}: {self.log_text()}"
+                               f"{sanitizers.new_reports(self.pid)}")
         try:
             socket.create_connection((self.host, self.port), 1).close()
             return True
@@ -163,12 +165,15 @@ class Guard:
         before = process.poll()
         in_time = processes.stop(process, signal.SIGTERM, 10)
         log = self.log_text()
+        report = sanitizers.new_reports(process.pid)
+        if report:
+            raise AssertionError(f"the guard has left a sanitizer's report:\n{report[:12000]}")
         if before is not None:
             raise AssertionError(f"the guard ended by itself with status {before}:\n{log[-6000:]}")
-        if _SANITIZER_REPORT.search(log):
-            raise AssertionError(f"the guard's log has a report:\n{log[-12000:]}")
+        if _ASSERTION.search(log):
+            raise AssertionError(f"the guard's log has an assertion that failed:\n{log[-12000:]}")
         if not in_time:
-            raise AssertionError(f"the guard did not end within 10 s of SIGTERM:\n{log[-3000:]}")
+            raise AssertionError(f"the guard did not end in time after SIGTERM:\n{log[-3000:]}")
         if process.returncode not in (0, -signal.SIGTERM):
             raise AssertionError(f"the guard ended with status {process.returncode}:\n{log[-6000:]}")
         self.check_schema()

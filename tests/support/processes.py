@@ -11,6 +11,9 @@ import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+# How many times as long as in an ordinary build one waits for what has to happen: programs with sanitizers are slow
+# (tests/CMakeLists.txt). What a test measures is never stretched by it.
+PATIENCE = float(os.environ.get("PGCHAPERONE_TEST_PATIENCE", "1"))
 
 
 def free_port() -> int:
@@ -49,7 +52,7 @@ def stop(process: subprocess.Popen, by: int = signal.SIGTERM, patience_s: float 
         return True
     process.send_signal(by)
     try:
-        process.wait(patience_s)
+        process.wait(patience_s * PATIENCE)
         return True
     except subprocess.TimeoutExpired:
         process.kill()
@@ -59,13 +62,13 @@ def stop(process: subprocess.Popen, by: int = signal.SIGTERM, patience_s: float 
 
 def wait_until(condition, timeout_s: float = 15.0, what: str = "a condition", every_s: float = 0.02):
     """Waits until `condition()` is true and returns its value."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout_s} s for {what}")
+            raise TimeoutError(f"waited {timeout_s * PATIENCE:g} s for {what}")
         time.sleep(every_s)
 
 

@@ -46,7 +46,7 @@ class Watcher:
         self.port = port
 
     def connect(self, timeout_s: float = 10) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout_s)
+        return socket.create_connection(("127.0.0.1", self.port), timeout_s * processes.PATIENCE)
 
     def send(self, data: bytes, timeout_s: float = 10) -> bytes:
         """Everything that comes back until the other side closes."""
@@ -109,13 +109,13 @@ class Manager:
         self.socket.bind(self.path)
 
     def next(self, timeout_s: float = 10) -> dict:
-        self.socket.settimeout(timeout_s)
+        self.socket.settimeout(timeout_s * processes.PATIENCE)
         return dict(line.split("=", 1) for line in self.socket.recv(65536).decode().splitlines())
 
     def until(self, name: str, timeout_s: float = 10) -> dict:
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * processes.PATIENCE
         while True:
-            told = self.next(max(0.01, end - time.monotonic()))
+            told = self.next(max(0.01, end - time.monotonic()) / processes.PATIENCE)
             if name in told:
                 return told
 
@@ -132,7 +132,7 @@ class Manager:
         end = time.monotonic() + seconds
         try:
             while True:
-                if name in self.next(max(0.01, end - time.monotonic())):
+                if name in self.next(max(0.01, end - time.monotonic()) / processes.PATIENCE):
                     return False
         except (socket.timeout, BlockingIOError):
             return True

@@ -15,6 +15,8 @@ import struct
 import time
 from typing import Iterable, NamedTuple, Optional, Sequence
 
+from support.processes import PATIENCE
+
 PROTOCOL_3_0 = 3 << 16
 PROTOCOL_3_2 = (3 << 16) | 2
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -169,7 +171,7 @@ class Wire:
     def __init__(self, address, timeout_s: float = DEFAULT_TIMEOUT_S):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout_s)
+        self.socket.settimeout(timeout_s * PATIENCE)
         self.socket.connect(address)
         if family == socket.AF_INET:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
