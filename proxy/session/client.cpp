@@ -877,6 +877,7 @@ void Session::tell_outcomes() {
         record.session = facts_.id;
         record.user = facts_.user;
         record.database = facts_.database;
+        record.upstream = facts_.upstream;
         record.client = facts_.client.text;
         record.application = settings_.application_name();
     }

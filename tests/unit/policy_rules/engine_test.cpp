@@ -62,8 +62,8 @@ TEST_CASE("class: MISC goes on matching SET and RESET, MISC_SET matches nothing 
                       .c_str());
         return f.judge(sql).decisions.size() == 1;
     };
-    for (const char* const sql : {"SET work_mem = '1GB'", "RESET ALL", "SET TRANSACTION READ ONLY",
-                                  "SET LOCAL ROLE bob"}) {
+    for (const char* const sql :
+         {"SET work_mem = '1GB'", "RESET ALL", "SET TRANSACTION READ ONLY", "SET LOCAL ROLE bob"}) {
         INFO(sql);
         CHECK(blocks("MISC", sql));
         CHECK(blocks("MISC_SET", sql));
