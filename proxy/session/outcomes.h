@@ -5,7 +5,8 @@
 // clock: the time is that of the event under way, as the session was told it.
 //
 // A statement outside of a transaction block is told of when its transaction is over, with that. In
-// a block it is told of when it is done, with the block's number; the block's end is told by itself.
+// a block it is told of when it is done, with the block's number; the block's end is told by
+// itself.
 //
 // Memory: what the ledger holds, and ended_max statements that wait for their transaction's end.
 

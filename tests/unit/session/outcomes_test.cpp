@@ -331,11 +331,12 @@ TEST_CASE("what commits by itself is not said to be rolled back with what came b
     Script host;
     host.client(execution("VACUUM a") + execution("INSERT a") + sync_message());
     host.server(executed("VACUUM") + parse_complete() + bind_complete() + error("23505") + ready());
-    CHECK(host.told() == Told{"4 INSERT: failed 23505 (0 us)",
-                              "2 VACUUM: completed VACUUM (0 us), unknown"});
+    CHECK(host.told() ==
+          Told{"4 INSERT: failed 23505 (0 us)", "2 VACUUM: completed VACUUM (0 us), unknown"});
 }
 
-TEST_CASE("of what runs as the connection is lost nothing is known, and of what waits, that it does") {
+TEST_CASE(
+    "of what runs as the connection is lost nothing is known, and of what waits, that it does") {
     Script host;
     host.client(query("INSERT a"));
     host.told();
@@ -419,8 +420,8 @@ TEST_CASE("what is supervised is told of with our transaction around it, as with
     CHECK(host.records[2].outcome == "rolled back");
     CHECK(host.records[2].number == 2);
     host.server(complete("ROLLBACK") + ready());
-    CHECK(host.told() == Told{"2 UPDATE: completed UPDATE 40 (40 rows, 0 us), rolled back",
-                              "3 UPDATE: not run"});
+    CHECK(host.told() ==
+          Told{"2 UPDATE: completed UPDATE 40 (40 rows, 0 us), rolled back", "3 UPDATE: not run"});
 }
 
 TEST_CASE("how the bytes are cut does not matter to what is told") {
