@@ -337,8 +337,8 @@ void Session::let_bind_through() {
         auto bound = std::make_shared<PreparedStatement>(*handle);
         if (approved) bound->judgement = pending_.judgement;
         bound->approved = approved;
-        if (approved && !pending_.followed.empty()) {
-            bound->followed = std::move(pending_.followed.front());
+        if (approved && !followed_.empty()) {
+            bound->followed = std::move(followed_.front());
             bound->followed->kind = StatementKind::execute;
         }
         bound->bound_behind = last_ran_;
@@ -464,7 +464,8 @@ bool Session::client_execute(std::size_t total) {
         pending_.statement = handle;
         pending_.looked = true;
         pending_.cleared = claimed_ && claimed_->bound == handle;
-        if (handle->followed) pending_.followed.push_back(*handle->followed);
+        followed_.clear();
+        if (handle->followed) followed_.push_back(*handle->followed);
         carry_out();
         return true;
     }
@@ -556,6 +557,7 @@ void Session::count(std::size_t index) {
 
 void Session::judged(policy::Judgement judgement) {
     pending_.judgement = std::move(judgement);
+    followed_.clear();
     refuse_execute_of_what_is_held();
     if (pending_.judgement.plainly_allowed()) {
         const bool runs = pending_.kind != StatementKind::parse &&
@@ -594,7 +596,7 @@ void Session::judged(policy::Judgement judgement) {
         const std::uint64_t number = before != 0 ? before : ++statements_;
         if (needs_outcome(decision) && pending_.kind != StatementKind::parse) {
             if (!outcomes_) outcomes_ = std::make_unique<Outcomes>();
-            pending_.followed.push_back(follow(i, number));
+            followed_.push_back(follow(i, number));
         }
         if (!again) {
             store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
@@ -640,7 +642,7 @@ void Session::explain_cut_off_tail() {
 void Session::handle(const AuditStored& event) {
     if (waiting_ != Waiting::audit) return;
     if (!event.ok && !pending_.refusal) {
-        pending_.followed.clear();  // nothing tells of it
+        followed_.clear();  // nothing tells of it
         pending_.rule = "audit";
         pending_.refusal = policy::Refusal{
             "58030",
@@ -668,7 +670,10 @@ void Session::carry_out() {
     } else {
         let_through();
     }
-    if (waiting_ == Waiting::nothing || waiting_ == Waiting::unit) pending_ = {};
+    if (waiting_ == Waiting::nothing || waiting_ == Waiting::unit) {
+        pending_ = {};
+        followed_.clear();
+    }
 }
 
 void Session::let_through() {
@@ -848,24 +853,25 @@ Followed Session::follow(std::size_t index, std::uint64_t number) const {
 
 // 0: it leaves no record, or nobody asks what came of it.
 std::uint64_t Session::number_of(std::size_t index) const {
-    for (const Followed& one : pending_.followed) {
+    for (const Followed& one : followed_) {
         if (one.index == index) return one.number;
     }
     return 0;
 }
 
 void Session::follow_sent(std::uint64_t sequence) {
-    for (Followed& one : pending_.followed) outcomes_->sent(std::move(one), sequence);
-    pending_.followed.clear();
+    if (followed_.empty()) return;
+    for (Followed& one : followed_) outcomes_->sent(std::move(one), sequence);
+    followed_.clear();
 }
 
 // The message that waits will not be sent. Of what was not approved its ticket tells.
 void Session::follow_no_more() {
-    for (Followed& one : pending_.followed) {
+    for (Followed& one : followed_) {
         const bool waited = one.decision == policy::Action::hold && !one.observed;
         if (!waited || pending_.cleared) outcomes_->not_run(std::move(one));
     }
-    pending_.followed.clear();
+    followed_.clear();
 }
 
 void Session::tell_outcomes() {

@@ -361,7 +361,7 @@ void Session::start_hold(bool looks_only) {
             h.command = facts->command;
         }
     }
-    for (const Followed& one : pending_.followed) h.numbers.emplace_back(one.index, one.number);
+    for (const Followed& one : followed_) h.numbers.emplace_back(one.index, one.number);
     waiting_ = Waiting::hold;
     if (!ledger_.idle()) send_to_server(protocol::encoded(protocol::Flush{}));
     supervise();
@@ -1457,7 +1457,7 @@ void Session::replay_bind() {
     pending_.row_limit = 0;
     pending_.statement = std::move(approved);
     if (hold_ && hold_->number != 0 && !pending_.judgement.plainly_allowed()) {
-        pending_.followed = {follow(0, hold_->number)};
+        followed_ = {follow(0, hold_->number)};
     }
     let_through();
 }

@@ -182,7 +182,6 @@ private:
         policy::Judgement judgement;
         std::string rule;  // of the refusal
         std::optional<policy::Refusal> refusal;
-        std::vector<Followed> followed;  // of its statements: those whose outcome is recorded
     };
 
     // What happens to the rest of a message of which the head was seen.
@@ -508,6 +507,7 @@ private:
     std::deque<Command> commands_;
     Census census_;
     std::uint64_t statements_ = 0;        // that left a record
+    std::vector<Followed> followed_;      // of what is pending: whose outcome is to be recorded
     std::unique_ptr<Outcomes> outcomes_;  // null: nothing was to be followed yet
 
     std::unique_ptr<Login> login_;  // what is only needed until the first ReadyForQuery

@@ -497,7 +497,7 @@ void Session::start_unit() {
         piece.counted = counted(pending_.judgement, i, piece.number);
         piece.timed = timed(pending_.judgement, pending_.kind, i);
         piece.call = facts.chaperone;
-        for (Followed& one : pending_.followed) {
+        for (Followed& one : followed_) {
             if (one.index != i) continue;
             piece.followed = std::move(one);
             piece.followed->index = 0;  // of a Query of its own
@@ -519,7 +519,7 @@ void Session::start_unit() {
         }
         s.unit.pieces.push_back(std::move(piece));
     }
-    pending_.followed.clear();
+    followed_.clear();
     if (s.unit.pieces.empty()) s.unit.pieces.emplace_back();  // an empty Query is answered too
     forget_unnamed();
     if (!whole && !s.unit.keeps) {
