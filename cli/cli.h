@@ -23,7 +23,7 @@ using RuleBooks = std::vector<std::shared_ptr<policy::RuleBook>>;
 
 // The configuration again from where it came. `trouble`: what is wrong, for the log; empty: the
 // rule books have the new rules, and these are the options, in the same order. A broken file leaves
-// the old in force; so does one that does not name a server any more, for that server.
+// the old in force, and so does one by which clients would come to other servers.
 struct Reloaded {
     std::string trouble;
     std::vector<config::Options> options;

@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <map>
 #include <memory>
 
@@ -21,20 +20,23 @@ Reloaded load_again(const config::Request& request, const config::Loaded& runnin
         out.trouble = problems.text();
         return out;
     }
-    rules.front()->replace(again->policy);
-    out.options.push_back(again->options);
-    for (std::size_t i = 0; i < running.upstreams.size(); ++i) {
-        const config::Upstream& was = running.upstreams[i];
-        const auto is = std::find_if(again->upstreams.begin(), again->upstreams.end(),
-                                     [&](const auto& one) { return one.name == was.name; });
-        const bool there = is != again->upstreams.end();
-        if (there) rules[i + 1]->replace(is->policy);
-        out.options.push_back(there ? is->options : was.options);
-    }
-    out.webhooks = again->options.webhooks;
     out.restart = config::changed_for_restart(running.options, again->options);
     const auto more = config::changed_for_restart(running.upstreams, again->upstreams);
     out.restart.insert(out.restart.end(), more.begin(), more.end());
+    if (config::comes_elsewhere(running, *again)) {
+        for (const std::string& key : out.restart)
+            out.trouble += (out.trouble.empty() ? "" : ", ") + key;
+        out.trouble = "clients would come to other servers than now (" + out.trouble +
+                      "), which takes a restart; until then each server keeps its rules";
+        return out;
+    }
+    rules.front()->replace(again->policy);
+    out.options.push_back(again->options);
+    for (std::size_t i = 0; i < again->upstreams.size(); ++i) {
+        rules[i + 1]->replace(again->upstreams[i].policy);
+        out.options.push_back(again->upstreams[i].options);
+    }
+    out.webhooks = again->options.webhooks;
     return out;
 }
 

@@ -109,24 +109,30 @@ private:
                 keys.push_back(section);
         }
         // A file of nothing but a policy may leave the outer key away: see load_named_policy.
-        reader.mapping(root, "the configuration", keys,
-                       [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
-                           if (key == "include") return;
-                           if (key == "policy") return load_policy(reader, at, value, base);
-                           if (key == "upstreams") {
-                               // They take over what is said elsewhere, and so are read last.
-                               entries_ = Entries{shared_reader, value, base};
-                               return;
-                           }
-                           if (key == "webhooks") {
-                               loaded_.options.webhooks = load_webhooks(reader, value, base,
-                                                                        surroundings_);
-                               return;
-                           }
-                           if (sections.count(key) != 0)
-                               return load_section(reader, key, value, base, top_level());
-                           set(reader, *find_setting(key), value, base, top_level());
-                       });
+        reader.mapping(
+            root, "the configuration", keys,
+            [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
+                if (key == "include") return;
+                if (key == "policy") return load_policy(reader, at, value, base);
+                if (key == "upstreams") {
+                    // They take over what is said elsewhere, and so are read last.
+                    if (entries_)
+                        return reader.error(at,
+                                            "a second list of upstreams: there is one at " +
+                                                entries_->reader->place(entries_->node).text() +
+                                                " already",
+                                            "keep all of them in one file");
+                    entries_ = Entries{shared_reader, value, base};
+                    return;
+                }
+                if (key == "webhooks") {
+                    loaded_.options.webhooks = load_webhooks(reader, value, base, surroundings_);
+                    return;
+                }
+                if (sections.count(key) != 0)
+                    return load_section(reader, key, value, base, top_level());
+                set(reader, *find_setting(key), value, base, top_level());
+            });
     }
 
     // Where what is read goes: the top level, or an entry of `upstreams`.
@@ -158,8 +164,13 @@ private:
             const auto items = reader.texts(node, setting.key);
             if (!items) return;
             text.emplace();
-            for (const YamlReader::Item& item : *items)
+            for (const YamlReader::Item& item : *items) {
+                if (item.text.find(',') != std::string::npos)
+                    reader.error(item.node,
+                                 std::string(setting.key) + ": \"" + item.text + "\" has a comma",
+                                 "give each its own entry of the list");
                 *text += (text->empty() ? "" : ",") + item.text;
+            }
         } else {
             text = reader.text(node, setting.key);
         }
@@ -203,7 +214,13 @@ private:
         }
         Upstream entry;
         entry.options = loaded_.options;
+        // Parts that only make sense together are taken over together, or not at all.
         entry.options.databases = Options{}.databases;
+        if (node.IsMap() && (node["authentication"] || node["users"])) {
+            entry.options.authentication = Options{}.authentication;
+            entry.options.users = {};
+        }
+        if (node.IsMap() && node["limits"]) entry.options.limits = {};
         entry.policy = loaded_.policy;
         entry.place = reader.place(node);
         std::map<std::string, policy::Place> places;

@@ -14,6 +14,9 @@ constexpr std::array<std::string_view, 11> of_upstreams = {
     "environment", "limits.",   "authentication",  "users.",       "upstream_tls.",
     "web.database"};
 
+// What decides where a client comes to.
+constexpr std::array<std::string_view, 3> routing = {"listen", "upstream", "databases"};
+
 // A section ends in a dot.
 bool is_one_of(std::string_view key, std::span<const std::string_view> keys) {
     return std::any_of(keys.begin(), keys.end(), [&](std::string_view one) {
@@ -96,6 +99,21 @@ std::vector<EntryProblem> problems_of_upstreams(const Loaded& loaded) {
                        true});
     }
     return out;
+}
+
+bool comes_elsewhere(const Loaded& running, const Loaded& wanted) {
+    if (running.upstreams.empty() && wanted.upstreams.empty()) return false;
+    const auto same = [](const Options& one, const Options& other) {
+        return std::all_of(routing.begin(), routing.end(), [&](std::string_view key) {
+            const Setting& setting = *find_setting(key);
+            return setting.show(one) == setting.show(other);
+        });
+    };
+    return !same(running.options, wanted.options) ||
+           !std::equal(running.upstreams.begin(), running.upstreams.end(), wanted.upstreams.begin(),
+                       wanted.upstreams.end(), [&](const Upstream& one, const Upstream& other) {
+                           return one.name == other.name && same(one.options, other.options);
+                       });
 }
 
 std::vector<std::string> changed_for_restart(const std::vector<Upstream>& running,

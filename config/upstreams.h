@@ -36,6 +36,10 @@ struct EntryProblem {
 };
 std::vector<EntryProblem> problems_of_upstreams(const Loaded& loaded);
 
+// Whether clients would come elsewhere: to other servers, by other names or listeners. Then rules
+// of the one must not be taken for the other.
+bool comes_elsewhere(const Loaded& running, const Loaded& wanted);
+
 // Keys of what has changed and needs a restart, such as `upstreams.billing.upstream`; `upstreams`
 // where there are others, or in another order.
 std::vector<std::string> changed_for_restart(const std::vector<Upstream>& running,

@@ -177,7 +177,8 @@ struct App::Impl {
     const AppOptions::Upstream* upstream_named(std::string_view name) const;
     void upstreams(const Shared& call);
     void login(const Shared& call);
-    void admitted(const Shared& call, const std::string& role, Admission admission);
+    void admitted(const Shared& call, const std::string& role, const std::string& upstream,
+                  Admission admission);
     void who(const Shared& call);
     void logout(const Shared& call);
     void tickets(const Shared& call);
@@ -419,6 +420,23 @@ void App::Impl::upstreams(const Shared& call) {
     call->then(json_response(std::move(out)));
 }
 
+namespace {
+
+std::string place_of(std::string_view network, std::string_view login) {
+    return std::string(network) + ' ' + std::string(login);
+}
+// A role at its server: the same name elsewhere is somebody else's. A server's name has no blank.
+std::string login_of(std::string_view role, std::string_view upstream) {
+    return std::string(upstream) + ' ' + std::string(role);
+}
+// For the log.
+std::string named(std::string_view role, std::string_view upstream) {
+    return "role=" + std::string(role) +
+           (upstream.empty() ? "" : " upstream=" + std::string(upstream));
+}
+
+}  // namespace
+
 void App::Impl::login(const Shared& call) {
     std::string wrong;
     auto members = members_of(call->request, {"role", "password", "upstream"}, wrong);
@@ -443,35 +461,30 @@ void App::Impl::login(const Shared& call) {
         forget(password);
         return call->then(later(503, "too many are logging in", std::chrono::seconds(1)));
     }
-    if (const auto wait = throttled(network, role)) {
+    if (const auto wait = throttled(network, login_of(role, upstream))) {
         forget(password);
         return call->then(later(429, "too many attempts to log in", *wait,
                                 "Wait for " + approval::span_text(*wait) + "."));
     }
     ++logins;
-    sources.admit(role, std::move(password), upstream, [this, call, role](Admission admission) {
-        admitted(call, role, std::move(admission));
-    });
+    sources.admit(role, std::move(password), upstream,
+                  [this, call, role, upstream](Admission admission) {
+                      admitted(call, role, upstream, std::move(admission));
+                  });
 }
-
-namespace {
-std::string place_of(std::string_view network, std::string_view role) {
-    return std::string(network) + ' ' + std::string(role);
-}
-}  // namespace
 
 // What is counted where the attempt may be made; what was refused counts nowhere.
 std::optional<std::chrono::seconds> App::Impl::throttled(const std::string& network,
-                                                         const std::string& role) {
+                                                         const std::string& login) {
     const auto now = sources.steady_now();
-    const std::string place = place_of(network, role);
+    const std::string place = place_of(network, login);
     if (const auto wait = guesses.attempt(place, now)) return wait;
     if (const auto wait = addresses.attempt(network, now)) {
         guesses.give_back(place);
         return wait;
     }
     if (knows_place(place)) return std::nullopt;
-    const auto wait = roles.attempt(role, now);
+    const auto wait = roles.attempt(login, now);
     if (wait) {
         guesses.give_back(place);
         addresses.give_back(network);
@@ -487,19 +500,22 @@ void App::Impl::remember_place(const std::string& place) {
     known_order.pop_front();
 }
 
-void App::Impl::admitted(const Shared& call, const std::string& role, Admission admission) {
+void App::Impl::admitted(const Shared& call, const std::string& role, const std::string& upstream,
+                         Admission admission) {
     --logins;
     const std::string network = network_of(call->request.peer);
-    const std::string place = place_of(network, role);
+    const std::string login = login_of(role, upstream);
+    const std::string place = place_of(network, login);
     const Known& known = admission.known;
     const bool admitted = admission.proof && known.person;
     if (admitted || !known.guessed) {
         addresses.give_back(network);
         guesses.give_back(place);
-        if (!knows_place(place)) roles.give_back(role);
+        if (!knows_place(place)) roles.give_back(login);
     }
     if (!admitted) {
-        log("login refused: role=" + role + " client=" + call->request.peer + ": " + known.trouble);
+        log("login refused: " + named(role, upstream) + " client=" + call->request.peer + ": " +
+            known.trouble);
         if (known.refused) {
             return call->then(problem(401, "the server did not let you in", known.trouble,
                                       "Log in with your PostgreSQL role and its password."));
@@ -517,7 +533,7 @@ void App::Impl::admitted(const Shared& call, const std::string& role, Admission 
     const std::string cookie = hexadecimal(sources.secret(secret_bytes));
     const auto session = people.open(cookie, hexadecimal(sources.secret(secret_bytes)), role,
                                      std::move(admission), sources.steady_now(), sources.now());
-    log("logged in: role=" + session->person.role + " client=" + call->request.peer);
+    log("logged in: " + named(session->person.role, upstream) + " client=" + call->request.peer);
     call->then(with_header(session_response(*session), "Set-Cookie", cookie_text(cookie)));
 }
 

@@ -50,7 +50,7 @@ std::shared_ptr<Session> Sessions::open(std::string_view cookie, std::string tok
                                         std::string role, Admission admission, SessionTime now,
                                         approval::Time wall_now) {
     sweep(now);
-    make_room(role);
+    make_room(role, admission.known.person->upstream);
     auto session = std::make_shared<Session>();
     session->role = std::move(role);
     session->person = *std::move(admission.known.person);
@@ -70,7 +70,7 @@ std::shared_ptr<Session> Sessions::open(std::string_view cookie, std::string tok
 }
 
 // Where there are too many of one role, or of all, the one that was used longest ago goes.
-void Sessions::make_room(const std::string& role) {
+void Sessions::make_room(const std::string& role, const std::string& upstream) {
     std::size_t of_role = 0;
     std::shared_ptr<Session> oldest, oldest_of_role;
     const auto older = [](const std::shared_ptr<Session>& one, std::shared_ptr<Session>& than) {
@@ -78,7 +78,7 @@ void Sessions::make_room(const std::string& role) {
     };
     for (const auto& [hash, session] : by_hash_) {
         older(session, oldest);
-        if (session->role != role) continue;
+        if (session->role != role || session->person.upstream != upstream) continue;
         ++of_role;
         older(session, oldest_of_role);
     }

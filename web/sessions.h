@@ -70,7 +70,7 @@ public:
 
 private:
     bool over(const Session& session, SessionTime now) const;
-    void make_room(const std::string& role);
+    void make_room(const std::string& role, const std::string& upstream);
     SessionTerms terms_;
     std::map<std::string, std::shared_ptr<Session>> by_hash_;
 };

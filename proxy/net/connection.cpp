@@ -39,6 +39,8 @@ constexpr int reads_in_a_row = 16;
 constexpr std::chrono::seconds flush_time{60};
 constexpr std::chrono::seconds good_bye_time{2};
 constexpr std::chrono::seconds cancel_time{10};
+// Connections to servers, at the same time, for CancelRequests of sessions that are not here.
+constexpr unsigned strange_cancels_max = 200;
 // How often a client that waits, and has sent more than is read ahead, is looked at.
 constexpr std::chrono::seconds unread_look_time{1};
 
@@ -73,7 +75,9 @@ Connection::Connection(IoThread& thread, Listener& listener, Transport::Socket c
       client_{std::make_shared<Transport>(std::move(client)), Gate(thread.context())},
       server_{nullptr, Gate(thread.context())} {}
 
-Connection::~Connection() = default;
+Connection::~Connection() {
+    if (strange_cancels_ > 0) thread_.shared().strange_cancels.fetch_sub(strange_cancels_);
+}
 
 void Connection::start(bool behind_load_balancer) {
     if (behind_load_balancer) header_.emplace();
@@ -373,6 +377,10 @@ void Connection::carry_out(session::FindUpstream&) {
 
 void Connection::carry_out(session::Connect& command) {
     if (command.cancels && !upstream_) {
+        if (!may_cancel_strangers()) {
+            return session_.handle(session::Connected{
+                false, "too many cancel requests for sessions that are not here", false, {}, {}});
+        }
         cancel_everywhere_else();
         upstream_ = &listener_.last();
     }
@@ -846,6 +854,18 @@ awaitable<void> Connection::send_cancel(Guarded& to, std::string key) {
         if (error) break;
     }
     transport->close();
+}
+
+// Anybody can send such a request, and need not wait for what comes of it.
+bool Connection::may_cancel_strangers() {
+    const auto more = static_cast<unsigned>(listener_.upstreams.size());
+    std::atomic<unsigned>& all = thread_.shared().strange_cancels;
+    if (all.fetch_add(more) + more > strange_cancels_max) {
+        all.fetch_sub(more);
+        return false;
+    }
+    strange_cancels_ = more;
+    return true;
 }
 
 // Another replica's session: the key does not say which server gave it. Who did not knows no such

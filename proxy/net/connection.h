@@ -97,6 +97,7 @@ private:
     boost::asio::awaitable<void> open_upstream();
     boost::asio::awaitable<void> cancel_upstream(std::string key);
     boost::asio::awaitable<void> send_cancel(Guarded& upstream, std::string key);
+    bool may_cancel_strangers();
     void cancel_everywhere_else();
     boost::asio::awaitable<void> wait(Gate& gate, bool watch = false);
     boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
@@ -158,7 +159,8 @@ private:
     IoThread& thread_;
     Listener& listener_;
     Guarded* upstream_ = nullptr;
-    std::string cancel_key_;  // of a CancelRequest that came here
+    std::string cancel_key_;        // of a CancelRequest that came here
+    unsigned strange_cancels_ = 0;  // of all, this one's
     std::uint64_t id_;
     session::Session session_;
     std::optional<std::string> header_;  // what has come of PROXY protocol's, while it is awaited

@@ -46,9 +46,8 @@ void put_connections(Page& page, const Numbers& n) {
         page.put(number(one.sessions - one.held), {{"state", "open"}, {"upstream", one.name}})
             .put(number(one.held), {{"state", "held"}, {"upstream", one.name}});
     }
-    page.begin(counter, "pgchaperone_connections_accepted_total", "Connections of clients.");
-    for (const UpstreamNumbers& one : n.upstreams)
-        page.put(number(one.traffic.connections), {{"upstream", one.name}});
+    page.begin(counter, "pgchaperone_connections_accepted_total", "Connections of clients.")
+        .put(number(n.upstreams.front().traffic.connections));
     page.begin(counter, "pgchaperone_connections_refused_total",
                "Connections that pgchaperone ended before they were logged in.");
     for (const UpstreamNumbers& one : n.upstreams)

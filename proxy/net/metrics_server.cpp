@@ -132,11 +132,13 @@ void MetricsServer::Impl::answer(const web::Request& request, Then then) {
 void MetricsServer::Impl::ready(Then then) {
     std::vector<Guarded*> unseen;
     for (Guarded* const upstream : sources.upstreams) {
-        if (!upstream->sight.works(Clock::now(), sight_time)) unseen.push_back(upstream);
+        const auto seen = upstream->sight.works(Clock::now(), sight_time);
+        if (seen && *seen) return say_whether_ready(then);
+        if (!seen) unseen.push_back(upstream);
     }
     if (unseen.empty()) return say_whether_ready(then);
     waiting.push_back(std::move(then));
-    if (!looking.empty()) return;
+    if (!looking.empty()) return;  // what is looked at now tells these, too
     // However long it takes to look up a name: whoever asks is answered.
     const std::uint64_t look = ++looks;
     looking.insert(unseen.begin(), unseen.end());
@@ -212,8 +214,9 @@ awaitable<void> MetricsServer::Impl::look_at_upstream(Guarded& upstream, Resolve
 void MetricsServer::Impl::looked(Guarded& upstream, std::uint64_t look, bool reached) {
     if (look != looks || looking.erase(&upstream) == 0) return;
     upstream.sight.saw(reached, Clock::now());
-    if (!looking.empty()) return;
-    patience.cancel();
+    // One that works is enough; nobody waits for the others.
+    if (!looking.empty() && !reached) return;
+    if (looking.empty()) patience.cancel();
     for (const Then& then : std::exchange(waiting, {})) say_whether_ready(then);
 }
 

@@ -147,7 +147,8 @@ public:
             Guarded& upstream = *shared_.upstreams.back();
             upstream.set_tls(load_tls(upstream.options));
             if (upstream.options.authentication == session::Authentication::users)
-                upstream.set_users(load_users(upstream.options.users, users_secret_));
+                upstream.set_users(
+                    load_users(upstream.options.users, users_secret_ + upstream.name()));
         }
         for (ListenerOptions& one : shared_.options.listeners) {
             shared_.listeners.push_back(
@@ -255,8 +256,9 @@ public:
         for (const auto& one : shared_.upstreams) {
             try_to(certificates, [&] { one->set_tls(load_tls(one->options)); });
             if (!one->users()) continue;
-            try_to("the users known before stay in use",
-                   [&] { one->set_users(load_users(one->options.users, users_secret_)); });
+            try_to("the users known before stay in use", [&] {
+                one->set_users(load_users(one->options.users, users_secret_ + one->name()));
+            });
         }
         if (owned_web_) {
             if (const std::string wrong = owned_web_->reload(); !wrong.empty()) {
@@ -533,6 +535,7 @@ private:
     }
 
     void listen(Listener& listener) {
+        own_listeners_.push_back(&listener);
         const Address& address = listener.options.address;
         const Resolved resolved = resolve_now(address, true, false);
         if (resolved.endpoints.empty()) {
@@ -606,7 +609,7 @@ private:
             balancers.begin(), balancers.end(),
             [&](const policy::Network& network) { return network.contains(setup.client); });
         shared_.connections.fetch_add(1);
-        threads_.front()->counts(listener.last().index).connections.add();
+        threads_.front()->counts(0).connections.add();
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
         if (threads_.size() == 1) {
             return take_in(thread, listener, std::move(socket), std::move(setup), balanced);
@@ -664,10 +667,8 @@ private:
         std::string where = where_passed_.empty() ? ""
                                                   : where_passed_ + " (passed to this process)";
         std::string guarded;
-        for (const auto& listener : shared_.listeners) {
-            if (where_passed_.empty())
-                where += (where.empty() ? "" : ", ") + listener->options.address.text();
-        }
+        for (const Listener* const listener : own_listeners_)
+            where += (where.empty() ? "" : ", ") + listener->options.address.text();
         for (const auto& upstream : shared_.upstreams) {
             guarded += (guarded.empty() ? "" : ", ") +
                        (upstream->name().empty() ? "" : upstream->name() + "=") +
@@ -705,6 +706,8 @@ private:
             cache.hits += one.hits;
             cache.misses += one.misses;
         }
+        // Where they want to go is not known when they come.
+        traffic.connections = threads_.front()->counts(0).connections.value();
         traffic.cache_hits = cache.hits;
         traffic.cache_misses = cache.misses;
         return traffic;
@@ -736,8 +739,8 @@ private:
         const auto now = std::chrono::steady_clock::now();
         bool some_works = false;
         for (const auto& upstream : shared_.upstreams) {
-            const bool works = upstream->sight.works(now, ready_sight_time).value_or(true);
-            some_works = some_works || works;
+            some_works = some_works || upstream->sight.works(now, ready_sight_time).value_or(true);
+            const bool works = upstream->sight.works(now, always).value_or(true);
             const Directory::Size here = shared_.directory.size(upstream->name());
             numbers.sessions += here.sessions;
             numbers.upstreams.push_back({upstream->name(), works, here.sessions, here.held,
@@ -761,6 +764,7 @@ private:
 
     // For a figure that nobody asks the server for: what was seen lately.
     static constexpr std::chrono::seconds ready_sight_time{60};
+    static constexpr std::chrono::hours always{24 * 366 * 100};
 
     ServiceManager& service_manager_;
     mutable std::mutex reloads_mutex_;
@@ -784,6 +788,7 @@ private:
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> passed_;
     std::string where_passed_;  // where those listen, for people; empty: none was passed
+    std::vector<const Listener*> own_listeners_;  // whose sockets are our own
     std::unique_ptr<Pulse> pulse_;
     std::vector<Accepting> accepting_;
     std::vector<std::thread> workers_;

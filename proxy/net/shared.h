@@ -30,6 +30,8 @@ struct Shared {
     std::unique_ptr<Resolver> resolver;
     std::atomic<std::uint64_t> next_session_id{1};
     std::atomic<std::uint64_t> connections{0};
+    // Connections to servers that are made for CancelRequests of sessions that are not here.
+    std::atomic<unsigned> strange_cancels{0};
     std::atomic<bool> draining{false};                 // nobody new is taken in
     std::atomic<std::uint64_t> unrecorded{0};          // statements that ran without their record
     std::atomic<std::uint64_t> refused_unrecorded{0};  // that did not run for want of it

@@ -416,6 +416,13 @@ void VirtualSchema::explain(std::string sql, policy::SessionFacts asker, Then th
 void VirtualSchema::reload(const Person& person, Then then) {
     const auto edition = sources_.rules.current();
     const std::vector<policy::Glob>& operators = edition->policy.operators;
+    // What is wrong with the whole configuration is told, too.
+    if (!sources_.upstream.empty()) {
+        return then(refused("42501", "only an operator of the first server may reload",
+                            "The configuration is that of all servers that are guarded here.",
+                            "Connect to a database of the server that the top level names, or send "
+                            "SIGHUP to pgchaperone."));
+    }
     if (!is_one_of(person, operators)) {
         return then(refused(
             "42501", "role \"" + person.role + "\" may not reload the policy",

@@ -37,6 +37,8 @@ constexpr std::string_view three_ways_out =
     "key, or set "
     "authentication: password in its configuration.";
 
+constexpr std::size_t name_bytes_max = 63;  // NAMEDATALEN - 1
+
 // Where the key begins in a CancelRequest: behind its length and its code.
 constexpr std::size_t cancel_key_at = 8;
 
@@ -175,6 +177,17 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
               "TLS required");
         return;
     }
+    for (const auto& [what, name] :
+         {std::pair("user", &facts_.user), std::pair("database", &facts_.database)}) {
+        if (name->size() <= name_bytes_max) continue;
+        // Cut off, it may be the name of another, for which other rules hold.
+        fatal({"42622",
+               "pgchaperone: the name of the " + std::string(what) + " is longer than " +
+                   std::to_string(name_bytes_max) + " bytes",
+               "The server would cut it off, and so no rule could tell which one it is.", ""},
+              "a name in the startup packet is too long");
+        return;
+    }
     login_->packet.assign(packet);
     from_client_.discard(packet.size());
     if (setup_.upstream) return come_to(*std::exchange(setup_.upstream, std::nullopt));
@@ -185,6 +198,8 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
 void Session::handle(const UpstreamFound& event) {
     if (phase_ != Phase::finding) return;
     if (event.upstream) return come_to(*event.upstream);
+    say(Log{LogLevel::warning, "no server here has database=" + facts_.database +
+                                   ", asked for by user=" + facts_.user});
     fatal(
         {"3D000", "pgchaperone: database \"" + facts_.database + "\" is not served here",
          "None of the servers that are guarded at this address has a database of that name, by the "

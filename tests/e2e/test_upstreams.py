@@ -336,11 +336,11 @@ class Upstreams(EndToEnd):
         billing = self.connect(target, dbname="billing")
         postgres = self.connect(target, dbname="postgres")
         changed = text.replace("command: TRUNCATE*", "command: COMMENT").replace("PRODUCTION", "LIVE")
-        changed = changed.replace("databases: billing", "databases: [ billing, more ]")
-        guard.configuration_file.write_text(changed)
+        guard.configuration_file.write_text(changed.replace("    policy:\n      default: block",
+                                                            "    connect_timeout: 7s\n    policy:\n      default: block"))
         guard.hang_up()
-        processes.wait_until(lambda: "upstreams.billing.databases" in guard.log_text(), 10, "the reload")
-        self.assertIn("taken only at a restart: upstreams.billing.databases", guard.log_text())
+        processes.wait_until(lambda: "the policy is in force" in guard.log_text(), 10, "the reload")
+        self.assertIn("taken only at a restart: upstreams.agents.connect_timeout", guard.log_text())
         billing.execute("CREATE TABLE emptied (id int)")
         billing.execute("TRUNCATE emptied")
         with self.assertRaises(psycopg.Error):
@@ -357,6 +357,51 @@ class Upstreams(EndToEnd):
         processes.wait_until(lambda: guard.log_text().count("stays as it was") > before, 10, "the failed reload")
         with self.assertRaises(psycopg.Error):
             self.connect(target, dbname="billing").execute("COMMENT ON TABLE bills IS 'x'")
+
+    def test_rules_never_go_over_to_another_servers_databases(self):
+        """The file as it would be right after a restart: `billing` and the first have swapped what they are for."""
+        text = self.renumbered(self.configuration)
+        guard = Guard(self.cluster, configuration=text)
+        self.addCleanup(guard.erase)
+        target = Target("guarded", guard.host, guard.port)
+        billing = self.connect(target, dbname="billing")
+        for swapped in (text.replace("databases: billing", 'databases: "stage_*"').replace("no-truncate", "other"),
+                        text.replace("- name: billing", "- name: bills"),
+                        text[:text.index("  - name: agents")]):
+            guard.configuration_file.write_text(swapped)
+            before = guard.log_text().count("clients would come to other servers than now")
+            guard.hang_up()
+            processes.wait_until(
+                lambda: guard.log_text().count("clients would come to other servers than now") > before, 10, "the reload")
+            with self.assertRaises(psycopg.Error) as refused:
+                billing.execute("TRUNCATE bills")
+            self.assertIn("no-truncate", str(refused.exception.diag.message_detail) + str(refused.exception))
+        self.assertIn("upstreams.billing.databases", guard.log_text())
+
+    def test_who_operates_one_server_does_not_reload_them_all(self):
+        with self.assertRaises(psycopg.errors.InsufficientPrivilege):
+            self.connect(user="bob", dbname="billing").execute("CALL chaperone.reload()")
+        self.connect(user="bob", dbname="postgres").execute("CALL chaperone.reload()")
+
+    def test_cancel_requests_for_nobody_are_bounded(self):
+        """Servers that take a connection and say nothing: what is open for strangers has an end, and the guard serves on."""
+        import socket
+        silent = socket.socket()
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1000)
+        text = self.renumbered(self.configuration).replace(str(self.other.port), str(silent.getsockname()[1]))
+        guard = Guard(self.cluster, configuration=text)
+        self.addCleanup(guard.erase)
+        target = Target("guarded", guard.host, guard.port)
+        descriptors = lambda: len(list(Path(f"/proc/{guard.pid}/fd").iterdir()))
+        before = descriptors()
+        for number in range(300):
+            with wire.Wire(target.address) as asking:
+                asking.send(wire.cancel_request(number + 1, b"none"))
+        processes.wait_until(lambda: "too many cancel requests" in guard.log_text(), 10, "the bound")
+        self.assertLess(descriptors() - before, 300)
+        self.assertEqual(1, self.connect(target, dbname="postgres").execute("SELECT 1").fetchone()[0])
 
     def test_limits_are_each_servers_own(self):
         text = self.renumbered(self.configuration).replace("    environment: PRODUCTION",

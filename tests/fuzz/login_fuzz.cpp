@@ -50,6 +50,7 @@ struct Options {
     bool passthrough = false;     // else authentication: users
     bool load_balancer = false;   // the bytes begin with its header
     bool endpoint_known = false;  // there is something to bind SCRAM to, once there is TLS
+    bool asks = false;            // which server it is
     std::size_t piece = 1;
 
     explicit Options(std::uint8_t byte)
@@ -58,6 +59,7 @@ struct Options {
           passthrough((byte & 28) == 28),
           load_balancer((byte & 4) != 0),
           endpoint_known((byte & 8) != 0),
+          asks((byte & 16) != 0),
           piece(1 + byte / 32) {}
 };
 
@@ -154,6 +156,7 @@ class Login {
 public:
     explicit Login(const Options& options) : options_(options), host_(setup_of(options)) {
         if (options.load_balancer) header_.emplace();
+        host_.find_upstream = session::UpstreamFound{upstream_of(options)};
     }
 
     void turn(std::string_view bytes, std::size_t piece) {
@@ -188,11 +191,20 @@ private:
         session::Setup setup;
         setup.tls_offered = options.tls_offered;
         setup.tls_required = options.tls_required;
-        if (options.passthrough) return setup;
-        setup.upstream->authentication = session::Authentication::users;
-        setup.upstream->users = users();
+        if (options.asks) {
+            setup.upstream.reset();
+        } else {
+            setup.upstream = upstream_of(options);
+        }
         setup.exchange_nonce = exchange_nonce;
         return setup;
+    }
+    static session::Upstream upstream_of(const Options& options) {
+        session::Upstream upstream;
+        if (options.passthrough) return upstream;
+        upstream.authentication = session::Authentication::users;
+        upstream.users = users();
+        return upstream;
     }
 
     // As net::Connection does it.

@@ -143,7 +143,9 @@ private:
     void carry_out(session::SendToServer& command);
     void carry_out(session::Judge& command);
     void carry_out(session::StoreAudit& command);
-    void carry_out(session::FindUpstream&) { core.handle(session::UpstreamFound{}); }
+    void carry_out(session::FindUpstream&) {
+        core.handle(session::UpstreamFound{session::Upstream{}});
+    }
     void carry_out(session::Connect&) { connect_wanted = true; }
     void carry_out(session::StartTls&) {}
     void carry_out(session::SetDeadline& command);
@@ -176,6 +178,8 @@ session::Setup setup_of(std::uint64_t id) {
     session::Setup setup;
     setup.id = id;
     setup.client.local = true;
+    // Some have to be asked which server it is.
+    if (id % 2 == 0) setup.upstream.reset();
     return setup;
 }
 

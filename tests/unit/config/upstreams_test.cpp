@@ -118,6 +118,7 @@ TEST_CASE("mistakes in upstreams are told at their place") {
         {"upstreams:\n  - { name: b, databases: b, connect_timeout: soon }\n", "2:47",
          "connect_timeout"},
         {"upstreams:\n  - { name: b, databases: [] }\n", "2:27", "databases"},
+        {"upstreams:\n  - { name: b, databases: [ 'c,d' ] }\n", "2:29", "\"c,d\" has a comma"},
         {"upstreams:\n  - { name: b, databases: b, policy: { default: blok } }\n", "2:49",
          "did you mean \"block\"?"},
         {"upstreams:\n  - { name: b, databases: b, authentication: users }\n", "2:46",
@@ -176,6 +177,48 @@ TEST_CASE("what show prints of upstreams loads to the same") {
         CHECK(first.loaded->upstreams[i].policy.rules.size() ==
               again.loaded->upstreams[i].policy.rules.size());
     }
+}
+
+TEST_CASE("users and limits are taken over as a whole, or not at all") {
+    const auto both = load(
+        "authentication: users\nusers: { file: u, passwords: p }\n"
+        "limits: { connections: 50, reserved: 10 }\nupstreams:\n"
+        "  - { name: same, databases: a }\n"
+        "  - { name: plain, databases: b, authentication: passthrough, limits: { connections: 5 } "
+        "}\n"
+        "  - { name: own, databases: c, authentication: users, users: { file: o } }\n");
+    INFO(both.problems);
+    REQUIRE(both.loaded);
+    const auto& entries = both.loaded->upstreams;
+    CHECK(entries[0].options.users.passwords == "p");
+    CHECK(entries[0].options.limits.reserved == 10);
+    CHECK(entries[1].options.authentication == AuthenticationMode::passthrough);
+    CHECK(entries[1].options.users.file.empty());
+    CHECK(entries[1].options.limits.reserved == 0);
+    // The passwords of one server are none of another's.
+    CHECK(entries[2].options.users.file == "o");
+    CHECK(entries[2].options.users.passwords.empty());
+}
+
+TEST_CASE("whether clients would come elsewhere is known") {
+    const auto elsewhere = [&](const std::string& from, const std::string& to) {
+        std::string text = two;
+        text.replace(text.find(from), from.size(), to);
+        const auto was = load(two), is = load(text);
+        INFO(is.problems);
+        REQUIRE(is.loaded);
+        return comes_elsewhere(*was.loaded, *is.loaded);
+    };
+    CHECK_FALSE(elsewhere("PRODUCTION", "LIVE"));
+    CHECK_FALSE(elsewhere("default: block", "default: allow"));
+    CHECK(elsewhere("billing, \"billing_*\"", "billing"));
+    CHECK(elsewhere("db2:5433", "db1:5433"));
+    CHECK(elsewhere("upstream: db1:5432", "upstream: db3:5432"));
+    CHECK(elsewhere("127.0.0.1:7001", "127.0.0.1:7002"));
+    CHECK(elsewhere("name: agents", "name: robots"));
+    // Of a single server it is only another address, which takes a restart.
+    CHECK_FALSE(comes_elsewhere(*load("upstream: a:1").loaded, *load("upstream: b:1").loaded));
+    CHECK(comes_elsewhere(*load("upstream: a:1").loaded, *load(two).loaded));
 }
 
 TEST_CASE("what of upstreams needs a restart is known") {

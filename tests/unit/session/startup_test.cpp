@@ -262,6 +262,21 @@ TEST_CASE("which server it is can depend on the database") {
     }
 }
 
+TEST_CASE("a name that the server would cut off is refused, since it may be another's") {
+    for (const bool user : {true, false}) {
+        for (const std::size_t bytes : {63U, 64U}) {
+            SessionHost host;
+            protocol::StartupMessage startup;
+            const std::string name(bytes, 'b');
+            startup.parameters = {{"user", user ? name : "clerk"},
+                                  {"database", user ? "shop" : name}};
+            host.client(encoded(startup));
+            CHECK(host.closed == (bytes > 63));
+            CHECK(contains(host.to_client(), "is longer than 63 bytes") == (bytes > 63));
+        }
+    }
+}
+
 TEST_CASE("authentication: password asks over TLS only") {
     session::Setup setup = with_tls();
     setup.upstream->authentication = session::Authentication::password;

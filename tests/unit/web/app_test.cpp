@@ -131,6 +131,24 @@ TEST_CASE("who is logged in at one server is nobody at the other") {
     CHECK(get("/api/v1/upstreams", {}).body == R"({"upstreams":["","billing"]})");
 }
 
+TEST_CASE("what a role does at one server costs its namesake at another nothing") {
+    WebHost host;
+    WebHost::Browser there;
+    CHECK(host.log_in("bob", "bob", &there, "billing").status == 200);
+    // More sessions than one role may have.
+    for (int i = 0; i < 25; ++i) {
+        CHECK(host.log_in("bob", "bob", nullptr).status == 200);
+    }
+    CHECK(host.ask(WebHost::request(Method::get, "/api/v1/session", {}, there)).status == 200);
+    // Nor does a login of one's own make one's guesses at the other forgotten.
+    int refused = 0;
+    for (int i = 0; i < 8; ++i) {
+        refused += host.log_in("carol", "guess", nullptr, "billing").status == 429 ? 1 : 0;
+        CHECK(host.log_in("carol", "carol", nullptr).status == 200);
+    }
+    CHECK(refused > 0);
+}
+
 TEST_CASE("a server that does not answer costs nobody an attempt, a wrong password does") {
     WebHost host;
     host.server_away = true;
