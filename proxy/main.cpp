@@ -99,6 +99,7 @@ net::ServerOptions server_options(const config::Options& options) {
     server.authentication = authentication(options.authentication);
     server.users = {options.users.file, options.users.passwords};
     server.drain_timeout = options.drain_timeout;
+    server.handover_timeout = options.handover_timeout;
     server.changeable = changeable(options);
     server.client_tls = tls_settings(options.client_tls);
     server.upstream_tls = tls_settings(options.upstream_tls);

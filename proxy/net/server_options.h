@@ -84,6 +84,8 @@ struct ServerOptions {
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds drain_timeout{30'000};
+    // How long sessions go on in a process that another one has taken over from.
+    std::chrono::milliseconds handover_timeout{3'600'000};
     session::Authentication authentication = session::Authentication::passthrough;
     UsersSettings users;  // authentication: users
     TlsSettings client_tls;

@@ -8,6 +8,7 @@
 #include "policy/rule_book.h"
 #include "proxy/net/directory.h"
 #include "proxy/net/places.h"
+#include "proxy/net/predecessors.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/tls_context.h"
@@ -50,6 +51,7 @@ struct Shared {
     std::atomic<std::uint64_t> refused_unrecorded{0};  // that did not run for want of it
     std::atomic<std::uint64_t> overdue_records{0};     // that were waited for too long
     UpstreamSight upstream_sight;
+    std::unique_ptr<Predecessors> predecessors;  // null: this process has taken over from nobody
 
     TlsContexts tls() const {
         const std::lock_guard lock(mutex);

@@ -89,6 +89,7 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"idle_timeout", {"7m", "8m"}},
         {"idle_in_transaction_timeout", {"7s", "8s"}},
         {"drain_timeout", {"7s", "8s"}},
+        {"handover_timeout", {"7m", "8m"}},
         {"environment", {"PRODUCTION", "Produktion Köln"}},
         {"limits.connections", {"70", "80"}},
         {"limits.connections_per_user", {"7", "8"}},
