@@ -82,7 +82,7 @@ public:
     // There may be more in the file than the stand says, of a write that failed.
     bool leftover() const { return dirty_; }
 
-    // Shares the lock, which always works, or makes it ours alone again: false where others have it.
+    // Shares the lock, or makes it ours alone again: false where others have it.
     bool share();
     bool unshare();
     // Others have written to this very file since, and it stands like this now.

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <atomic>
 #include <cassert>
 #include <cerrno>
+#include <ctime>
 #include <new>
 #include <string>
 #include <string_view>

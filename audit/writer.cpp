@@ -356,9 +356,7 @@ void Writer::Impl::run() {
     std::vector<Item> items;
     std::unique_lock lock(mutex);
     for (;;) {
-        const auto called = [this] {
-            return !waiting.empty() || reopen_wanted || told || closing;
-        };
+        const auto called = [this] { return !waiting.empty() || reopen_wanted || told || closing; };
         if (const auto sleep = longest_sleep()) {
             wake.wait_for(lock, *sleep, called);
         } else {

@@ -35,9 +35,9 @@ namespace pgchaperone::net {
 
 // What this process was started with.
 struct Inheritance {
-    std::vector<Passed> passed;            // by a service manager, through however many guards
-    std::vector<int> sockets;              // that the earlier guard listened with
-    std::shared_ptr<audit::Turn> turn;     // null: there is none
+    std::vector<Passed> passed;                // by a service manager, through however many guards
+    std::vector<int> sockets;                  // that the earlier guard listened with
+    std::shared_ptr<audit::Turn> turn;         // null: there is none
     std::vector<std::unique_ptr<Link>> links;  // the earlier guard first; none: there is none
     std::uint64_t sessions_from = 1;
 };

@@ -14,19 +14,25 @@
 namespace pgchaperone::net {
 
 enum class Saying : char {
-    // The earlier guard says:
-    sessions_from = 'n',  // to number sessions from here on, in digits
-    yours = 'y',          // that it accepts nobody any more
-    answer = 'a',         // to `cancel`: number of the question, then 1 or 0
-    // The later one:
-    started = 'p',    // its process id, in digits; it is not yet the new program that says so
-    no_program = 'x', // likewise: errno of exec, in digits
-    serving = 's',    // that it accepts
-    cancel = 'c',     // number of the question, 8 bytes, then what follows the code in a
-                      // CancelRequest: is it for something that is held over there?
-    drain = 'd',      // to end
-    // Either:
-    reload = 'r',  // that the configuration is to be read again
+    // The earlier guard says: to number sessions from here on, in digits.
+    sessions_from = 'n',
+    // That it accepts nobody any more.
+    yours = 'y',
+    // To `cancel`: the number of the question, then 1 or 0.
+    answer = 'a',
+    // The later one: its process id, in digits; not yet from the new program.
+    started = 'p',
+    // Likewise: errno of exec, in digits.
+    no_program = 'x',
+    // That it accepts.
+    serving = 's',
+    // Whether what is held over there is meant by a CancelRequest: the number of the question, in 8
+    // bytes, then what follows the code in the request.
+    cancel = 'c',
+    // To end.
+    drain = 'd',
+    // Either: that the configuration is to be read again.
+    reload = 'r',
 };
 
 class Link {

@@ -357,8 +357,7 @@ public:
         (void)reload(true);
         const auto until = std::chrono::steady_clock::now() + shared_.options.handover_timeout;
         bool end = false;
-        while (!end && shared_.connections.load() > 0 &&
-               std::chrono::steady_clock::now() < until) {
+        while (!end && shared_.connections.load() > 0 && std::chrono::steady_clock::now() < until) {
             end = hear_heir();
             const timespec at_once{0, 0};
             const int signal = sigtimedwait(&signals, nullptr, &at_once);

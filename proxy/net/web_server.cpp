@@ -221,8 +221,7 @@ std::string WebServer::Impl::real_peer(const web::Request& request,
 }
 
 WebServer::WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
-                     approval::Desk& desk, Resolver& resolver, Record record,
-                     ReadySockets* ready)
+                     approval::Desk& desk, Resolver& resolver, Record record, ReadySockets* ready)
     : impl_(std::make_unique<Impl>(options, std::move(login), std::move(environment), desk,
                                    resolver, std::move(record), ready)) {
     spdlog::info("the web page is at {}",
