@@ -260,6 +260,8 @@ Inheritance take_inheritance() {
             ::close(one.descriptor);
             if (!turn) throw std::runtime_error(turn.error().text);
             out.turn = std::move(*turn);
+        } else if (one.name.starts_with("pgchaperone-") && !is_link(one.descriptor)) {
+            ::close(one.descriptor);
         } else if (one.name == name_of_link) {
             out.links.insert(out.links.begin(), std::make_unique<Link>(one.descriptor));
         } else if (one.name == name_of_earlier_link) {

@@ -1,5 +1,6 @@
 #include "proxy/net/predecessors.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -249,10 +250,18 @@ bool Predecessors::wait_until_gone(std::chrono::milliseconds time) const {
     return impl_->gone.wait_for(lock, time, [this] { return impl_->links.empty(); });
 }
 
-std::vector<int> Predecessors::descriptors() const {
+bool Predecessors::begun() const {
     const std::lock_guard lock(impl_->mutex);
-    std::vector<int> out;
-    for (const auto& link : impl_->links) out.push_back(link->descriptor());
+    return impl_->begun;
+}
+
+std::vector<std::unique_ptr<Link>> Predecessors::copies() const {
+    const std::lock_guard lock(impl_->mutex);
+    std::vector<std::unique_ptr<Link>> out;
+    for (const auto& link : impl_->links) {
+        const int copy = ::fcntl(link->descriptor(), F_DUPFD_CLOEXEC, 0);
+        if (copy >= 0) out.push_back(std::make_unique<Link>(copy));
+    }
     return out;
 }
 

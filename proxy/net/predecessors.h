@@ -40,8 +40,10 @@ public:
     std::size_t left() const;
     // Waits until all have gone; false: not in time.
     bool wait_until_gone(std::chrono::milliseconds time) const;
-    // To hand on: links to all that are left, which stay open here until let_go().
-    std::vector<int> descriptors() const;
+    // Whether `yours` was said.
+    bool begun() const;
+    // To hand on: links to all that are left, which stay open here, too, until let_go().
+    std::vector<std::unique_ptr<Link>> copies() const;
     // Somebody else has them now. Nothing is called from then on, but what was asked is answered.
     void let_go();
 

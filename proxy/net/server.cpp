@@ -372,6 +372,12 @@ public:
 
 private:
     boost::system::result<Successor, HandOverProblem> start_next(const Signals& signals) {
+        std::vector<std::unique_ptr<Link>> earlier;
+        if (shared_.predecessors) {
+            if (!shared_.predecessors->begun())
+                return HandOverProblem{"this process has not yet taken over itself"};
+            earlier = shared_.predecessors->copies();
+        }
         const auto turn = shared_.audit->share();
         if (!turn) return HandOverProblem{turn.error().text};
         HandOver hand_over;
@@ -388,7 +394,7 @@ private:
         if (owned_web_) add(owned_web_->descriptors(), name_of_socket);
         if (metrics_) add(metrics_->descriptors(), name_of_socket);
         add({(*turn)->descriptor()}, name_of_turn);
-        if (shared_.predecessors) add(shared_.predecessors->descriptors(), name_of_earlier_link);
+        for (const auto& link : earlier) add({link->descriptor()}, name_of_earlier_link);
         hand_over.variables = service_manager_.variables();
         hand_over.signals = signals.mask_before;
         hand_over.sessions_from = shared_.next_session_id.load() + sessions_ahead;

@@ -393,7 +393,7 @@ class Sessions(Held):
         guard, target = self.upgraded()
         clerk = self.wire(target=target)
         ticket = self.hold(clerk, "UPDATE jobs SET state = 'done'")
-        guard.upgrade()
+        old = guard.upgrade()
         other = self.wire(target=target)
         guard.upgrade()
         # By way of nobody in between: the one before last is asked as well.
@@ -410,8 +410,12 @@ class Sessions(Held):
             messenger.send(wire.cancel_request(other.pid, other.key))
             messenger.until_closed()
         self.assertEqual(["57014"], wire.sqlstates(other.until_ready()))
+        # The end of an old process is its own, and nobody else's.
+        guard.kill(signal.SIGTERM, old)
+        self.assertEqual(["57P01"], wire.sqlstates(clerk.until_closed()))
+        self.assertEqual(0, guard.wait_for_end(old))
+        self.done(other, "SELECT 1")
         other.close()
-        clerk.close()
 
     def test_a_kill_of_the_old_process_frees_what_waited_there(self):
         guard, target = self.upgraded()

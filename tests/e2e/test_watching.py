@@ -578,7 +578,7 @@ class JsonLog(EndToEnd):
             with wire.Wire((self.guard.host, self.guard.port)) as connection:
                 connection.send(wire.startup({"user": name.encode(), "database": "postgres"}))
                 connection.until_ready()
-        processes.wait_until(lambda: sum(line.get("event") == "end" for line in self.lines()) >= len(names), 10,
+        processes.wait_until(lambda: sum(line.get("event") == "end" for line in self.lines()) > len(names), 10,
                              "all to have ended")
         lines = self.lines()
         for line in lines:

@@ -171,12 +171,14 @@ TEST_CASE("links that were handed on are somebody else's") {
     House house(1);
     house.ends[0]->say(Saying::yours);
     house.wait_for(1);
-    const int passed = ::dup(house.predecessors->descriptors().at(0));
+    CHECK(house.predecessors->begun());
+    auto copies = house.predecessors->copies();
+    REQUIRE(copies.size() == 1);
     house.predecessors->let_go();
     CHECK(house.predecessors->left() == 0);
     house.ask("key");
     CHECK(house.wait_for(2) == Noted{"yours", "not taken"});
-    Link next(passed);
+    Link& next = *copies.front();
     CHECK(house.ends[0]->say(Saying::reload));
     next.wait(5s);
     CHECK(next.hear()->saying == Saying::reload);
