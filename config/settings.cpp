@@ -755,7 +755,8 @@ namespace {
 // What a process takes while it serves: net::Changeable.
 bool changes_on_reload(std::string_view key) {
     return key.starts_with("limits.") || key == "idle_timeout" ||
-           key == "idle_in_transaction_timeout" || key == "environment";
+           key == "idle_in_transaction_timeout" || key == "handover_timeout" ||
+           key == "environment";
 }
 
 }  // namespace

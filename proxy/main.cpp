@@ -84,6 +84,7 @@ net::Changeable changeable(const config::Options& options) {
                   options.limits.connections_per_address, options.limits.reserved};
     out.idle = {options.idle_timeout, options.idle_in_transaction_timeout};
     out.environment = options.environment;
+    out.handover_timeout = options.handover_timeout;
     return out;
 }
 
@@ -99,7 +100,6 @@ net::ServerOptions server_options(const config::Options& options) {
     server.authentication = authentication(options.authentication);
     server.users = {options.users.file, options.users.passwords};
     server.drain_timeout = options.drain_timeout;
-    server.handover_timeout = options.handover_timeout;
     server.changeable = changeable(options);
     server.client_tls = tls_settings(options.client_tls);
     server.upstream_tls = tls_settings(options.upstream_tls);

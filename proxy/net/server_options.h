@@ -73,6 +73,8 @@ struct Changeable {
     ConnectionLimits limits;
     session::IdleLimits idle;
     std::string environment;  // that clients are told of when they log in; empty: nothing
+    // How long sessions go on in a process that another one has taken over from.
+    std::chrono::milliseconds handover_timeout{3'600'000};
 };
 
 struct ServerOptions {
@@ -84,8 +86,6 @@ struct ServerOptions {
     std::chrono::milliseconds login_timeout{60'000};
     std::chrono::milliseconds connect_timeout{10'000};
     std::chrono::milliseconds drain_timeout{30'000};
-    // How long sessions go on in a process that another one has taken over from.
-    std::chrono::milliseconds handover_timeout{3'600'000};
     session::Authentication authentication = session::Authentication::passthrough;
     UsersSettings users;  // authentication: users
     TlsSettings client_tls;

@@ -460,7 +460,8 @@ class Sessions(Held):
         self.assertEqual(0, guard.wait_for_end(guard.pid))
 
     def test_old_sessions_have_their_time_and_no_more(self):
-        guard, target = self.upgraded("--handover-timeout", "700ms")
+        guard, target = self.upgraded()
+        guard.configuration_file.write_text("handover_timeout: 700ms\n" + policy(*RULES))
         clerk = self.wire(target=target)
         old = guard.upgrade()
         self.done(clerk, "SELECT 1")

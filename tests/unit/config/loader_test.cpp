@@ -66,6 +66,7 @@ TEST_CASE("what a running process can't take is known") {
     wanted.idle_timeout = std::chrono::minutes(10);
     wanted.idle_in_transaction_timeout = std::chrono::minutes(1);
     wanted.environment = "PRODUCTION";
+    wanted.handover_timeout = std::chrono::minutes(5);
     CHECK(changed_for_restart(running, wanted).empty());
     wanted.threads = 3;
     wanted.drain_timeout = std::chrono::seconds(5);
