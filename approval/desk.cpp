@@ -103,6 +103,7 @@ struct Desk::Impl {
     void tell_trouble();
     void try_again();
     void learn();
+    bool free_abandoned();
     void hear();
     void expire();
     void see(const Ticket& ticket, std::size_t own);
@@ -307,25 +308,40 @@ void Desk::Impl::try_again() {
 // Once: which tickets are open. From then on changed() tells.
 void Desk::Impl::learn() {
     if (learned) return;
-    std::vector<std::string> abandoned;
     for (std::optional<Ticket> last;;) {
         auto tickets = use([&](Store& s) { return s.open_tickets(page, last ? &*last : nullptr); });
         if (!tickets) return;
+        for (const Ticket& ticket : *tickets) remember(ticket);
+        if (tickets->size() < page) break;
+        last = std::move(tickets->back());
+    }
+    learned = free_abandoned();
+}
+
+// Whose sessions an earlier run of this replica waited for, and was killed. False: to be tried
+// again.
+bool Desk::Impl::free_abandoned() {
+    if (!options.alone) return true;
+    std::vector<std::string> abandoned;
+    for (std::optional<Ticket> last;;) {
+        auto tickets = use([&](Store& s) { return s.open_tickets(page, last ? &*last : nullptr); });
+        if (!tickets) return false;
         for (const Ticket& ticket : *tickets) {
-            remember(ticket);
-            // An earlier run of this replica waited for it, and was killed.
             const bool waits = is_mine(ticket) && ticket.waiting(options.now());
             if (waits && !watchers.contains(ticket.id)) abandoned.push_back(ticket.id);
         }
         if (tickets->size() < page) break;
         last = std::move(tickets->back());
     }
-    learned = true;
+    bool all = true;
     for (const std::string& id : abandoned) {
         change(
             id, [&](const Ticket& ticket) { return released(ticket, options.now()); },
-            [](const Result<Ticket>&) {});
+            [&](const Result<Ticket>& done) {
+                all = all && (done || done.error().problem != Problem::store_failed);
+            });
     }
+    return all;
 }
 
 void Desk::Impl::hear() {
@@ -709,6 +725,15 @@ void Desk::history(Person person, std::size_t limit, Then<std::vector<Ticket>> t
     listing->then = std::move(then);
     impl_->post([impl = impl_.get(), listing] { impl->list(listing); },
                 [listing] { listing->then(too_much()); });
+}
+
+void Desk::alone() {
+    impl_->post(
+        [impl = impl_.get()] {
+            impl->options.alone = true;
+            impl->do_or_defer([impl](Store&) { return impl->free_abandoned(); });
+        },
+        {});
 }
 
 bool Desk::may_be_approved(std::string_view role, std::string_view database) const noexcept {

@@ -25,6 +25,9 @@ namespace pgchaperone::approval {
 
 struct DeskOptions {
     std::string replica;  // names this process among those that share the store
+    // False: another process of this name has sessions that wait, until alone() is called. What
+    // nobody of this process waits for is left alone until then.
+    bool alone = true;
     // Of this process's own doing, or told by the store; may be empty. Of all replicas exactly one
     // is told of each as its own: an expiry is that of whoever noted it, the others' is who asked.
     std::function<void(const Happened&)> on_happened;
@@ -77,6 +80,10 @@ public:
     static constexpr std::size_t listed_statement_bytes = 8 * 1024;
     void open_tickets(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
     void history(Person person, std::size_t limit, Then<std::vector<Ticket>> then);
+
+    // The other process of this name has ended: tickets for which it waited, and which it has not
+    // let go of, are freed, as they are at a start.
+    void alone();
 
     // Whether there may be an approved ticket that a run of this role's could claim: without a
     // lock where there is none at all, from any thread. True may be wrong; false is right for what

@@ -5,7 +5,6 @@
 #include "audit/log_files.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +36,16 @@ bool read_at(int file, std::uint64_t offset, std::size_t size, std::string& out)
     }
     out.resize(done);
     return true;
+}
+
+// Byte 0 of the file stands for all of it. The lock goes with the open file, and not with the
+// process: two of one process exclude each other, too, and closing another one gives up nothing.
+bool lock(int file, short kind) {
+    struct flock range {};
+    range.l_type = kind;
+    range.l_whence = SEEK_SET;
+    range.l_len = 1;
+    return ::fcntl(file, F_OFD_SETLK, &range) == 0;
 }
 
 bool may_be_torn_line(std::string_view bytes) {
@@ -80,7 +89,7 @@ LogFile::~LogFile() {
 }
 
 boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open(
-    const std::filesystem::path& path, const ChainPoint& before, Disk& disk) {
+    const std::filesystem::path& path, const ChainPoint& before, Disk& disk, bool shared) {
     const auto wrong = [&path](const std::string& why) {
         return OpenError{"cannot open the audit log " + path.string() + ": " + why};
     };
@@ -94,8 +103,8 @@ boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open(
         if (::fstat(file, &status) != 0) return wrong(words(errno));
         if (!S_ISREG(status.st_mode))
             return wrong("it is not a regular file, and nothing else can be flushed to a disk");
-        if (::flock(file, LOCK_EX | LOCK_NB) != 0)
-            return wrong(errno == EWOULDBLOCK
+        if (!lock(file, shared ? F_RDLCK : F_WRLCK))
+            return wrong(errno == EAGAIN || errno == EACCES
                              ? "another process is writing it; give each its own file"
                              : words(errno));
         if (!log->is_current()) continue;
@@ -105,6 +114,44 @@ boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open(
         return log;
     }
     return wrong("it is renamed faster than it can be opened");
+}
+
+LogFile::Stand LogFile::stand() const {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0) return {0, 0, size_bytes_, head_};
+    return {status.st_dev, status.st_ino, size_bytes_, head_};
+}
+
+bool LogFile::share() { return lock(file_, F_RDLCK); }
+
+bool LogFile::unshare() { return lock(file_, F_WRLCK); }
+
+void LogFile::adopt(const Stand& now, bool leftover) {
+    head_ = now.head;
+    size_bytes_ = now.size_bytes;
+    dirty_ = leftover;
+}
+
+std::string LogFile::settle(const Stand& about_to_be) {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0) return problem("cannot look at", errno);
+    const auto found = static_cast<std::uint64_t>(status.st_size);
+    // Not even begun; or somebody else has made it shorter, which prepare() sees.
+    if (found <= size_bytes_) return {};
+    if (found - size_bytes_ > tail_window_bytes) return {};
+    std::string tail;
+    if (!read_at(file_, size_bytes_, found - size_bytes_, tail))
+        return problem("cannot read", errno);
+    if (found == about_to_be.size_bytes && tail.back() == '\n') {
+        const std::string_view lines = std::string_view(tail).substr(0, tail.size() - 1);
+        const std::string_view last = lines.substr(lines.rfind('\n') + 1);
+        if (sha_256_hex(last) == about_to_be.head.hash) {
+            adopt(about_to_be, false);
+            return {};
+        }
+    }
+    const std::string why = set_aside(tail, size_bytes_);
+    return why.empty() ? why : "cannot write " + path_.string() + ": " + why;
 }
 
 bool LogFile::is_current() const {

@@ -2,6 +2,9 @@
 // The audit log's file: opened, locked, its torn tail set aside, and appended to so that a failed
 // write leaves nothing behind. Knows where the chain stands, but not what a record is. For one
 // thread.
+//
+// Its lock belongs to one writer, or to several that know of each other and share it: whoever does
+// not is refused. Who of them may write when is audit/turn.h's.
 
 #include "audit/chain.h"
 
@@ -44,10 +47,22 @@ public:
         bool ends_within_line = false;
     };
 
+    // Which file it is, and how far it and its chain go.
+    struct Stand {
+        std::uint64_t device = 0;
+        std::uint64_t inode = 0;
+        std::uint64_t size_bytes = 0;
+        ChainPoint head;
+        bool same_file(const Stand& other) const {
+            return device == other.device && inode == other.inode;
+        }
+    };
+
     // Opens or makes (mode 0600) a regular file and takes its lock. The chain goes on from the
-    // file's last line; in an empty file from `before`.
+    // file's last line; in an empty file from `before`. `shared`: others may share the lock.
     static boost::system::result<std::unique_ptr<LogFile>, OpenError> open(
-        const std::filesystem::path& path, const ChainPoint& before, Disk& disk);
+        const std::filesystem::path& path, const ChainPoint& before, Disk& disk,
+        bool shared = false);
     ~LogFile();
     LogFile(const LogFile&) = delete;
     LogFile& operator=(const LogFile&) = delete;
@@ -62,6 +77,19 @@ public:
     std::uint64_t size_bytes() const { return size_bytes_; }
     // When the file's first line was made; nothing where there is none.
     std::optional<std::chrono::system_clock::time_point> first_time() const;
+
+    Stand stand() const;
+    // There may be more in the file than the stand says, of a write that failed.
+    bool leftover() const { return dirty_; }
+
+    // Shares the lock, or makes it ours alone again: false where others have it.
+    bool share();
+    bool unshare();
+    // Others have written to this very file since, and it stands like this now.
+    void adopt(const Stand& now, bool leftover);
+    // One of them was killed while it wrote: what is there is taken over if it is all that was
+    // about to be written, and set aside otherwise (then torn() says so). The problem, or nothing.
+    std::string settle(const Stand& about_to_be);
 
     // True while the name still leads to this very file.
     bool is_current() const;

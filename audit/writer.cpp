@@ -38,6 +38,9 @@ constexpr std::chrono::minutes checkpoint_pause{1};
 // How often a disk that refuses is tried by ourselves.
 constexpr std::chrono::seconds retry_pause{5};
 
+// How often it is looked whether the others that shared the log have ended.
+constexpr std::chrono::milliseconds alone_pause{200};
+
 constexpr std::array<metrics::Nanoseconds, 12> time_bounds{
     std::chrono::microseconds(100), std::chrono::microseconds(250),  std::chrono::microseconds(500),
     std::chrono::milliseconds(1),   std::chrono::microseconds(2500), std::chrono::milliseconds(5),
@@ -94,8 +97,26 @@ struct Writer::Impl {
     }
 
     std::string open_first();
+    std::string open_file();
+    std::string open_shared();
     void start();
     void run();
+    void do_what_is_told();
+    void start_sharing();
+    void try_to_be_alone();
+    void charge(bool to);
+    std::string take_turn();
+    std::string catch_up();
+    void give_turn();
+    // Works in a turn of its own; where that is not to be had, nothing is done.
+    void in_turn(const std::function<void()>& work) {
+        if (!take_turn().empty()) return;
+        work();
+        give_turn();
+    }
+    void note_stand() const {
+        if (turn) turn->note(file->stand(), file->leftover());
+    }
     void reopen_file();
     bool rotation_is_due() const;
     void rotate();
@@ -134,6 +155,9 @@ struct Writer::Impl {
     std::unique_ptr<Packer> packer;
     std::uint64_t unsigned_from = 1;  // the first line of ours that no checkpoint speaks for
     std::chrono::system_clock::time_point unsigned_since{};
+    std::shared_ptr<Turn> turn;  // with others who write the file; null: there are none
+    bool alone_wanted = false;   // the turn is to be given up when it can be
+    bool in_charge = true;
 
     mutable std::mutex mutex;
     std::condition_variable wake;
@@ -142,6 +166,13 @@ struct Writer::Impl {
     std::size_t pending_bytes = 0;
     bool reopen_wanted = false;
     bool closing = false;
+    // Told to the thread; `told` says that there is something.
+    bool told = false;
+    std::shared_ptr<Turn> share_wanted;
+    bool share_no_more = false;
+    std::optional<bool> charge_wanted;
+    std::shared_ptr<Turn> shared_by;  // as the thread has it
+    std::condition_variable shared_now;
     ChainPoint published_head;
     Stats stats;
     metrics::Histogram times{time_bounds};  // counted on the thread
@@ -150,21 +181,146 @@ struct Writer::Impl {
 };
 
 std::string Writer::Impl::open_first() {
-    const auto before = point_before(options.file);
+    if (options.turn) return open_shared();
+    return open_file();
+}
+
+// As long as another process writes the file: in a turn, and from where that says that it stands.
+std::string Writer::Impl::open_shared() {
+    if (!options.turn->take(options.turn_patience))
+        return "cannot open the audit log " + options.file.string() +
+               ": the process that writes it does not let go of it";
+    turn = shared_by = std::move(options.turn);
+    in_charge = false;
+    std::string problem = open_file();
+    give_turn();
+    return problem;
+}
+
+std::string Writer::Impl::open_file() {
+    const auto stand = turn ? turn->stand() : std::nullopt;
+    const auto before = stand ? boost::system::result<ChainPoint, OpenError>(stand->head)
+                              : point_before(options.file);
     if (!before) return before.error().text;
-    auto opened = LogFile::open(options.file, *before, *options.disk);
+    auto opened = LogFile::open(options.file, *before, *options.disk, turn != nullptr);
     if (!opened) return opened.error().text;
     file = std::move(*opened);
     begun = file->first_time();
     // What others have written before us is for their checkpoints.
-    unsigned_from = file->head().seq + 1;
+    unsigned_from = turn ? turn->unsigned_from() : file->head().seq + 1;
     unsigned_since = options.clock();
+    note_stand();
     if (file->loose_mode() != 0)
         notice("the audit log " + file->path().string() +
                " can be read or changed by others; it holds statements: chmod it to 0600");
     if (std::string problem = append_event_of_torn_tail(); !problem.empty()) return problem;
     publish_head();
     return {};
+}
+
+// --- Others who write the same file.
+
+void Writer::Impl::do_what_is_told() {
+    std::optional<bool> charge_now;
+    bool share = false;
+    {
+        const std::lock_guard lock(mutex);
+        told = false;
+        charge_now = std::exchange(charge_wanted, std::nullopt);
+        if (std::exchange(share_no_more, false)) alone_wanted = true;
+        share = share_wanted != nullptr;
+    }
+    if (share) start_sharing();
+    if (charge_now) charge(*charge_now);
+    try_to_be_alone();
+}
+
+void Writer::Impl::start_sharing() {
+    alone_wanted = false;
+    // The others vouch for what they and we write from now on, and for nothing before.
+    if (!turn) sign_what_waits(true);
+    if (!turn && file->share()) {
+        {
+            const std::lock_guard lock(mutex);
+            turn = share_wanted;
+        }
+        turn->set_unsigned_from(options.checkpoint_key ? unsigned_from : file->head().seq + 1);
+        note_stand();
+    }
+    const std::lock_guard lock(mutex);
+    shared_by = turn;
+    share_wanted.reset();  // who asked waits for that
+    shared_now.notify_all();
+}
+
+// Within a turn: nobody writes while the lock changes hands.
+void Writer::Impl::try_to_be_alone() {
+    if (!turn || !alone_wanted || !take_turn().empty()) return;
+    const bool alone = file->unshare();
+    give_turn();
+    if (!alone) return;
+    turn.reset();
+    alone_wanted = false;
+    const std::lock_guard lock(mutex);
+    shared_by.reset();
+}
+
+// Only who holds the log's lock touches its old files, and of several only who is in charge.
+void Writer::Impl::charge(bool to) {
+    in_charge = to;
+    if (!in_charge) {
+        packer.reset();
+    } else if (!packer && (options.compress_old || options.keep_old > 0)) {
+        packer = std::make_unique<Packer>(
+            PackerOptions{options.file, options.compress_old, options.keep_old,
+                          [tell = options.on_notice](std::string_view text) {
+                              if (tell) tell(text);
+                          }});
+    }
+}
+
+// The problem where there is none to be had; nothing is to be given back then.
+std::string Writer::Impl::take_turn() {
+    if (!turn) return {};
+    if (!turn->take(options.turn_patience))
+        return "cannot write " + options.file.string() +
+               ": another process, with which it is shared, does not let go of it";
+    std::string problem = catch_up();
+    if (!problem.empty()) give_turn();
+    return problem;
+}
+
+// What the others have written since our last turn, or into which file the log goes now.
+std::string Writer::Impl::catch_up() {
+    const auto stand = turn->stand();
+    if (!stand) return {};
+    unsigned_from = turn->unsigned_from();
+    if (!file->stand().same_file(*stand)) {
+        auto opened = LogFile::open(options.file, stand->head, *options.disk, true);
+        if (!opened) return opened.error().text;
+        file.swap(*opened);
+        begun = file->first_time();
+        if (file->stand().same_file(*stand) && !turn->about_to_be())
+            file->adopt(*stand, turn->leftover());
+        note_stand();
+        return append_event_of_torn_tail();
+    }
+    file->adopt(*stand, turn->leftover());
+    if (!begun && file->size_bytes() > 0) begun = file->first_time();
+    if (const auto next = turn->about_to_be()) {
+        const bool same_file = next->same_file(*stand);
+        if (std::string problem = same_file ? file->settle(*next) : ""; !problem.empty())
+            return problem;
+        note_stand();
+        return append_event_of_torn_tail();
+    }
+    return {};
+}
+
+void Writer::Impl::give_turn() {
+    if (!turn) return;
+    turn->set_unsigned_from(unsigned_from);
+    turn->give_back();
 }
 
 // The log itself tells what was taken out of it.
@@ -185,13 +341,7 @@ std::string Writer::Impl::append_event_of_torn_tail() {
 }
 
 void Writer::Impl::start() {
-    // Only who holds the log's lock touches its old files.
-    if (options.compress_old || options.keep_old > 0)
-        packer = std::make_unique<Packer>(
-            PackerOptions{options.file, options.compress_old, options.keep_old,
-                          [tell = options.on_notice](std::string_view text) {
-                              if (tell) tell(text);
-                          }});
+    charge(in_charge);
     // Signals are for the host's threads; and a size limit shall be an error of write(), not the
     // signal SIGXFSZ.
     sigset_t all, before;
@@ -206,7 +356,7 @@ void Writer::Impl::run() {
     std::vector<Item> items;
     std::unique_lock lock(mutex);
     for (;;) {
-        const auto called = [this] { return !waiting.empty() || reopen_wanted || closing; };
+        const auto called = [this] { return !waiting.empty() || reopen_wanted || told || closing; };
         if (const auto sleep = longest_sleep()) {
             wake.wait_for(lock, *sleep, called);
         } else {
@@ -216,11 +366,14 @@ void Writer::Impl::run() {
         items.swap(waiting);
         const bool last = items.empty() && closing && !reopen_now;
         lock.unlock();
-        if (last) return sign_what_waits(true);
-        if (reopen_now) reopen_file();
+        do_what_is_told();
+        if (last) return in_turn([this] { sign_what_waits(true); });
+        if (reopen_now) in_turn([this] { reopen_file(); });
         if (items.empty()) {
-            rotate();
-            sign_what_waits(false);
+            in_turn([this] {
+                rotate();
+                sign_what_waits(false);
+            });
             try_again();
         }
         store(items);
@@ -235,7 +388,7 @@ void Writer::Impl::reopen_file() {
     if (file->is_current()) return;
     // The old file ends with a checkpoint.
     if (!file->is_deleted()) sign_what_waits(true);
-    auto opened = LogFile::open(options.file, file->head(), *options.disk);
+    auto opened = LogFile::open(options.file, file->head(), *options.disk, turn != nullptr);
     if (!opened) {
         if (!file->is_deleted())
             notice(opened.error().text + "; the records go to the old file until this works");
@@ -245,6 +398,7 @@ void Writer::Impl::reopen_file() {
         notice("the audit log " + file->path().string() + " was deleted; it is made anew");
     file.swap(*opened);
     begun = file->first_time();
+    note_stand();
     if (const std::string problem = append_event_of_torn_tail(); !problem.empty()) notice(problem);
     notice("the audit log goes on in " + file->path().string() + " after its line " +
            std::to_string(file->head().seq));
@@ -270,7 +424,7 @@ std::chrono::milliseconds Writer::Impl::until_rotation() const {
 std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
     using std::chrono::milliseconds;
     std::optional<milliseconds> sleep;
-    if (options.rotate_every.count() > 0 && begun) sleep = until_rotation();
+    if (options.rotate_every.count() > 0 && begun && in_charge) sleep = until_rotation();
     if (has_unsigned(file->head())) {
         const auto left = std::chrono::ceil<milliseconds>(unsigned_since + checkpoint_pause -
                                                           options.clock());
@@ -278,6 +432,7 @@ std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
         sleep = sleep ? std::min(*sleep, soon) : soon;
     }
     if (!trouble.empty()) sleep = std::min(sleep.value_or(retry_pause), milliseconds(retry_pause));
+    if (alone_wanted) sleep = std::min(sleep.value_or(alone_pause), alone_pause);
     return sleep;
 }
 
@@ -311,8 +466,10 @@ void Writer::Impl::sign_what_waits(bool at_once) {
 
 // Where it is time for it, and nothing else is in disorder.
 void Writer::Impl::rotate() {
-    if (!trouble.empty() || changed || !rotation_is_due() || options.clock() < no_rotation_before)
+    if (!in_charge || !trouble.empty() || changed || !rotation_is_due() ||
+        options.clock() < no_rotation_before) {
         return;
+    }
     // Somebody else has rotated and not told us: their file is not ours to rename.
     if (!file->is_current()) return reopen_file();
     const std::string problem = rotate_file();
@@ -341,13 +498,14 @@ std::string Writer::Impl::rotate_file() {
     const std::filesystem::path old = unused_old_name(options.file, options.clock());
     if (options.disk->rename(options.file.c_str(), old.c_str()) != 0)
         return std::generic_category().message(errno);
-    auto opened = LogFile::open(options.file, file->head(), *options.disk);
+    auto opened = LogFile::open(options.file, file->head(), *options.disk, turn != nullptr);
     if (!opened) {
         options.disk->rename(old.c_str(), options.file.c_str());
         return opened.error().text;
     }
     file.swap(*opened);
     begun.reset();
+    note_stand();
     return {};
 }
 
@@ -358,10 +516,18 @@ void Writer::Impl::store(std::vector<Item>& items) {
 // Writes, flushes and reports as many items from `begin` on as one batch may hold; returns where
 // the next one begins.
 std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begin) {
-    if (file->is_deleted()) reopen_file();
-    rotate();
+    const std::string no_turn = take_turn();
     std::size_t end = begin;
-    const std::string problem = write_batch(items, begin, end);
+    std::string problem;
+    if (no_turn.empty()) {
+        if (file->is_deleted()) reopen_file();
+        rotate();
+        problem = write_batch(items, begin, end);
+        give_turn();
+    } else {
+        problem = no_turn;
+        end = items.size();
+    }
     const auto now = std::chrono::steady_clock::now();
     if (!problem.empty()) no_retry_before = now + retry_pause;
 
@@ -448,7 +614,15 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
 }
 
 std::string Writer::Impl::append(std::string_view lines, const ChainPoint& head) {
+    if (turn) {
+        LogFile::Stand next = file->stand();
+        next.size_bytes += lines.size();
+        next.head = head;
+        turn->announce(next);
+    }
     std::string problem = file->append(lines, head);
+    if (turn && problem.empty()) turn->confirm();
+    if (turn && !problem.empty()) note_stand();
     if (problem.empty() && options.on_lines) options.on_lines(lines);
     return problem;
 }
@@ -513,6 +687,39 @@ Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
 void Writer::reopen() {
     const std::lock_guard lock(impl_->mutex);
     impl_->reopen_wanted = true;
+    impl_->wake.notify_one();
+}
+
+boost::system::result<std::shared_ptr<Turn>, OpenError> Writer::share() {
+    auto made = Turn::make(impl_->options.file);
+    if (!made) return made.error();
+    std::unique_lock lock(impl_->mutex);
+    if (impl_->closing) return OpenError{"the audit log is being closed"};
+    impl_->share_wanted = std::move(*made);
+    impl_->share_no_more = false;
+    impl_->told = true;
+    impl_->wake.notify_one();
+    impl_->shared_now.wait(lock, [this] { return impl_->share_wanted == nullptr; });
+    if (!impl_->shared_by) return OpenError{"the audit log's lock can't be shared"};
+    return impl_->shared_by;
+}
+
+void Writer::share_no_more() {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->share_no_more = true;
+    impl_->told = true;
+    impl_->wake.notify_one();
+}
+
+bool Writer::shared() const {
+    const std::lock_guard lock(impl_->mutex);
+    return impl_->shared_by != nullptr;
+}
+
+void Writer::take_charge(bool in_charge) {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->charge_wanted = in_charge;
+    impl_->told = true;
     impl_->wake.notify_one();
 }
 

@@ -8,7 +8,8 @@
 // - a record that was reported as refused left nothing behind in the file, not even half a line;
 // - `seq` rises by one from line to line and `prev` is the SHA-256 of the line before, also across
 //   restarts and rotation, whoever does it: audit/verify.h sees a gap or an edit;
-// - one process writes a file (flock).
+// - one process writes a file, or several that take turns: while one takes over from another. Of
+//   these one is in charge, which rotates the file and sees to old ones.
 //
 // While the disk refuses it tries by itself now and then, so that it is known when that is over
 // also where nobody dares to ask for a record any more.
@@ -17,6 +18,7 @@
 #include "audit/log_file.h"
 #include "audit/record.h"
 #include "audit/signature.h"
+#include "audit/turn.h"
 #include "metrics/histogram.h"
 
 #include <boost/system/result.hpp>
@@ -72,6 +74,11 @@ struct WriterOptions {
     std::uint64_t checkpoint_every = 1000;
     // For notices: what comes of a record that is refused.
     std::string_view when_refused = "statements that need a record can't run until this is mended";
+    // What Writer::share() of another process gave: the log is written with it in turn, and this
+    // one is not in charge before it is told so. Null: nobody else writes it.
+    std::shared_ptr<Turn> turn;
+    // How long another one may take with its turn.
+    std::chrono::milliseconds turn_patience{5'000};
     // For the time of the writer's own lines and of rotation. Empty: the system's clock.
     std::function<std::chrono::system_clock::time_point()> clock;
     // Not owned; null: the real one.
@@ -104,6 +111,16 @@ public:
     // configured name, and the chain goes on in it. Where that can't be opened the old file stays
     // in use and on_notice says why.
     void reopen();
+
+    // From now on another process may write the file as well, if it is given what this gives.
+    // Called again it gives the same. Waits for what is being written.
+    boost::system::result<std::shared_ptr<Turn>, OpenError> share();
+    // The others have ended, or will soon: as soon as nobody else has the file open it is this
+    // writer's alone again. Does not wait.
+    void share_no_more();
+    bool shared() const;
+    // Whether this one rotates the file and sees to old ones. Does not wait.
+    void take_charge(bool in_charge);
 
     // Since it was opened.
     struct Stats {

@@ -125,6 +125,7 @@ struct Options {
     std::chrono::milliseconds idle_timeout{0};                 // 0: for ever
     std::chrono::milliseconds idle_in_transaction_timeout{0};  // likewise
     std::chrono::milliseconds drain_timeout{30'000};
+    std::chrono::milliseconds handover_timeout{3'600'000};
     std::string environment;  // UTF-8; empty: clients are told nothing
     Limits limits;
     AuthenticationMode authentication = AuthenticationMode::passthrough;

@@ -362,6 +362,15 @@ std::span<const Setting> settings() {
                 "not at all.",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.drain_timeout); },
                 [](const O& o) { return duration_text(o.drain_timeout); }},
+        Setting{"handover_timeout",
+                "--handover-timeout",
+                "TIME",
+                Shape::duration,
+                {},
+                "How long sessions may go on in a process that another one has taken over from, "
+                "at an upgrade by SIGUSR2; 0s: not at all.",
+                [](O& o, S t, Base) { return put(parse_duration(t), o.handover_timeout); },
+                [](const O& o) { return duration_text(o.handover_timeout); }},
         Setting{"environment",
                 "--environment",
                 "NAME",
@@ -783,7 +792,8 @@ namespace {
 // What a process takes while it serves: net::Changeable.
 bool changes_on_reload(std::string_view key) {
     return key.starts_with("limits.") || key == "idle_timeout" ||
-           key == "idle_in_transaction_timeout" || key == "environment";
+           key == "idle_in_transaction_timeout" || key == "handover_timeout" ||
+           key == "environment";
 }
 
 }  // namespace

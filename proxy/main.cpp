@@ -85,6 +85,7 @@ net::Changeable changeable(const config::Options& options) {
                   options.limits.connections_per_address, options.limits.reserved};
     out.idle = {options.idle_timeout, options.idle_in_transaction_timeout};
     out.environment = options.environment;
+    out.handover_timeout = options.handover_timeout;
     return out;
 }
 

@@ -795,17 +795,31 @@ void Connection::carry_out(session::KnowCancelKey& command) {
 
 void Connection::carry_out(session::FindCancelled& command) {
     cancel_key_ = command.key;
-    const auto where = thread_.shared().directory.find_key(command.key);
-    if (where) upstream_ = where->upstream;
-    if (!where) return session_.handle(session::CancelTaken{false});
-    IoThread& theirs = *where->thread;
-    theirs.post([&theirs, session = where->session, &own = thread_, id = id_] {
-        const auto cancelled = theirs.find(session);
-        const bool taken = cancelled && cancelled->cancel();
+    if (const auto where = thread_.shared().directory.find_key(command.key))
+        upstream_ = where->upstream;
+    const auto answer = [&own = thread_, id = id_](bool taken) {
         own.post([&own, id, taken] {
             if (const auto asking = own.find(id)) asking->deliver(session::CancelTaken{taken});
         });
+    };
+    if (cancel_held(thread_.shared().directory, command.key, answer)) return;
+    // It may be held by a process that this one has taken over from.
+    Predecessors* const predecessors = thread_.shared().predecessors.get();
+    if (!predecessors || predecessors->left() == 0)
+        return session_.handle(session::CancelTaken{false});
+    predecessors->ask(std::move(command.key), answer);
+}
+
+bool cancel_held(const Directory& directory, std::string_view key,
+                 std::function<void(bool taken)> then) {
+    const auto where = directory.find_key(key);
+    if (!where) return false;
+    IoThread& theirs = *where->thread;
+    theirs.post([&theirs, session = where->session, then = std::move(then)] {
+        const auto cancelled = theirs.find(session);
+        then(cancelled && cancelled->cancel());
     });
+    return true;
 }
 
 bool Connection::cancel() {

@@ -21,6 +21,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,6 +29,7 @@
 
 namespace pgchaperone::net {
 
+class Directory;
 class Guarded;
 class IoThread;
 class Listener;
@@ -185,5 +187,10 @@ private:
     std::string close_reason_;
     Places::Place place_;
 };
+
+// A CancelRequest has come with this key. False: it is no session's of this process. `then` is
+// called on that session's thread, with whether something held was cancelled.
+bool cancel_held(const Directory& directory, std::string_view key,
+                 std::function<void(bool taken)> then);
 
 }  // namespace pgchaperone::net

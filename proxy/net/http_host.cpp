@@ -107,8 +107,10 @@ void HttpHost::Impl::listen(const Address& address) {
     const std::string where = options.where + " can't listen on " + address.text() + ": ";
     if (resolved.endpoints.empty()) throw std::runtime_error(where + resolved.error);
     for (const auto& endpoint : resolved.endpoints) {
-        acceptors.push_back(listen_on(context, address, endpoint, where, options.setting));
+        acceptors.push_back(
+            listen_on(context, address, endpoint, where, options.setting, options.ready));
     }
+    options.ready = nullptr;
 }
 
 void HttpHost::Impl::log_failure(std::exception_ptr failure) const {
@@ -329,6 +331,12 @@ HttpHost::HttpHost(asio::io_context& context, const Address& address, Options op
 HttpHost::~HttpHost() { impl_->acceptors.clear(); }
 
 void HttpHost::use(Certificate certificate) { impl_->options.certificate = std::move(certificate); }
+
+std::vector<int> HttpHost::descriptors() {
+    std::vector<int> out;
+    for (Acceptor& acceptor : impl_->acceptors) out.push_back(acceptor.native_handle());
+    return out;
+}
 
 void HttpHost::stop() {
     impl_->stopping = true;

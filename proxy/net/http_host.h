@@ -39,6 +39,7 @@ public:
         using Then = std::function<void(web::Response)>;
         std::function<void(web::Request, const policy::ClientAddress& peer, Then then)> answer;
         Certificate certificate;
+        ReadySockets* ready = nullptr;  // asked while it begins to listen, and not later
     };
 
     // Listens. Throws std::runtime_error with a sentence that says why not.
@@ -49,6 +50,8 @@ public:
 
     // For connections to come.
     void use(Certificate certificate);
+    // What it listens with.
+    std::vector<int> descriptors();
     // No new connections; those that are there end with the answer to what they ask now.
     void stop();
     std::size_t connections() const;

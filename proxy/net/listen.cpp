@@ -1,5 +1,7 @@
 #include "proxy/net/listen.h"
 
+#include "proxy/net/passed_sockets.h"
+
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -40,7 +42,10 @@ boost::system::error_code let_everybody_connect(const std::string& path) {
 
 Acceptor listen_on(asio::io_context& context, const Address& address,
                    const asio::generic::stream_protocol::endpoint& endpoint,
-                   const std::string& where, const std::string& setting) {
+                   const std::string& where, const std::string& setting, ReadySockets* ready) {
+    if (ready) {
+        if (auto taken = ready->take(context, endpoint)) return std::move(*taken);
+    }
     Acceptor acceptor(context);
     boost::system::error_code error;
     if (address.unix_socket()) remove_stale_socket(address.text());

@@ -15,11 +15,15 @@ namespace pgchaperone::net {
 
 using Acceptor = boost::asio::basic_socket_acceptor<boost::asio::generic::stream_protocol>;
 
-// Listens on one of the endpoints that `address` stands for. Throws std::runtime_error: `where`
-// ("can't listen on 127.0.0.1:6432: ") and why; `setting` is what to change.
+class ReadySockets;
+
+// Listens on one of the endpoints that `address` stands for; with one of the `ready` sockets, where
+// there is one for it. Throws std::runtime_error: `where` ("can't listen on 127.0.0.1:6432: ") and
+// why; `setting` is what to change.
 Acceptor listen_on(boost::asio::io_context& context, const Address& address,
                    const boost::asio::generic::stream_protocol::endpoint& endpoint,
-                   const std::string& where, const std::string& setting);
+                   const std::string& where, const std::string& setting,
+                   ReadySockets* ready = nullptr);
 
 policy::ClientAddress address_of(const boost::asio::generic::stream_protocol::endpoint& endpoint);
 

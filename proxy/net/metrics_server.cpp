@@ -52,8 +52,8 @@ web::Response all_well_or(const char* well, const std::vector<std::string>& reas
 }  // namespace
 
 struct MetricsServer::Impl {
-    Impl(const Address& listen, Sources sources_)
-        : sources(std::move(sources_)), host(context, listen, host_options()) {
+    Impl(const Address& listen, Sources sources_, ReadySockets* ready)
+        : sources(std::move(sources_)), host(context, listen, host_options(ready)) {
         thread = std::thread([this] { run(); });
         pthread_setname_np(thread.native_handle(), "metrics");
     }
@@ -62,13 +62,14 @@ struct MetricsServer::Impl {
     void stop() {
         context.stop();
         if (thread.joinable()) thread.join();
+        host.stop();
     }
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
     using Then = HttpHost::Options::Then;
 
-    HttpHost::Options host_options();
+    HttpHost::Options host_options(ReadySockets* ready);
     void run();
     void answer(const web::Request& request, Then then);
     void ready(Then then);
@@ -89,8 +90,9 @@ struct MetricsServer::Impl {
     std::thread thread;
 };
 
-HttpHost::Options MetricsServer::Impl::host_options() {
+HttpHost::Options MetricsServer::Impl::host_options(ReadySockets* ready) {
     HttpHost::Options out;
+    out.ready = ready;
     out.name = "metrics";
     out.where = "the metrics' server";
     out.setting = "metrics.listen";
@@ -220,12 +222,14 @@ void MetricsServer::Impl::looked(Guarded& upstream, std::uint64_t look, bool rea
     for (const Then& then : std::exchange(waiting, {})) say_whether_ready(then);
 }
 
-MetricsServer::MetricsServer(const Address& listen, Sources sources)
-    : impl_(std::make_unique<Impl>(listen, std::move(sources))) {
+MetricsServer::MetricsServer(const Address& listen, Sources sources, ReadySockets* ready)
+    : impl_(std::make_unique<Impl>(listen, std::move(sources), ready)) {
     spdlog::info("metrics are at http://{}/metrics", listen.text());
 }
 
 MetricsServer::~MetricsServer() = default;
+
+std::vector<int> MetricsServer::descriptors() const { return impl_->host.descriptors(); }
 
 void MetricsServer::stop() { impl_->stop(); }
 

@@ -13,6 +13,7 @@
 namespace pgchaperone::net {
 
 class Guarded;
+class ReadySockets;
 
 class MetricsServer {
 public:
@@ -32,11 +33,14 @@ public:
     static constexpr std::chrono::seconds probe_time{2};
 
     // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
-    MetricsServer(const Address& listen, Sources sources);
+    // `ready`: sockets that it may listen with.
+    MetricsServer(const Address& listen, Sources sources, ReadySockets* ready = nullptr);
     ~MetricsServer();
     MetricsServer(const MetricsServer&) = delete;
     MetricsServer& operator=(const MetricsServer&) = delete;
 
+    // What it listens with, to be handed on before stop().
+    std::vector<int> descriptors() const;
     void stop();
 
 private:

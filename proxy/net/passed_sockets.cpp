@@ -63,14 +63,20 @@ Acceptor acceptor_of(asio::io_context& context, int descriptor) {
 
 }  // namespace
 
-std::vector<int> take_passed_sockets() {
+std::vector<Passed> take_passed_sockets() {
     const long process = number_of("LISTEN_PID"), count = number_of("LISTEN_FDS");
+    const char* const all_names = std::getenv("LISTEN_FDNAMES");
+    std::string names = all_names ? all_names : "";
     for (const char* const variable : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
         ::unsetenv(variable);
-    std::vector<int> descriptors;
-    if (process != ::getpid()) return descriptors;
-    for (int i = 0; i < std::min(count, passed_max); ++i) descriptors.push_back(first_passed + i);
-    return descriptors;
+    std::vector<Passed> passed;
+    if (process != ::getpid()) return passed;
+    for (int i = 0; i < std::min(count, passed_max); ++i) {
+        const std::size_t colon = std::min(names.find(':'), names.size());
+        passed.push_back({first_passed + i, names.substr(0, colon)});
+        names.erase(0, colon + 1);
+    }
+    return passed;
 }
 
 std::vector<Acceptor> acceptors_of(asio::io_context& context, const std::vector<int>& descriptors) {
@@ -87,10 +93,9 @@ bool is_at(const Acceptor& acceptor, const Address& address) {
     return !error && std::find(wanted.begin(), wanted.end(), own) != wanted.end();
 }
 
-std::string where_it_listens(const Acceptor& acceptor) {
-    boost::system::error_code error;
-    const auto endpoint = acceptor.local_endpoint(error);
-    if (error) return "a socket that was passed";
+namespace {
+
+std::string text_of(const asio::generic::stream_protocol::endpoint& endpoint) {
     const int family = endpoint.protocol().family();
     if (family == AF_UNIX) {
         const auto* const address = reinterpret_cast<const sockaddr_un*>(endpoint.data());
@@ -100,6 +105,35 @@ std::string where_it_listens(const Acceptor& acceptor) {
     tcp.resize(endpoint.size());
     std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
     return Address{tcp.address().to_string(), tcp.port()}.text();
+}
+
+}  // namespace
+
+std::string where_it_listens(const Acceptor& acceptor) {
+    boost::system::error_code error;
+    const auto endpoint = acceptor.local_endpoint(error);
+    return error ? "a socket that was passed" : text_of(endpoint);
+}
+
+std::optional<Acceptor> ReadySockets::take(
+    asio::io_context& context, const asio::generic::stream_protocol::endpoint& endpoint) {
+    for (int& descriptor : descriptors_) {
+        asio::generic::stream_protocol::endpoint local;
+        socklen_t size = static_cast<socklen_t>(local.capacity());
+        if (::getsockname(descriptor, local.data(), &size) != 0) continue;
+        local.resize(size);
+        if (text_of(local) != text_of(endpoint)) continue;
+        Acceptor acceptor = acceptor_of(context, descriptor);
+        std::swap(descriptor, descriptors_.back());
+        descriptors_.pop_back();
+        return acceptor;
+    }
+    return std::nullopt;
+}
+
+void ReadySockets::close() {
+    for (const int descriptor : descriptors_) ::close(descriptor);
+    descriptors_.clear();
 }
 
 }  // namespace pgchaperone::net

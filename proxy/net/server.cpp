@@ -1,6 +1,7 @@
 #include "proxy/net/server.h"
 
 #include "proxy/net/connection.h"
+#include "proxy/net/hand_over.h"
 #include "proxy/net/io_thread.h"
 #include "proxy/net/judge_pool.h"
 #include "proxy/net/late_store.h"
@@ -50,6 +51,10 @@ constexpr std::chrono::milliseconds accept_pause{100};
 constexpr std::chrono::milliseconds drain_poll{50};
 // How long who has only just come may take to send something before that is too late.
 constexpr std::chrono::seconds newcomers_time{1};
+// How often a process whose sessions go on looks whether they have ended.
+constexpr std::chrono::milliseconds leave_poll{50};
+// So far ahead of its own a process lets the next one number its sessions.
+constexpr std::uint64_t sessions_ahead = 10'000;
 constexpr int nonce_bytes = 18;
 
 std::string random_nonce() {
@@ -117,14 +122,25 @@ std::unique_ptr<approval::Store> open_store(const ServerOptions& options) {
     return late_store(open, store.error());
 }
 
+struct Signals {
+    sigset_t awaited;
+    sigset_t mask_before;  // for a process that is started by this one
+};
+
 // Signals are waited for on the main thread; no other gets them.
-sigset_t block_signals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    for (const int one : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, one);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+Signals block_signals() {
+    Signals signals;
+    sigemptyset(&signals.awaited);
+    for (const int one : {SIGINT, SIGTERM, SIGHUP, SIGUSR2}) sigaddset(&signals.awaited, one);
+    pthread_sigmask(SIG_BLOCK, &signals.awaited, &signals.mask_before);
     std::signal(SIGPIPE, SIG_IGN);
     return signals;
+}
+
+bool told_to_end() {
+    sigset_t pending;
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
 }
 
 std::string sql_text(const std::string& text) {
@@ -136,8 +152,12 @@ std::string sql_text(const std::string& text) {
 class Server {
 public:
     Server(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload_policy,
-           ServiceManager& service_manager, const std::vector<int>& passed_sockets)
-        : service_manager_(service_manager), reload_policy_(std::move(reload_policy)) {
+           ServiceManager& service_manager, Inheritance inheritance)
+        : service_manager_(service_manager),
+          ready_sockets_(std::move(inheritance.sockets)),
+          earlier_links_(std::move(inheritance.links)),
+          reload_policy_(std::move(reload_policy)) {
+        shared_.next_session_id = inheritance.sessions_from;
         reloads_.last_success = std::chrono::system_clock::now();
         shared_.options = std::move(options);
         for (UpstreamOptions& one : shared_.options.upstreams) {
@@ -156,12 +176,17 @@ public:
             shared_.listeners.back()->set_tls(load_tls(shared_.listeners.back()->options));
         }
         shared_.resolver = std::make_unique<Resolver>();
-        open_audit();
+        open_audit(std::move(inheritance.turn));
         open_desk();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
         }
-        passed_ = acceptors_of(threads_.front()->context(), passed_sockets);
+        std::vector<int> passed;
+        for (Passed& one : inheritance.passed) {
+            passed.push_back(one.descriptor);
+            names_of_passed_.push_back(std::move(one.name));
+        }
+        passed_ = acceptors_of(threads_.front()->context(), passed);
         // Before the other port: who can connect there finds the page, too. Its thread works from
         // now on, and uses all of the above.
         open_web();
@@ -173,9 +198,11 @@ public:
             if (metrics_) metrics_->stop();
             throw;
         }
+        ready_sockets_.close();
     }
 
     ~Server() {
+        if (shared_.predecessors) shared_.predecessors->let_go();
         if (owned_web_) owned_web_->stop();
         if (metrics_) metrics_->stop();
         pulse_.reset();
@@ -191,6 +218,8 @@ public:
     }
 
     void start() {
+        const bool succeeds = !earlier_links_.empty();
+        if (succeeds) meet_predecessors();
         for (auto& thread : threads_) {
             workers_.emplace_back([&one = *thread] { one.run(); });
             pthread_setname_np(workers_.back().native_handle(),
@@ -200,11 +229,17 @@ public:
             [this] { asio::co_spawn(threads_.front()->context(), accept(), asio::detached); });
         spdlog::info("{}", what_it_does());
         service_manager_.ready(what_it_does());
+        if (succeeds) shared_.predecessors->say_serving();
     }
 
     // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
-    // people; what could be used is in force all the same.
-    ReloadOutcome reload() {
+    // people; what could be used is in force all the same. `told_by_another`: guards that this one
+    // has taken over from, or that has taken over from it, know already.
+    ReloadOutcome reload(bool told_by_another = false) {
+        if (!told_by_another) {
+            if (shared_.predecessors) shared_.predecessors->tell(Saying::reload);
+            if (const Link* const heir = heir_) (void)heir->say(Saying::reload);
+        }
         const std::lock_guard lock(reload_mutex_);
         if (!shared_.draining) service_manager_.reloading();
         ReloadOutcome outcome = reload_all();
@@ -275,15 +310,10 @@ public:
     void drain(const sigset_t& signals) {
         shared_.draining = true;
         service_manager_.stopping("draining: waits for sessions to become idle");
+        if (shared_.predecessors) shared_.predecessors->tell(Saying::drain);
         // Only then is the number of connections exact: what is still in the queue of a socket that
         // was passed is the next guard's.
-        const auto stopped = std::make_shared<std::promise<void>>();
-        threads_.front()->post([this, stopped] {
-            stop_accepting();
-            // Behind whom an acceptor had taken already.
-            asio::post(threads_.front()->context(), [stopped] { stopped->set_value(); });
-        });
-        stopped->get_future().wait_for(std::chrono::seconds(1));
+        wait_until_nobody_is_accepted();
         const auto begin = std::chrono::steady_clock::now();
         const auto until = begin + shared_.options.drain_timeout;
         bool now = false;
@@ -306,9 +336,157 @@ public:
         while (shared_.connections.load() > 0 && std::chrono::steady_clock::now() < leave) {
             std::this_thread::sleep_for(drain_poll);
         }
+        // A service manager that sees this process end kills what is left.
+        if (shared_.predecessors) {
+            const auto left = until + std::chrono::seconds(1) - std::chrono::steady_clock::now();
+            shared_.predecessors->wait_until_gone(
+                std::chrono::ceil<std::chrono::milliseconds>(left));
+        }
+    }
+
+    // Starts the process that is to take over from this one. False: it did not come to that, and
+    // all is as before.
+    bool hand_over(const Signals& signals) {
+        spdlog::info("upgrade: starts this program anew");
+        handing_over_ = true;
+        auto done = start_next(signals);
+        handing_over_ = false;
+        if (!done) {
+            share_log_if_needed();
+            const std::string& why = done.error().text;
+            spdlog::error("upgrade: {}; this process goes on as before", why);
+            service_manager_.status(what_it_does() + "; the last upgrade failed");
+            return false;
+        }
+        owned_heir_ = std::move(done->link);
+        heir_process_ = done->process;
+        service_manager_.hand_over(heir_process_);
+        shared_.audit->take_charge(false);
+        wait_until_nobody_is_accepted();
+        if (shared_.predecessors) shared_.predecessors->let_go();
+        owned_heir_->say(Saying::yours);
+        heir_ = owned_heir_.get();
+        spdlog::info("upgrade: process {} has taken over; {} sessions go on here", heir_process_,
+                     shared_.connections.load());
+        if (owned_web_) owned_web_->stop();
+        if (metrics_) metrics_->stop();
+        return true;
+    }
+
+    // Sessions go on as they are until they end, or their time is over; then what is left is
+    // drained. They keep the policy, and its changes.
+    void leave(const sigset_t& signals) {
+        (void)reload(true);
+        const auto until = std::chrono::steady_clock::now() + shared_.changeable().handover_timeout;
+        bool end = false;
+        while (!end && shared_.connections.load() > 0 && std::chrono::steady_clock::now() < until) {
+            end = hear_heir();
+            const timespec at_once{0, 0};
+            const int signal = sigtimedwait(&signals, nullptr, &at_once);
+            end = end || signal == SIGTERM || signal == SIGINT;
+            if (signal == SIGHUP || signal == SIGUSR2)
+                spdlog::warn("process {} has taken over from this one: signals are for that",
+                             heir_process_);
+        }
+        spdlog::info("shutting down");
+        drain(signals);
     }
 
 private:
+    boost::system::result<Successor, HandOverProblem> start_next(const Signals& signals) {
+        std::vector<std::unique_ptr<Link>> earlier;
+        if (shared_.predecessors) {
+            if (!shared_.predecessors->begun())
+                return HandOverProblem{"this process has not yet taken over itself"};
+            earlier = shared_.predecessors->copies();
+        }
+        const auto turn = shared_.audit->share();
+        if (!turn) return HandOverProblem{turn.error().text};
+        HandOver hand_over;
+        for (std::size_t i = 0; i < accepting_.size(); ++i) {
+            const bool was_passed = i < names_of_passed_.size();
+            hand_over.descriptors.push_back(
+                {accepting_[i].acceptor.native_handle(),
+                 was_passed ? names_of_passed_[i] : std::string(name_of_socket)});
+        }
+        const auto add = [&](const std::vector<int>& descriptors, std::string_view name) {
+            for (const int one : descriptors)
+                hand_over.descriptors.push_back({one, std::string(name)});
+        };
+        if (owned_web_) add(owned_web_->descriptors(), name_of_socket);
+        if (metrics_) add(metrics_->descriptors(), name_of_socket);
+        add({(*turn)->descriptor()}, name_of_turn);
+        for (const auto& link : earlier) add({link->descriptor()}, name_of_earlier_link);
+        hand_over.variables = service_manager_.variables();
+        hand_over.signals = signals.mask_before;
+        hand_over.sessions_from = shared_.next_session_id.load() + sessions_ahead;
+        hand_over.given_up = told_to_end;
+        return start_successor(hand_over);
+    }
+
+    // What the process says that has taken over from this one. True: to end.
+    bool hear_heir() {
+        if (owned_heir_->over()) {
+            std::this_thread::sleep_for(leave_poll);
+            return false;
+        }
+        owned_heir_->wait(leave_poll);
+        bool end = false;
+        while (auto message = owned_heir_->hear()) {
+            if (message->saying == Saying::drain) end = true;
+            if (message->saying == Saying::reload) (void)reload(true);
+            if (message->saying == Saying::cancel) cancel_for_heir(std::move(message->body));
+        }
+        if (owned_heir_->over())
+            spdlog::warn("upgrade: process {}, which had taken over, has ended", heir_process_);
+        return end;
+    }
+
+    void cancel_for_heir(std::string body) {
+        const auto number = Link::take_number(body);
+        if (!number) return;
+        const auto answer = [this, number](bool taken) {
+            (void)owned_heir_->say(Saying::answer, Link::numbered(*number, taken ? "1" : "0"));
+        };
+        if (!cancel_held(shared_.directory, body, answer)) answer(false);
+    }
+
+    void meet_predecessors() {
+        Predecessors::Callbacks callbacks;
+        callbacks.yours = [this] {
+            spdlog::info("upgrade: this process has taken over");
+            service_manager_.speak();
+            service_manager_.ready(what_it_does());
+            shared_.audit->take_charge(true);
+        };
+        callbacks.reload = [this] {
+            shared_.upstreams.front()->judges->work(
+                [this](policy::Engine&) { (void)reload(true); });
+        };
+        callbacks.none_left = [this] {
+            spdlog::info("upgrade: the process before this one has ended");
+            shared_.desk->alone();
+            share_log_if_needed();
+        };
+        shared_.predecessors = std::make_unique<Predecessors>(std::move(earlier_links_),
+                                                              std::move(callbacks));
+    }
+
+    void share_log_if_needed() {
+        const bool others = shared_.predecessors && shared_.predecessors->left() > 0;
+        if (!others && !handing_over_) shared_.audit->share_no_more();
+    }
+
+    void wait_until_nobody_is_accepted() {
+        const auto stopped = std::make_shared<std::promise<void>>();
+        threads_.front()->post([this, stopped] {
+            stop_accepting();
+            // Behind whom an acceptor had taken already.
+            asio::post(threads_.front()->context(), [stopped] { stopped->set_value(); });
+        });
+        stopped->get_future().wait_for(std::chrono::seconds(1));
+    }
+
     void change(Guarded& upstream, const Changeable& to) {
         upstream.change(to);
         for (auto& thread : threads_) {
@@ -320,9 +498,10 @@ private:
         }
     }
 
-    void open_audit() {
+    void open_audit(std::shared_ptr<audit::Turn> turn) {
         audit::WriterOptions options;
         const AuditSettings& audit = shared_.options.audit;
+        if (turn && turn->is_for(audit.file)) options.turn = std::move(turn);
         options.file = audit.file;
         options.rotate_bytes = audit.rotate_bytes;
         options.rotate_every = audit.rotate_every;
@@ -371,6 +550,7 @@ private:
             shared_.options.webhooks);
         approval::DeskOptions options;
         options.replica = shared_.options.replica;
+        options.alone = earlier_links_.empty();
         options.on_notice = [](std::string_view notice) { spdlog::warn("tickets: {}", notice); };
         options.on_happened = [this](const approval::Happened& happened) {
             shared_.webhooks->tell(happened);
@@ -439,7 +619,8 @@ private:
         }
         owned_web_ = std::make_unique<WebServer>(
             *options.web, std::move(logins), *shared_.desk, *shared_.resolver,
-            [this](const web::Saying& saying, auto then) { record(saying, std::move(then)); });
+            [this](const web::Saying& saying, auto then) { record(saying, std::move(then)); },
+            &ready_sockets_);
         web_ = owned_web_.get();
     }
 
@@ -542,9 +723,10 @@ private:
             throw std::runtime_error("can't listen on " + address.text() + ": " + resolved.error);
         }
         for (const auto& endpoint : resolved.endpoints) {
-            accepting_.push_back({listen_on(threads_.front()->context(), address, endpoint,
-                                            "can't listen on " + address.text() + ": ", "--listen"),
-                                  listener});
+            accepting_.push_back(
+                {listen_on(threads_.front()->context(), address, endpoint,
+                           "can't listen on " + address.text() + ": ", "--listen", &ready_sockets_),
+                 listener});
         }
     }
 
@@ -660,7 +842,8 @@ private:
                                        *shared_.resolver,
                                        {}};
         for (const auto& upstream : shared_.upstreams) sources.upstreams.push_back(upstream.get());
-        metrics_ = std::make_unique<MetricsServer>(*shared_.options.metrics, std::move(sources));
+        metrics_ = std::make_unique<MetricsServer>(*shared_.options.metrics, std::move(sources),
+                                                   &ready_sockets_);
     }
 
     std::string what_it_does() const {
@@ -767,6 +950,12 @@ private:
     static constexpr std::chrono::hours always{24 * 366 * 100};
 
     ServiceManager& service_manager_;
+    ReadySockets ready_sockets_;  // of the process that this one takes over from
+    std::vector<std::unique_ptr<Link>> earlier_links_;
+    std::unique_ptr<Link> owned_heir_;  // to the process that has taken over from this one
+    std::atomic<const Link*> heir_{nullptr};
+    pid_t heir_process_ = -1;
+    std::atomic<bool> handing_over_{false};
     mutable std::mutex reloads_mutex_;
     Reloads reloads_;
     std::array<metrics::Histogram, ticket_ends.size()> ticket_waits_{
@@ -787,6 +976,7 @@ private:
     Shared shared_;
     std::vector<std::unique_ptr<IoThread>> threads_;
     std::vector<Acceptor> passed_;
+    std::vector<std::string> names_of_passed_;
     std::string where_passed_;  // where those listen, for people; empty: none was passed
     std::vector<const Listener*> own_listeners_;  // whose sockets are our own
     std::unique_ptr<Pulse> pulse_;
@@ -802,13 +992,15 @@ private:
 
 int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
-    const sigset_t signals = block_signals();
+    const Signals signals = block_signals();
     ServiceManager service_manager;
-    const std::vector<int> passed_sockets = take_passed_sockets();
     std::unique_ptr<Server> server;
     try {
+        Inheritance inheritance = take_inheritance();
+        // Until it is told to.
+        if (!inheritance.links.empty()) service_manager.be_silent();
         server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload),
-                                          service_manager, passed_sockets);
+                                          service_manager, std::move(inheritance));
     } catch (const std::exception& error) {
         trouble(error.what());
         return 2;
@@ -816,13 +1008,18 @@ int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> relo
     server->start();
     while (true) {
         int signal = 0;
-        if (sigwait(&signals, &signal) != 0) continue;
+        if (sigwait(&signals.awaited, &signal) != 0) continue;
         if (signal == SIGHUP) {
             (void)server->reload();
             continue;
         }
+        if (signal == SIGUSR2) {
+            if (!server->hand_over(signals)) continue;
+            server->leave(signals.awaited);
+            return 0;
+        }
         spdlog::info("shutting down");
-        server->drain(signals);
+        server->drain(signals.awaited);
         return 0;
     }
 }

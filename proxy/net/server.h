@@ -24,7 +24,8 @@ struct Reloaded {
 using RuleBooks = std::vector<std::shared_ptr<policy::RuleBook>>;
 
 // Serves until SIGTERM or SIGINT, then drains. SIGHUP loads the certificates again, reopens the
-// audit log and calls `reload`, which puts the policy anew in force and gives the rest. Blocks
+// audit log and calls `reload`, which puts the policy anew in force and gives the rest. SIGUSR2
+// starts the program anew in this one's place; its sessions go on here, and then it ends. Blocks
 // these signals for the calling thread and all that it makes: call it before any other thread
 // exists. Returns an exit status: 0, or 2 when it could not start, in which case `trouble` was
 // given a sentence that says why.

@@ -72,6 +72,8 @@ struct Changeable {
     ConnectionLimits limits;
     session::IdleLimits idle;
     std::string environment;  // that clients are told of when they log in; empty: nothing
+    // How long sessions go on in a process that another one has taken over from.
+    std::chrono::milliseconds handover_timeout{3'600'000};
 };
 
 // A server that is guarded.

@@ -63,13 +63,28 @@ ServiceManager::~ServiceManager() {
 
 // What can't be said now is left unsaid: whoever does not read is not waited for.
 void ServiceManager::send(const std::string& text) const {
-    if (socket_ < 0) return;
+    if (socket_ < 0 || silent_) return;
     sockaddr_un to{};
     to.sun_family = AF_UNIX;
     std::memcpy(to.sun_path, address_.data(), address_.size());
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
     (void)::sendto(socket_, text.data(), text.size(), MSG_NOSIGNAL,
                    reinterpret_cast<const sockaddr*>(&to), size);
+}
+
+// systemd takes messages of the main process only (NotifyAccess=main): this is the last of them.
+void ServiceManager::hand_over(long process) {
+    send("MAINPID=" + std::to_string(process));
+    be_silent();
+}
+
+std::vector<std::string> ServiceManager::variables() const {
+    if (socket_ < 0) return {};
+    std::string address = address_;
+    if (address.front() == '\0') address.front() = '@';
+    std::vector<std::string> out{"NOTIFY_SOCKET=" + address};
+    if (watchdog_) out.push_back("WATCHDOG_USEC=" + std::to_string(watchdog_->count()));
+    return out;
 }
 
 void ServiceManager::ready(std::string_view status) { send("READY=1\nSTATUS=" + one_line(status)); }

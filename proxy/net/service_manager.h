@@ -1,12 +1,14 @@
 #pragma once
 // What systemd is told of this process, by the datagrams of sd_notify(3): that it serves, reloads,
-// ends, and lives. Where nobody listens ($NOTIFY_SOCKET is not set) nothing is done. Thread-safe;
-// never waits.
+// ends, and lives. Where nobody listens ($NOTIFY_SOCKET is not set) nothing is done. Of two guards
+// of which one takes over from the other only one speaks. Thread-safe; never waits.
 
+#include <atomic>
 #include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgchaperone::net {
 
@@ -19,6 +21,14 @@ public:
     ServiceManager(const ServiceManager&) = delete;
     ServiceManager& operator=(const ServiceManager&) = delete;
 
+    // Nothing is said before speak().
+    void be_silent() { silent_ = true; }
+    void speak() { silent_ = false; }
+    // Another process is the service from now on: this one says nothing any more.
+    void hand_over(long process);
+    // What that is to find in its environment, as NAME=VALUE.
+    std::vector<std::string> variables() const;
+
     void ready(std::string_view status);
     void reloading();
     void stopping(std::string_view status);
@@ -30,6 +40,7 @@ public:
 private:
     void send(const std::string& text) const;
 
+    std::atomic<bool> silent_{false};
     int socket_ = -1;
     std::string address_;  // as in sockaddr_un
     std::optional<std::chrono::microseconds> watchdog_;

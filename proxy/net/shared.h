@@ -7,6 +7,7 @@
 #include "policy/engine.h"
 #include "proxy/net/directory.h"
 #include "proxy/net/guarded.h"
+#include "proxy/net/predecessors.h"
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
 #include "proxy/net/webhook_sender.h"
@@ -36,6 +37,7 @@ struct Shared {
     std::atomic<std::uint64_t> unrecorded{0};          // statements that ran without their record
     std::atomic<std::uint64_t> refused_unrecorded{0};  // that did not run for want of it
     std::atomic<std::uint64_t> overdue_records{0};     // that were waited for too long
+    std::unique_ptr<Predecessors> predecessors;  // null: this process has taken over from nobody
 };
 
 }  // namespace pgchaperone::net

@@ -81,7 +81,7 @@ void log_failure(std::exception_ptr failure) {
 
 struct WebServer::Impl {
     Impl(const WebOptions& options_, const std::vector<WebLoginOptions>& logins,
-         approval::Desk& desk, Resolver& resolver, Record record)
+         approval::Desk& desk, Resolver& resolver, Record record, ReadySockets* ready)
         : options(options_),
           encrypted(!options_.certificate.empty()),
           ticker(context),
@@ -91,7 +91,7 @@ struct WebServer::Impl {
                   random_bytes, std::chrono::system_clock::now, Clock::now,
                   [](const std::string& line) { spdlog::info("{}", line); }, std::move(record)},
               app_options(options_, encrypted, logins)),
-          host(context, options_.listen, host_options()) {
+          host(context, options_.listen, host_options(ready)) {
         asio::co_spawn(context, tick(), log_failure);
         thread = std::thread([this] { run(); });
     }
@@ -114,7 +114,7 @@ struct WebServer::Impl {
         return out;
     }
 
-    HttpHost::Options host_options();
+    HttpHost::Options host_options(ReadySockets* ready);
     void run();
     void stop();
     awaitable<void> tick();
@@ -136,8 +136,9 @@ struct WebServer::Impl {
     std::thread thread;
 };
 
-HttpHost::Options WebServer::Impl::host_options() {
+HttpHost::Options WebServer::Impl::host_options(ReadySockets* ready) {
     HttpHost::Options out;
+    out.ready = ready;
     out.name = "web";
     out.where = "the web page";
     out.setting = "web.listen";
@@ -221,8 +222,8 @@ std::string WebServer::Impl::real_peer(const web::Request& request,
 }
 
 WebServer::WebServer(const WebOptions& options, std::vector<WebLoginOptions> logins,
-                     approval::Desk& desk, Resolver& resolver, Record record)
-    : impl_(std::make_unique<Impl>(options, logins, desk, resolver, std::move(record))) {
+                     approval::Desk& desk, Resolver& resolver, Record record, ReadySockets* ready)
+    : impl_(std::make_unique<Impl>(options, logins, desk, resolver, std::move(record), ready)) {
     spdlog::info("the web page is at {}",
                  options.url.empty() ? (options.certificate.empty() ? "http://" : "https://") +
                                            options.listen.text()
@@ -250,6 +251,8 @@ std::string WebServer::reload() {
         return error.what();
     }
 }
+
+std::vector<int> WebServer::descriptors() const { return impl_->host.descriptors(); }
 
 void WebServer::stop() { impl_->stop(); }
 

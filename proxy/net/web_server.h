@@ -19,6 +19,7 @@
 
 namespace pgchaperone::net {
 
+class ReadySockets;
 class Resolver;
 
 class WebServer {
@@ -27,9 +28,9 @@ public:
     using Record = std::function<void(web::Saying, std::function<void(std::string problem)>)>;
     // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
     // `logins`: the servers that are guarded. `desk` and `resolver` outlive it, but for what they
-    // still call back: see stop().
+    // still call back: see stop(). `ready`: sockets that it may listen with.
     WebServer(const WebOptions& options, std::vector<WebLoginOptions> logins, approval::Desk& desk,
-              Resolver& resolver, Record record);
+              Resolver& resolver, Record record, ReadySockets* ready = nullptr);
     ~WebServer();
     WebServer(const WebServer&) = delete;
     WebServer& operator=(const WebServer&) = delete;
@@ -38,6 +39,8 @@ public:
     void happened(const approval::Happened& happened);
     // Loads the certificate anew, for connections to come; what is wrong, or nothing.
     std::string reload();
+    // What it listens with, to be handed on before stop().
+    std::vector<int> descriptors() const;
     // Pages are told that it is over, and the thread ends. What is called back later does nothing.
     void stop();
 

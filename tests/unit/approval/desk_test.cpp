@@ -50,9 +50,11 @@ using Kind = Happened::Kind;
 // A desk as one replica has it, with a clock that the test turns.
 struct Replica {
     explicit Replica(std::unique_ptr<Store> store, std::string name = "one",
-                     std::size_t queue_max = 10'000, std::chrono::milliseconds poll = 20ms)
+                     std::size_t queue_max = 10'000, std::chrono::milliseconds poll = 20ms,
+                     bool alone = true)
         : desk(std::move(store),
                {.replica = std::move(name),
+                .alone = alone,
                 .on_happened = [this](const Happened& h) { happened.say(h); },
                 .on_notice = [this](std::string_view text) { notices.say(std::string(text)); },
                 .now = [this] { return Time(std::chrono::microseconds(now_us)); },
@@ -364,6 +366,32 @@ TEST_CASE("a replica that was killed and comes back waits for none of its ticket
     CHECK(one.claim(claim_of(one.find(id, alice()).value(), false)).value()->id == id);
     // That one may be alive.
     CHECK_FALSE(one.claim(claim_of(one.find(of_another, alice()).value(), false)).value());
+}
+
+TEST_CASE("who takes over from a process of its name leaves that its tickets while it lives") {
+    EVERY_HOME;
+    auto earlier = std::make_unique<Replica>(home.open(), "one");
+    const Ticket ticket = earlier->open().value();
+    Replica later(home.open(), "one", 10'000, 20ms, false);
+    later.vote(ticket.id, bob()).value();
+    // It is held for the session that waits.
+    CHECK_FALSE(later.claim(claim_of(ticket, false)).value());
+    CHECK(earlier->decided.wait_for(1).size() == 1);
+    CHECK(earlier->claim(claim_of(ticket, true)).value()->id == ticket.id);
+
+    const Ticket second = earlier->open(request_of_alice("b2")).value();
+    const Ticket own = later.open(request_of_alice("b3")).value();
+    for (const Ticket& one : {second, own}) later.vote(one.id, bob()).value();
+    earlier.reset();  // No release: it was killed.
+    CHECK_FALSE(later.claim(claim_of(second, false)).value());
+    later.desk.alone();
+    CHECK(later.claim(claim_of(second, false)).value()->id == second.id);
+    // Somebody waits for this one: not who asks here.
+    CHECK(later.decided.wait_for(1).size() == 1);
+    const Ticket third = later.open(request_of_alice("b4")).value();
+    later.desk.alone();
+    later.vote(third.id, bob()).value();
+    CHECK(later.claim(claim_of(third, true)).value()->id == third.id);
 }
 
 TEST_CASE("what a session says late of a ticket that another replica has taken up is not heard") {

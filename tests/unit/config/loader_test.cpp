@@ -66,6 +66,7 @@ TEST_CASE("what a running process can't take is known") {
     wanted.idle_timeout = std::chrono::minutes(10);
     wanted.idle_in_transaction_timeout = std::chrono::minutes(1);
     wanted.environment = "PRODUCTION";
+    wanted.handover_timeout = std::chrono::minutes(5);
     CHECK(changed_for_restart(running, wanted).empty());
     wanted.threads = 3;
     wanted.drain_timeout = std::chrono::seconds(5);
@@ -90,6 +91,7 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
         {"idle_timeout", {"7m", "8m"}},
         {"idle_in_transaction_timeout", {"7s", "8s"}},
         {"drain_timeout", {"7s", "8s"}},
+        {"handover_timeout", {"7m", "8m"}},
         {"environment", {"PRODUCTION", "Produktion Köln"}},
         {"limits.connections", {"70", "80"}},
         {"limits.connections_per_user", {"7", "8"}},

@@ -1,12 +1,17 @@
 #include "proxy/net/listen.h"
+
+#include "proxy/net/passed_sockets.h"
 #include "support/catch.h"
 
+#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <unistd.h>
 
 using namespace pgchaperone;
 
@@ -61,4 +66,46 @@ TEST_CASE("a socket that nobody listens on any more is in nobody's way, and one 
     CHECK_THROWS_WITH(listen_in(context, folder),
                       Catch::Matchers::ContainsSubstring("can't listen") &&
                           Catch::Matchers::ContainsSubstring("choose one with --listen"));
+}
+
+TEST_CASE("a socket that is there already is taken by who is to listen there, and by nobody else") {
+    const Folder folder;
+    boost::asio::io_context context;
+    using Tcp = boost::asio::ip::tcp;
+    const auto loopback = boost::asio::ip::address_v4::loopback();
+    net::Acceptor local = listen_in(context, folder);
+    net::Acceptor there = net::listen_on(context, {"127.0.0.1", 0}, Tcp::endpoint(loopback, 0),
+                                         "can't listen: ", "--listen");
+    const auto where = there.local_endpoint();
+    const int numbers[] = {::dup(there.native_handle()), ::dup(local.native_handle())};
+    net::ReadySockets ready({numbers[0], numbers[1]});
+
+    CHECK_FALSE(ready.take(context, Tcp::endpoint(loopback, 1)));
+    const auto taken = ready.take(context, where);
+    REQUIRE(taken);
+    CHECK(taken->local_endpoint() == where);
+    CHECK((::fcntl(numbers[0], F_GETFD) & FD_CLOEXEC) != 0);
+    // Once, and who comes later has to listen by themselves.
+    CHECK_FALSE(ready.take(context, where));
+    const net::Address address{folder.path(), 6432};
+    const auto again = net::listen_on(context, address,
+                                      boost::asio::local::stream_protocol::endpoint(address.text()),
+                                      "can't listen: ", "--listen", &ready);
+    CHECK(again.is_open());
+    CHECK(net::where_it_listens(again) == address.text());
+}
+
+TEST_CASE("ready sockets that nobody takes are closed") {
+    boost::asio::io_context context;
+    int number = -1;
+    {
+        net::Acceptor there = net::listen_on(
+            context, {"127.0.0.1", 0},
+            boost::asio::ip::tcp::endpoint(boost::asio::ip::address_v4::loopback(), 0),
+            "can't listen: ", "--listen");
+        number = ::dup(there.native_handle());
+    }
+    net::ReadySockets ready({number});
+    ready.close();
+    CHECK(::fcntl(number, F_GETFD) == -1);
 }
