@@ -377,7 +377,8 @@ public:
     // drained. They keep the policy, and its changes.
     void leave(const sigset_t& signals) {
         (void)reload(true);
-        const auto until = std::chrono::steady_clock::now() + shared_.changeable().handover_timeout;
+        const auto until = std::chrono::steady_clock::now() +
+                           shared_.upstreams.front()->changeable().handover_timeout;
         bool end = false;
         while (!end && shared_.connections.load() > 0 && std::chrono::steady_clock::now() < until) {
             end = hear_heir();
