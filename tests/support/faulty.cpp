@@ -1,5 +1,5 @@
-// A program with one fault, which its argument names, for the proof that a sanitizer's report is noticed
-// (tests/e2e/sanitizer_reports.py). Only built with sanitizers.
+// A program with one fault, which its argument names, for the proof that a sanitizer's report is
+// noticed (tests/e2e/sanitizer_reports.py). Only built with sanitizers.
 
 #include <climits>
 #include <string_view>
