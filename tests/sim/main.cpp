@@ -2,6 +2,7 @@
 
 #include "sim/simulation.h"
 
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,6 +112,14 @@ private:
     std::map<std::size_t, std::unique_ptr<policy::Engine>> engines_;
 };
 
+// SIGPROF after so many seconds of the processor's time, and not of the clock's: a busy machine or
+// a sanitizer makes a run slow, and not endless. 0: never.
+void limit_cpu(int seconds) {
+    itimerval limit{};
+    limit.it_value.tv_sec = seconds;
+    setitimer(ITIMER_PROF, &limit, nullptr);
+}
+
 // What a plan's run violates, when it may take the process down or never end: in a process of its
 // own.
 std::string violation_in_a_child(const Plan& plan, policy::Engine& engine) {
@@ -118,9 +127,9 @@ std::string violation_in_a_child(const Plan& plan, policy::Engine& engine) {
     if (pipe(ends.data()) != 0) return {};
     const pid_t child = fork();
     if (child == 0) {
-        for (const int signal : {SIGALRM, SIGABRT, SIGSEGV, SIGBUS}) std::signal(signal, SIG_DFL);
+        for (const int signal : {SIGPROF, SIGABRT, SIGSEGV, SIGBUS}) std::signal(signal, SIG_DFL);
         close(STDERR_FILENO);
-        alarm(2);
+        limit_cpu(2);
         const std::string violation = run(plan, engine).violation;
         [[maybe_unused]] const auto written = write(ends[1], violation.data(), violation.size());
         _exit(0);
@@ -135,7 +144,7 @@ std::string violation_in_a_child(const Plan& plan, policy::Engine& engine) {
     int status = 0;
     waitpid(child, &status, 0);
     if (WIFSIGNALED(status)) {
-        return WTERMSIG(status) == SIGALRM ? "the core never returns" : "the process died";
+        return WTERMSIG(status) == SIGPROF ? "the core never returns" : "the process died";
     }
     return violation;
 }
@@ -171,14 +180,14 @@ int show(Plan plan, bool everything, bool smaller) {
 // The seeds that are being run, for the case that one of them takes the process down, or never
 // ends.
 std::array<std::atomic<std::uint64_t>, jobs_max> running_seeds{};
-constexpr unsigned seconds_max = 4;
+constexpr int seconds_max = 4;
 
 // Only what a signal handler may do.
 extern "C" void say_seed_and_die(int signal) {
     const auto say = [](std::string_view text) {
         [[maybe_unused]] const auto written = write(STDERR_FILENO, text.data(), text.size());
     };
-    say(signal == SIGALRM ? "no end: seed" : "died: seed");
+    say(signal == SIGPROF ? "no end: seed" : "died: seed");
     for (const auto& running : running_seeds) {
         std::uint64_t seed = running;
         if (seed == 0) continue;
@@ -209,7 +218,7 @@ void work(const Options& options, unsigned job, std::atomic<std::uint64_t>& next
         const std::uint64_t seed = next.fetch_add(1);
         running_seeds[job] = seed < options.from + options.seeds ? seed : 0;
         if (running_seeds[job] == 0) return;
-        alarm(seconds_max);
+        limit_cpu(seconds_max);
         const Plan plan = options.plan(seed);
         Result result = run(plan, engines[plan.policy]);
         if (result.violation.empty() && seed % 16 == 0 &&
@@ -238,7 +247,7 @@ void work(const Options& options, unsigned job, std::atomic<std::uint64_t>& next
 int run_many(const Options& options) {
     std::atomic<std::uint64_t> next{options.from};
     Tally tally;
-    for (const int signal : {SIGALRM, SIGABRT, SIGSEGV, SIGBUS}) {
+    for (const int signal : {SIGPROF, SIGABRT, SIGSEGV, SIGBUS}) {
         std::signal(signal, say_seed_and_die);
     }
     std::vector<std::thread> threads;
@@ -246,7 +255,7 @@ int run_many(const Options& options) {
         threads.emplace_back([&, i] { work(options, i, next, tally); });
     }
     for (std::thread& thread : threads) thread.join();
-    alarm(0);
+    limit_cpu(0);
     std::printf(
         "%llu seeds: %llu the same as without a guard, %llu refusals, %llu commits, "
         "%llu cancels that hit (%llu the guard's own statements), %zu failures\n",

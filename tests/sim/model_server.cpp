@@ -91,7 +91,9 @@ void ModelServer::step() {
     } else {
         end();
     }
-    settle_cancel();
+    // It looks for signals behind every message that it reads: what came while another was worked
+    // on finds nothing to cancel.
+    if (run_ == nullptr) cancel_pending_ = false;
 }
 
 // The connection is over; what was not committed never was.
@@ -106,14 +108,9 @@ void ModelServer::end() {
 
 void ModelServer::cancel() {
     if (!logged_in_ || closed_) return;
-    cancel_pending_ = true;
-    settle_cancel();
-}
-
-// A server that waits for the next message takes no notice of a cancel. What is already there is
-// read without a look at the signal, which hits it then.
-void ModelServer::settle_cancel() {
-    if (run_ == nullptr && !message_complete()) cancel_pending_ = false;
+    // A server that waits for the next message takes no notice. What is already there may be in
+    // work by now: that one is hit, if there is something in it to cancel, and none behind it.
+    cancel_pending_ = run_ != nullptr || message_complete();
 }
 
 void ModelServer::die(bool with_last_word) {
@@ -183,11 +180,7 @@ void ModelServer::read_message() {
     const std::string message = input_.substr(0, head->total());
     input_.erase(0, message.size());
     const auto tag = static_cast<FrontendTag>(head->tag);
-    if (skipping_ && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) {
-        // It looks for signals behind every message that it reads, and here has nothing to cancel.
-        cancel_pending_ = false;
-        return;
-    }
+    if (skipping_ && tag != FrontendTag::Sync && tag != FrontendTag::Terminate) return;
     const std::string body = body_of(message);
     switch (tag) {
         case FrontendTag::Query: {

@@ -140,7 +140,6 @@ private:
     void notice(std::string_view severity, std::string_view sqlstate, std::string_view text);
     void ready_for_query();
     void forget_portals();
-    void settle_cancel();
     void end();
     void end_with(const Failure& failure);
 

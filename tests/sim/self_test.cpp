@@ -291,6 +291,10 @@ TEST_CASE("a cancel hits what runs, and nothing where nothing does") {
     Directly client;
     client.server.cancel();
     CHECK(client.query("select 1") == "TDCZ");
+    // What comes between two messages is forgotten, although the second is there already.
+    client.server.receive(protocol::encoded(protocol::Sync{}));
+    client.server.cancel();
+    CHECK(client.query("select 1") == "ZTDCZ");
     client.server.receive(protocol::encoded(protocol::Query{"copy t3 (id) from stdin"}));
     while (client.server.can_step()) client.server.step();
     client.server.cancel();
