@@ -81,7 +81,17 @@ std::string listed(const std::vector<std::string>& words) {
     return text;
 }
 
-Person voter(const Vote& vote) { return {.role = vote.role, .oid = vote.oid, .member_of = {}}; }
+// Who votes is at the ticket's own server.
+Person voter(const Vote& vote, const Ticket& ticket) {
+    return {.role = vote.role,
+            .oid = vote.oid,
+            .member_of = {},
+            .upstream = ticket.request.requester.upstream};
+}
+
+bool elsewhere(const Ticket& ticket, const Person& person) {
+    return ticket.request.requester.upstream != person.upstream;
+}
 
 Failure own_ticket(const Ticket& ticket, bool approve) {
     return {Problem::own_ticket,
@@ -177,11 +187,13 @@ void throw_exception_from_error(const Failure& failure, const boost::source_loca
 }
 
 bool same_person(const Person& one, const Person& other) {
-    return one.role == other.role || (one.oid != 0 && one.oid == other.oid);
+    return one.upstream == other.upstream &&
+           (one.role == other.role || (one.oid != 0 && one.oid == other.oid));
 }
 
 bool surely_same_person(const Person& one, const Person& other) {
-    return one.role == other.role && one.oid == other.oid && !one.role.empty();
+    return one.upstream == other.upstream && one.role == other.role && one.oid == other.oid &&
+           !one.role.empty();
 }
 
 bool may_decide(const Terms& terms, const Person& person) {
@@ -244,7 +256,9 @@ std::string Ticket::decided_by() const {
 bool Ticket::operator==(const Ticket& other) const {
     const Request& a = request;
     const Request& b = other.request;
-    const auto person = [](const Person& p) { return std::tie(p.role, p.oid, p.member_of); };
+    const auto person = [](const Person& p) {
+        return std::tie(p.role, p.oid, p.member_of, p.upstream);
+    };
     const auto asked = [](const Request& r) {
         return std::tie(r.binding, r.database, r.client, r.application, r.session, r.command,
                         r.statement, r.statement_cut, r.parameters, r.settings, r.rule, r.reason,
@@ -338,6 +352,7 @@ std::optional<Ticket> taken_up(const Ticket& ticket, const Request& request, std
 Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string comment, Time now) {
     now = whole(now);
     ticket = expired_by(std::move(ticket), now);
+    if (elsewhere(ticket, by)) return no_such_ticket(ticket.id);
     const Terms& terms = ticket.request.terms;
     if (same_person(ticket.request.requester, by) && !terms.allow_self)
         return own_ticket(ticket, approve);
@@ -349,7 +364,7 @@ Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string 
                                                      ticket.id + " names them to its requester."};
     if (!ticket.open() || (approve && ticket.state == State::approved)) return already(ticket);
     if (approve && std::any_of(ticket.votes.begin(), ticket.votes.end(), [&](const Vote& vote) {
-            return vote.approve && same_person(voter(vote), by);
+            return vote.approve && same_person(voter(vote, ticket), by);
         }))
         return Failure{Problem::already_voted, "you have approved ticket " + ticket.id + " before",
                        "It takes " + std::to_string(terms.approvals) + " different people."};
@@ -371,6 +386,7 @@ Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string 
 Result<Ticket> withdrawn(Ticket ticket, const Person* by, std::string comment, Time now) {
     now = whole(now);
     ticket = expired_by(std::move(ticket), now);
+    if (by && elsewhere(ticket, *by)) return no_such_ticket(ticket.id);
     if (by && !surely_same_person(ticket.request.requester, *by))
         return Failure{Problem::not_allowed,
                        "ticket " + ticket.id + " is not yours: only its requester withdraws it",
@@ -429,6 +445,7 @@ Ticket claimed(Ticket ticket, Time now) {
 }
 
 bool may_see(const Ticket& ticket, const Person& person) {
+    if (elsewhere(ticket, person)) return false;
     return surely_same_person(ticket.request.requester, person) ||
            may_decide(ticket.request.terms, person);
 }

@@ -38,6 +38,9 @@ struct Person {
     std::uint32_t oid = 0;               // pg_authid.oid; 0: not known
     std::vector<std::string> member_of;  // every role it is a member of, directly or not; its own
                                          // name need not be among them
+    std::string upstream =
+        {};  // the configured name of the server that knows them: a role of the same
+             // name elsewhere is somebody else. Empty where only one is guarded
 };
 // By name or by object id: a role that was renamed is still the same person. For what one person
 // may not do twice or alone.
@@ -194,6 +197,7 @@ std::optional<Ticket> taken_up(const Ticket& ticket, const Request& request, std
                                Time now);
 // An approver may take back what was approved as long as it has not run: a denial of an approved
 // ticket counts.
+// For somebody whom another server knows there is no such ticket.
 Result<Ticket> voted(Ticket ticket, const Person& by, bool approve, std::string comment, Time now);
 // By its requester (any session of theirs), or by the proxy for them, `comment` saying why
 // ("disconnected"): `by` null.
@@ -216,7 +220,7 @@ bool claimable(const Ticket& ticket, const Claim& claim, Time now);
 Failure why_not_claimable(const Ticket& ticket, const Claim& claim, Time now);
 Ticket claimed(Ticket ticket, Time now);  // claimable() must hold
 
-// Who may see all of a ticket: its requester, and who may decide on it.
+// Who may see all of a ticket: its requester, and who may decide on it; both at its own server.
 bool may_see(const Ticket& ticket, const Person& person);
 
 }  // namespace pgchaperone::approval

@@ -85,8 +85,11 @@ json::object of(const Evidence& evidence) {
 }
 
 json::object of(const Person& person) {
-    return {
+    json::object out{
         {"role", text(person.role)}, {"oid", person.oid}, {"member_of", texts(person.member_of)}};
+    // Not where it is empty: so what older versions wrote, and can read, stays the same.
+    if (!person.upstream.empty()) out["upstream"] = text(person.upstream);
+    return out;
 }
 
 json::object of(const Request& request) {
@@ -194,7 +197,8 @@ Evidence evidence_of(const json::object& object) {
 Person person_of(const json::object& object) {
     return {.role = text_in(object, "role"),
             .oid = number_in<std::uint32_t>(object, "oid"),
-            .member_of = texts_at(object.at("member_of"))};
+            .member_of = texts_at(object.at("member_of")),
+            .upstream = object.contains("upstream") ? text_in(object, "upstream") : ""};
 }
 
 Request request_of(const json::object& object) {

@@ -280,6 +280,7 @@ std::string make_line(const Record& record, const ChainPoint& after,
     line.number("session", std::to_string(record.session));
     line.text("user", record.user);
     line.text("database", record.database);
+    if (!record.upstream.empty()) line.text("upstream", record.upstream);
     line.text("client", record.client);
     line.text("application", record.application);
     line.text("protocol", record.protocol);

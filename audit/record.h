@@ -23,6 +23,7 @@ struct Record {
     std::uint64_t session = 0;
     std::string user;
     std::string database;
+    std::string upstream;  // the configured name of its server; empty where only one is guarded
     std::string client;
     std::string application;
     std::string protocol;   // "simple", "extended", "function call"

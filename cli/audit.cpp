@@ -157,6 +157,7 @@ void add_search(CLI::App& command, int& status) {
     };
     word("--user", terms.user, "Who");
     word("--database", terms.database, "In which database");
+    word("--upstream", terms.upstream, "At which server, where several are guarded");
     word("--table", terms.table, "A table that it names or changed, with or without its schema");
     word("--decision", terms.decision, "allow, block, supervise, hold or answer");
     word("--rule", terms.rule, "The rule that decided");

@@ -58,7 +58,8 @@ bool matches(const SearchTerms& terms, const boost::json::object& record) {
         return wanted.empty() || member_text(record, name) == wanted;
     };
     if (!is(terms.user, "user") || !is(terms.database, "database") ||
-        !is(terms.decision, "decision") || !is(terms.rule, "rule") || !is(terms.ticket, "ticket"))
+        !is(terms.upstream, "upstream") || !is(terms.decision, "decision") ||
+        !is(terms.rule, "rule") || !is(terms.ticket, "ticket"))
         return false;
     if (!terms.table.empty() && !has_table(record, terms.table)) return false;
     if (!terms.text.empty() && !contains_text(member_text(record, "statement"), terms.text))

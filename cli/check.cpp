@@ -288,11 +288,9 @@ void add_check(CLI::App& app, int& status) {
         "Without a policy the preset `migration` is used.\n"
         "A comment at a statement waives a rule: -- chaperone: allow RULE because REASON");
     command->callback([arguments, &status] {
-        config::Request request;
-        request.file = arguments->source.file;
-        request.policy = arguments->source.policy;
+        config::Request request = arguments->source.request();
         request.default_preset = "migration";
-        auto loaded = load_or_complain(request);
+        auto loaded = load_or_complain(request, arguments->source.upstream);
         const auto here = situation(arguments->session,
                                     [](const std::string& name, const std::string& message) {
                                         std::cerr << "--" << name << ": error: " << message << '\n';

@@ -31,11 +31,24 @@ std::string version_text() {
            std::to_string(BOOST_VERSION / 100 % 1000) + ", " + openssl;
 }
 
-std::optional<config::Loaded> load_or_complain(const config::Request& request) {
+std::optional<config::Loaded> load_or_complain(const config::Request& request,
+                                               const std::string& upstream) {
     config::Problems problems;
     auto loaded = config::load(request, problems, config::real_surroundings());
     problems.print(std::cerr);
-    return loaded;
+    if (!loaded || upstream.empty()) return loaded;
+    std::vector<std::string> names;
+    for (config::Upstream& one : loaded->upstreams) {
+        names.push_back(one.name);
+        if (one.name != upstream) continue;
+        loaded->options = std::move(one.options);
+        loaded->policy = std::move(one.policy);
+        return loaded;
+    }
+    const std::string hint = config::did_you_mean(upstream, names);
+    std::cerr << "--upstream: error: the configuration has no upstream \"" << upstream << "\""
+              << (hint.empty() ? "" : "; " + hint) << '\n';
+    return std::nullopt;
 }
 
 std::string preset_names() {
@@ -52,6 +65,11 @@ void add_policy_options(CLI::App& command, PolicySource& source) {
                     "Policy file, or one of the presets " + preset_names() +
                         "; wins over the configuration's")
         ->type_name("FILE|PRESET");
+    command
+        .add_option("--upstream", source.upstream,
+                    "Which of the configuration's upstreams; without it the top level")
+        ->type_name("NAME")
+        ->excludes("--policy");
 }
 
 int run(int argc, char** argv, ServeFunction serve) noexcept {

@@ -4,7 +4,7 @@
 // Exit statuses: 0 all is well; 1 findings (check, test, audit verify and the like); 2 trouble:
 // wrong usage, a broken configuration, files that can't be read.
 
-#include "config/options.h"
+#include "config/loader.h"
 #include "policy/rule_book.h"
 
 #include <functional>
@@ -18,19 +18,23 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
+// The rules of each server: that of the top level, then of each of Loaded::upstreams.
+using RuleBooks = std::vector<std::shared_ptr<policy::RuleBook>>;
+
 // The configuration again from where it came. `trouble`: what is wrong, for the log; empty: the
-// rule book has the new rules, and these are the options. A broken file leaves the old in force.
+// rule books have the new rules, and these are the options, in the same order. A broken file leaves
+// the old in force; so does one that does not name a server any more, for that server.
 struct Reloaded {
     std::string trouble;
-    config::Options options;
+    std::vector<config::Options> options;
+    std::vector<webhook::Hook> webhooks;
     std::vector<std::string> restart;  // keys of settings that have changed, and need one
 };
 using Reload = std::function<Reloaded()>;
 
 // Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a
 // time.
-using ServeFunction = std::function<int(const config::Options&, std::shared_ptr<policy::RuleBook>,
-                                        Reload reload)>;
+using ServeFunction = std::function<int(const config::Loaded&, RuleBooks, Reload reload)>;
 
 // What main does. Never throws.
 int run(int argc, char** argv, ServeFunction serve) noexcept;

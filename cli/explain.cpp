@@ -267,10 +267,7 @@ void add_explain(CLI::App& app, int& status) {
     add_policy_options(*command, arguments->source);
     add_session_options(*command, arguments->session);
     command->callback([arguments, &status] {
-        config::Request request;
-        request.file = arguments->source.file;
-        request.policy = arguments->source.policy;
-        auto loaded = load_or_complain(request);
+        auto loaded = load_or_complain(arguments->source.request(), arguments->source.upstream);
         const auto here = situation(arguments->session,
                                     [](const std::string& name, const std::string& message) {
                                         std::cerr << "--" << name << ": error: " << message << '\n';

@@ -55,10 +55,14 @@ Verdict verdict_of(const policy::Judgement& judgement) {
 
 class Replay {
 public:
-    explicit Replay(const std::shared_ptr<const policy::RuleBook>& rules)
-        : engine_(rules, {.supervise = true, .hold = true}) {}
+    explicit Replay(const RulesOf& rules) : rules_(rules) {}
 
-    // What would be decided now; nothing where the record does not show the statement.
+    // Whether there are rules that hold at its server.
+    bool knows(const object& record) {
+        return engine_of(member_text(record, "upstream")) != nullptr;
+    }
+    // What would be decided now; nothing where the record does not show the statement. There must
+    // be rules.
     std::optional<Verdict> judge(const object& record) {
         const std::string statement = member_bytes(record, "statement");
         if (statement.empty() || member_flag(record, "redacted") ||
@@ -66,10 +70,21 @@ public:
             return std::nullopt;
         policy::Moment moment;
         if (const auto time = parse_time(member_text(record, "time"))) moment.now = *time;
-        return verdict_of(engine_.judge(statement, {}, session_of(record), moment));
+        return verdict_of(engine_of(member_text(record, "upstream"))
+                              ->judge(statement, {}, session_of(record), moment));
     }
 
 private:
+    policy::Engine* engine_of(const std::string& upstream) {
+        const auto [at, made] = engines_.try_emplace(upstream);
+        if (made) {
+            if (const auto rules = rules_(upstream))
+                at->second = std::make_unique<policy::Engine>(
+                    rules, policy::Capabilities{.supervise = true, .hold = true});
+        }
+        return at->second.get();
+    }
+
     const policy::SessionFacts& session_of(const object& record) {
         const auto key = std::make_tuple(
             member_text(record, "user"), member_text(record, "database"),
@@ -89,7 +104,8 @@ private:
         return session;
     }
 
-    policy::Engine engine_;
+    const RulesOf& rules_;
+    std::map<std::string, std::unique_ptr<policy::Engine>> engines_;  // by upstream
     std::map<std::tuple<std::string, std::string, std::string, std::string>, policy::SessionFacts>
         sessions_;
 };
@@ -100,12 +116,11 @@ std::string counted(std::size_t count, const std::string& thing) {
 
 }  // namespace
 
-int replay_log(const std::vector<std::filesystem::path>& files,
-               const std::shared_ptr<const policy::RuleBook>& rules, bool json, const Look& look,
-               std::ostream& out, std::ostream& err) {
+int replay_log(const std::vector<std::filesystem::path>& files, const RulesOf& rules, bool json,
+               const Look& look, std::ostream& out, std::ostream& err) {
     constexpr std::size_t statement_bytes = 1000;  // of it, in a table
     Replay replay(rules);
-    std::size_t judged = 0, unknown = 0, changed = 0;
+    std::size_t judged = 0, unknown = 0, elsewhere = 0, changed = 0;
     std::map<std::pair<std::string, std::string>, std::size_t> kinds;
     Table table({"TIME", "USER", "WAS", "WOULD BE", "RULE", "STATEMENT"});
     const bool read = for_each_record(
@@ -113,6 +128,10 @@ int replay_log(const std::vector<std::filesystem::path>& files,
         [&](const object& record, std::string_view) {
             const std::string decided = member_text(record, "decision");
             if (member_text(record, "event") != "decision" || decided == "answer") return;
+            if (!replay.knows(record)) {
+                ++elsewhere;
+                return;
+            }
             const auto verdict = replay.judge(record);
             if (!verdict) {
                 ++unknown;
@@ -155,6 +174,10 @@ int replay_log(const std::vector<std::filesystem::path>& files,
             out << "\n"
                 << counted(unknown, "record")
                 << " can't be judged: the statement is not, or not whole, in the log";
+        if (elsewhere > 0)
+            out << "\n"
+                << counted(elsewhere, "record")
+                << " can't be judged: the configuration has no upstream of that name";
         out << '\n';
     }
     if (!read) return exit_trouble;
@@ -179,15 +202,21 @@ void add_replay(CLI::App& app, int& status) {
     command->footer(
         "Exit status: 0 all would be judged as they were, 1 some would not, 2 trouble.");
     command->callback([arguments, &status] {
-        config::Request request;
-        request.file = arguments->source.file;
-        request.policy = arguments->source.policy;
-        auto loaded = load_or_complain(request);
+        const PolicySource& source = arguments->source;
+        auto loaded = load_or_complain(source.request(), source.upstream);
         if (!loaded) {
             status = exit_trouble;
             return;
         }
-        const auto rules = std::make_shared<policy::RuleBook>(std::move(loaded->policy));
+        // One policy for all records, where one was named; else each by that of its own server.
+        const bool one = !source.policy.empty() || !source.upstream.empty();
+        const auto rules = [&](const std::string& upstream) {
+            const policy::Policy* policy = upstream.empty() || one ? &loaded->policy : nullptr;
+            for (const config::Upstream& entry : loaded->upstreams) {
+                if (!one && entry.name == upstream) policy = &entry.policy;
+            }
+            return policy ? std::make_shared<const policy::RuleBook>(*policy) : nullptr;
+        };
         status = replay_log(arguments->files, rules, arguments->json, look_of_output(), std::cout,
                             std::cerr);
     });

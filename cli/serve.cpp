@@ -1,13 +1,44 @@
 #include "cli/subcommands.h"
+#include "config/upstreams.h"
 #include "policy/rule_presets.h"
 
 #include <CLI/CLI.hpp>
 
-#include <iostream>
+#include <algorithm>
 #include <map>
 #include <memory>
 
 namespace pgchaperone::cli {
+namespace {
+
+// `running`: what the process was started with.
+Reloaded load_again(const config::Request& request, const config::Loaded& running,
+                    const RuleBooks& rules) {
+    config::Problems problems;
+    const auto again = config::load(request, problems, config::real_surroundings());
+    Reloaded out;
+    if (!again) {
+        out.trouble = problems.text();
+        return out;
+    }
+    rules.front()->replace(again->policy);
+    out.options.push_back(again->options);
+    for (std::size_t i = 0; i < running.upstreams.size(); ++i) {
+        const config::Upstream& was = running.upstreams[i];
+        const auto is = std::find_if(again->upstreams.begin(), again->upstreams.end(),
+                                     [&](const auto& one) { return one.name == was.name; });
+        const bool there = is != again->upstreams.end();
+        if (there) rules[i + 1]->replace(is->policy);
+        out.options.push_back(there ? is->options : was.options);
+    }
+    out.webhooks = again->options.webhooks;
+    out.restart = config::changed_for_restart(running.options, again->options);
+    const auto more = config::changed_for_restart(running.upstreams, again->upstreams);
+    out.restart.insert(out.restart.end(), more.begin(), more.end());
+    return out;
+}
+
+}  // namespace
 
 void add_serve(CLI::App& app, int& status, ServeFunction serve) {
     struct Arguments {
@@ -48,20 +79,12 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
             status = exit_trouble;
             return;
         }
-        const auto options = std::make_shared<config::Options>();
-        const auto rules = std::make_shared<policy::RuleBook>(
-            std::move(loaded->policy),
-            [request, options]() -> boost::system::result<policy::Policy, policy::PatternError> {
-                config::Problems problems;
-                auto again = config::load(request, problems, config::real_surroundings());
-                if (!again) return policy::PatternError{problems.text()};
-                *options = std::move(again->options);
-                return std::move(again->policy);
-            });
-        status = serve(loaded->options, rules, [rules, options, running = loaded->options] {
-            std::string trouble = rules->reload();
-            return Reloaded{std::move(trouble), *options,
-                            config::changed_for_restart(running, *options)};
+        RuleBooks rules;
+        rules.push_back(std::make_shared<policy::RuleBook>(loaded->policy));
+        for (const config::Upstream& one : loaded->upstreams)
+            rules.push_back(std::make_shared<policy::RuleBook>(one.policy));
+        status = serve(*loaded, rules, [request, rules, running = *loaded] {
+            return load_again(request, running, rules);
         });
     });
 }

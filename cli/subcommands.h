@@ -26,11 +26,21 @@ void add_users(CLI::App& app, int& status);
 struct PolicySource {
     std::string file;
     std::string policy;
+    std::string upstream;  // whose policy it is; empty: that of the top level
+
+    config::Request request() const {
+        config::Request out;
+        out.file = file;
+        out.policy = policy;
+        return out;
+    }
 };
 void add_policy_options(CLI::App& command, PolicySource& source);
 
 // Loads; prints what is wrong to standard error. Nothing where it can't be used.
-std::optional<config::Loaded> load_or_complain(const config::Request& request);
+// `upstream`: the options and the policy of this one take the place of the top level's.
+std::optional<config::Loaded> load_or_complain(const config::Request& request,
+                                               const std::string& upstream = {});
 
 std::string version_text();
 std::string preset_names();  // "interactive, approval, ..."

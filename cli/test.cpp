@@ -184,7 +184,9 @@ void add_test(CLI::App& app, int& status) {
                                               .lexically_normal()
                                               .string();
             }
-            auto loaded = problems.has_errors() ? std::nullopt : load_or_complain(request);
+            auto loaded = problems.has_errors()
+                              ? std::nullopt
+                              : load_or_complain(request, arguments->source.upstream);
             if (!loaded) {
                 status = exit_trouble;
                 return;

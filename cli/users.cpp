@@ -39,6 +39,7 @@ constexpr std::size_t password_bytes_max = 1000;
 struct Arguments {
     std::string name;
     std::string config;
+    std::string upstream;
     std::string users;
     std::string passwords;
     bool generate = false;
@@ -273,13 +274,15 @@ bool find_files(Arguments& arguments) {
             throw std::runtime_error("which file? Say --users FILE, or -c CONFIGURATION");
         config::Request request;
         request.file = arguments.config;
-        const auto loaded = load_or_complain(request);
+        const auto loaded = load_or_complain(request, arguments.upstream);
         if (!loaded) return false;
         if (arguments.users.empty()) arguments.users = loaded->options.users.file.string();
         if (arguments.passwords.empty())
             arguments.passwords = loaded->options.users.passwords.string();
         if (arguments.users.empty())
-            throw std::runtime_error(arguments.config + " names no users.file");
+            throw std::runtime_error(
+                arguments.config + " names no users.file" +
+                (arguments.upstream.empty() ? "" : " for " + arguments.upstream));
     }
     return true;
 }
@@ -359,6 +362,10 @@ void add_users(CLI::App& app, int& status) {
         to->add_option("-c,--config", arguments->config,
                        "Configuration file (YAML) that names the files")
             ->type_name("FILE");
+        to->add_option("--upstream", arguments->upstream,
+                       "Which of the configuration's upstreams; without it the top level")
+            ->type_name("NAME")
+            ->needs("--config");
         to->add_option("--users", arguments->users, "The file of users")->type_name("FILE");
         to->add_option("--passwords", arguments->passwords, "The file of passwords for the server")
             ->type_name("FILE");

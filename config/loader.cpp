@@ -1,6 +1,7 @@
 #include "config/loader.h"
 
 #include "config/policy_loader.h"
+#include "config/upstreams.h"
 #include "config/webhook_loader.h"
 #include "policy/rule_presets.h"
 
@@ -41,17 +42,14 @@ public:
         } else if (!has_policy_) {
             loaded_.policy = policies_.load_preset(request_.default_preset);
         }
-        if (!problems_.has_errors()) {
-            for (const auto& problem : inconsistencies(loaded_.options)) {
-                const auto place = places_.find(std::string(problem.key));
-                problems_.error(place != places_.end()
-                                    ? place->second
-                                    : policy::Place{request_.file.string(), 0, 0},
-                                std::string(problem.key) + ": " + problem.message, problem.advice);
-            }
-        }
+        if (entries_) load_upstreams(*entries_);
+        if (!problems_.has_errors()) report_inconsistencies();
         // What is wrong elsewhere is no reason to tell of these another time.
         report_unreachable_rules(loaded_.policy, problems_);
+        for (const Upstream& entry : loaded_.upstreams) {
+            if (has_own_policy_.count(entry.name) != 0)
+                report_unreachable_rules(entry.policy, problems_);
+        }
         if (problems_.has_errors()) return std::nullopt;
         loaded_.files.insert(loaded_.files.end(), policies_.included().begin(),
                              policies_.included().end());
@@ -83,14 +81,15 @@ private:
         }
         loaded_.files.push_back(path);
         open_.push_back(path);
-        YamlReader reader(path.string(), problems_, surroundings_);
-        if (const auto root = reader.parse(*text); root && !root->IsNull())
+        const auto reader = std::make_shared<YamlReader>(path.string(), problems_, surroundings_);
+        if (const auto root = reader->parse(*text); root && !root->IsNull())
             load_root(reader, *root, path, depth);
         open_.pop_back();
     }
 
-    void load_root(YamlReader& reader, const YAML::Node& root, const std::filesystem::path& path,
-                   int depth) {
+    void load_root(const std::shared_ptr<YamlReader>& shared_reader, const YAML::Node& root,
+                   const std::filesystem::path& path, int depth) {
+        YamlReader& reader = *shared_reader;
         const std::filesystem::path base = path.parent_path();
         // Included files come first, wherever the key stands: this file overrides them.
         if (root.IsMap() && root["include"]) {
@@ -100,7 +99,7 @@ private:
                 }
             }
         }
-        std::vector<std::string> keys = {"include", "policy", "webhooks"};
+        std::vector<std::string> keys = {"include", "policy", "webhooks", "upstreams"};
         std::set<std::string> sections;
         for (const Setting& setting : settings()) {
             const std::string section = section_of(setting.key);
@@ -114,38 +113,185 @@ private:
                        [&](const std::string& key, const YAML::Node& at, const YAML::Node& value) {
                            if (key == "include") return;
                            if (key == "policy") return load_policy(reader, at, value, base);
+                           if (key == "upstreams") {
+                               // They take over what is said elsewhere, and so are read last.
+                               entries_ = Entries{shared_reader, value, base};
+                               return;
+                           }
                            if (key == "webhooks") {
                                loaded_.options.webhooks = load_webhooks(reader, value, base,
                                                                         surroundings_);
                                return;
                            }
                            if (sections.count(key) != 0)
-                               return load_section(reader, key, value, base);
-                           set(reader, *find_setting(key), value, base);
+                               return load_section(reader, key, value, base, top_level());
+                           set(reader, *find_setting(key), value, base, top_level());
                        });
     }
 
+    // Where what is read goes: the top level, or an entry of `upstreams`.
+    struct Target {
+        Options& options;
+        std::map<std::string, policy::Place>& places;
+        bool entry = false;
+    };
+    Target top_level() { return {loaded_.options, places_}; }
+
     void load_section(YamlReader& reader, const std::string& section, const YAML::Node& node,
-                      const std::filesystem::path& base) {
+                      const std::filesystem::path& base, Target target) {
         std::vector<std::string> keys;
         for (const Setting& setting : settings()) {
-            if (section_of(setting.key) == section)
-                keys.emplace_back(setting.key.substr(section.size() + 1));
+            if (section_of(setting.key) != section) continue;
+            if (target.entry && scope_of(setting) == Scope::process) continue;
+            keys.emplace_back(setting.key.substr(section.size() + 1));
         }
         reader.mapping(node, section, keys,
                        [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
-                           set(reader, *find_setting(section + "." + key), value, base);
+                           set(reader, *find_setting(section + "." + key), value, base, target);
                        });
     }
 
     void set(YamlReader& reader, const Setting& setting, const YAML::Node& node,
-             const std::filesystem::path& base) {
-        const auto text = reader.text(node, setting.key);
+             const std::filesystem::path& base, Target target) {
+        std::optional<std::string> text;
+        if (setting.shape == Setting::Shape::list && node.IsSequence()) {
+            const auto items = reader.texts(node, setting.key);
+            if (!items) return;
+            text.emplace();
+            for (const YamlReader::Item& item : *items)
+                *text += (text->empty() ? "" : ",") + item.text;
+        } else {
+            text = reader.text(node, setting.key);
+        }
         if (!text) return;
-        if (const auto wrong = setting.set(loaded_.options, *text, base)) {
+        if (const auto wrong = setting.set(target.options, *text, base)) {
             reader.error(node, std::string(setting.key) + ": " + *wrong);
         }
-        places_[std::string(setting.key)] = reader.place(node);
+        target.places[std::string(setting.key)] = reader.place(node);
+    }
+
+    // A list of further servers: see config/upstreams.h.
+    struct Entries {
+        std::shared_ptr<YamlReader> reader;
+        YAML::Node node;
+        std::filesystem::path base;
+    };
+
+    void load_upstreams(const Entries& entries) {
+        YamlReader& reader = *entries.reader;
+        if (!entries.node.IsSequence())
+            return reader.error(entries.node, "upstreams must be a list",
+                                "begin each server with a dash: - name: billing");
+        if (entries.node.size() > upstreams_max)
+            return reader.error(entries.node,
+                                "more than " + std::to_string(upstreams_max) + " upstreams",
+                                "run another pgchaperone for some of them");
+        for (const auto& item : entries.node) load_upstream(reader, item, entries.base);
+    }
+
+    void load_upstream(YamlReader& reader, const YAML::Node& node,
+                       const std::filesystem::path& base) {
+        std::vector<std::string> keys = {"name", "policy"};
+        std::set<std::string> sections;
+        for (const Setting& setting : settings()) {
+            if (scope_of(setting) == Scope::process) continue;
+            const std::string section = section_of(setting.key);
+            if (section.empty())
+                keys.emplace_back(setting.key);
+            else if (sections.insert(section).second)
+                keys.push_back(section);
+        }
+        Upstream entry;
+        entry.options = loaded_.options;
+        entry.options.databases = Options{}.databases;
+        entry.policy = loaded_.policy;
+        entry.place = reader.place(node);
+        std::map<std::string, policy::Place> places;
+        bool own_policy = false;
+        const Target target{entry.options, places, true};
+        const bool good = reader.mapping(
+            node, "an entry of upstreams", keys,
+            [&](const std::string& key, const YAML::Node&, const YAML::Node& value) {
+                if (key == "name") {
+                    entry.name = upstream_name(reader, value);
+                } else if (key == "policy") {
+                    own_policy = true;
+                    entry.policy = policies_.load(reader, value, base);
+                } else if (sections.count(key) != 0) {
+                    load_section(reader, key, value, base, target);
+                } else {
+                    set(reader, *find_setting(key), value, base, target);
+                }
+            });
+        if (!good) return;
+        if (!node["name"])
+            reader.error(node, "this entry of upstreams has no name",
+                         "name: billing; it stands in logs, tickets and metrics");
+        check_entry(reader, node, places);
+        if (own_policy) has_own_policy_.insert(entry.name);
+        entry_places_[entry.name] = std::move(places);
+        loaded_.upstreams.push_back(std::move(entry));
+    }
+
+    std::string upstream_name(YamlReader& reader, const YAML::Node& node) {
+        const auto name = reader.text(node, "name");
+        if (!name) return {};
+        if (!is_upstream_name(*name)) {
+            reader.error(node, "name: the name of an upstream is one word of at most " +
+                                   std::to_string(upstream_name_bytes_max) +
+                                   " letters, digits, dots, dashes and underscores");
+        } else if (entry_places_.count(*name) != 0) {
+            reader.error(node, "a second upstream of the name \"" + *name + "\"",
+                         "give one of them another name");
+        }
+        return *name;
+    }
+
+    // What belongs to a listener, only where it has one.
+    void check_entry(YamlReader& reader, const YAML::Node& node,
+                     const std::map<std::string, policy::Place>& places) {
+        if (places.count("listen") != 0) return;
+        if (places.count("databases") == 0)
+            reader.error(node,
+                         "nobody would come to this one: it has neither databases nor a "
+                         "listener",
+                         "say which databases are there, or give it a `listen` of its own");
+        for (const auto& [key, place] : places) {
+            if (scope_of(*find_setting(key)) == Scope::listener)
+                problems_.error(place,
+                                key +
+                                    " belongs to the listener, which this one shares with the "
+                                    "top level",
+                                "set it there, or give this one a `listen` of its own");
+        }
+    }
+
+    // By their place, and each but once: entries take over what the top level has.
+    void report_inconsistencies() {
+        std::set<std::pair<std::string, std::string>> told;
+        const auto report = [&](const Options& options,
+                                const std::map<std::string, policy::Place>& own,
+                                const policy::Place& otherwise) {
+            for (const auto& problem : inconsistencies(options)) {
+                const std::string key(problem.key);
+                if (!told.insert({key, problem.message}).second) continue;
+                const auto at = own.find(key);
+                problems_.error(at != own.end() ? at->second : otherwise,
+                                key + ": " + problem.message, problem.advice);
+            }
+        };
+        report(loaded_.options, places_, policy::Place{request_.file.string(), 0, 0});
+        for (const Upstream& entry : loaded_.upstreams)
+            report(entry.options, entry_places_[entry.name], entry.place);
+        for (const EntryProblem& problem : problems_of_upstreams(loaded_)) {
+            const auto& places = entry_places_[problem.entry->name];
+            const auto at = places.find(std::string(problem.key));
+            const policy::Place& place = at != places.end() ? at->second : problem.entry->place;
+            if (problem.warning)
+                problems_.warning(place, problem.message, problem.advice);
+            else
+                problems_.error(place, problem.message, problem.advice);
+        }
     }
 
     void load_policy(YamlReader& reader, const YAML::Node& at, const YAML::Node& node,
@@ -204,6 +350,9 @@ private:
     std::map<std::string, policy::Place> places_;
     policy::Place policy_place_;
     bool has_policy_ = false;
+    std::optional<Entries> entries_;
+    std::map<std::string, std::map<std::string, policy::Place>> entry_places_;  // by its name
+    std::set<std::string> has_own_policy_;                                      // likewise
 };
 
 std::string quoted(const std::string& text) {

@@ -23,9 +23,19 @@ struct Request {
     std::string default_preset = "interactive";                     // where nothing names a policy
 };
 
+// One of `upstreams`: a further server, or the same with other rules. Its options are all that it
+// has or takes over from the top level; what belongs to the process is as it is there.
+struct Upstream {
+    std::string name;
+    Options options;
+    policy::Policy policy;
+    policy::Place place;
+};
+
 struct Loaded {
     Options options;
     policy::Policy policy;
+    std::vector<Upstream> upstreams;  // in their order; those of the top level come after them
     std::vector<std::filesystem::path> files;  // all that were read
 };
 

@@ -116,6 +116,7 @@ struct Limits {
 struct Options {
     Endpoint listen{"127.0.0.1", 6432};
     Endpoint upstream{"127.0.0.1", 5432};
+    std::vector<policy::Glob> databases{policy::Glob("*")};  // that clients find there; never empty
     // Load balancers, whose connections begin with a header of PROXY protocol, version 2.
     std::vector<policy::Network> proxy_protocol;
     unsigned threads = 0;  // 0: one per core

@@ -1,6 +1,7 @@
 // The JSON Schema of the configuration, made from the tables of settings and conditions.
 #include "config/json_text.h"
 #include "config/loader.h"
+#include "config/upstreams.h"
 #include "config/webhook_loader.h"
 #include "policy/rule_presets.h"
 
@@ -54,6 +55,11 @@ value of_setting(const Setting& setting) {
         case Setting::Shape::endpoint:
             out["type"] = "string";
             out["examples"] = array{"127.0.0.1:6432", "[::1]:5432", "/var/run/postgresql:5432"};
+            break;
+        case Setting::Shape::list:
+            out["anyOf"] = array{
+                object{{"type", "string"}},
+                object{{"type", "array"}, {"minItems", 1}, {"items", object{{"type", "string"}}}}};
             break;
         case Setting::Shape::path:
         case Setting::Shape::text: out["type"] = "string"; break;
@@ -216,13 +222,10 @@ object definitions() {
     return defs;
 }
 
-}  // namespace
-
-std::string json_schema() {
-    object properties;
-    properties["include"] = described(reference("texts"),
-                                      "Configuration files that this one builds on and overrides.");
+template <class Wanted>
+void put_settings(object& properties, Wanted wanted) {
     for (const Setting& setting : settings()) {
+        if (!wanted(setting)) continue;
         const auto dot = setting.key.find('.');
         if (dot == std::string_view::npos) {
             properties[setting.key] = of_setting(setting);
@@ -234,9 +237,12 @@ std::string json_schema() {
             .as_object()["properties"]
             .as_object()[setting.key.substr(dot + 1)] = of_setting(setting);
     }
+}
+
+value of_policy() {
     std::vector<std::string> presets;
     for (const policy::Preset& preset : policy::presets()) presets.emplace_back(preset.name);
-    properties["policy"] = mapping(
+    return mapping(
         {{"preset", one_of_words(presets, "A policy that comes with pgchaperone, to start from.")},
          {"mode", one_of_words({"enforce", "observe"},
                                "observe: judge and log, but let everything through.")},
@@ -256,13 +262,39 @@ std::string json_schema() {
          {"break_glass", mapping({{"roles", reference("texts")},
                                   {"require_reason", flag("A reason must be set first.")}},
                                  {"roles"})}});
+}
+
+value of_upstreams() {
+    object keys;
+    keys["name"] = text("What it is called in logs, records, tickets and metrics.");
+    put_settings(keys, [](const Setting& setting) { return scope_of(setting) != Scope::process; });
+    keys["policy"] = described(reference("policy"), "The rules that hold there.");
+    return object{{"type", "array"},
+                  {"maxItems", upstreams_max},
+                  {"items", mapping(std::move(keys), {"name"})},
+                  {"description",
+                   "Further servers, or the same with other rules, by listener or database name. "
+                   "What one does not say is as at the top level."}};
+}
+
+}  // namespace
+
+std::string json_schema() {
+    object properties;
+    properties["include"] = described(reference("texts"),
+                                      "Configuration files that this one builds on and overrides.");
+    put_settings(properties, [](const Setting&) { return true; });
+    properties["policy"] = reference("policy");
+    properties["upstreams"] = of_upstreams();
     properties["webhooks"] = of_webhooks();
+    object defs = definitions();
+    defs["policy"] = of_policy();
     const value root = object{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                               {"title", "Configuration of pgchaperone"},
                               {"type", "object"},
                               {"additionalProperties", false},
                               {"properties", std::move(properties)},
-                              {"$defs", definitions()}};
+                              {"$defs", std::move(defs)}};
     return pretty(root);
 }
 

@@ -105,20 +105,49 @@ std::string networks_text(const std::vector<policy::Network>& networks) {
     return out;
 }
 
-Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) {
-    std::vector<policy::Network> networks;
+// The parts between commas, without the blanks around them.
+std::vector<std::string_view> split(std::string_view text) {
+    std::vector<std::string_view> parts;
     for (std::string_view rest = text; !rest.empty();) {
         const auto comma = std::min(rest.find(','), rest.size());
         std::string_view one = rest.substr(0, comma);
         rest.remove_prefix(std::min(comma + 1, rest.size()));
         while (one.starts_with(' ')) one.remove_prefix(1);
         while (one.ends_with(' ')) one.remove_suffix(1);
+        parts.push_back(one);
+    }
+    return parts;
+}
+
+Wrong put_networks(std::string_view text, std::vector<policy::Network>& target) {
+    std::vector<policy::Network> networks;
+    for (const std::string_view one : split(text)) {
         auto network = policy::Network::parse(one);
         if (!network) return network.error().message;
         networks.push_back(*std::move(network));
     }
     if (networks.empty()) return "a network or an address is missing";
     target = std::move(networks);
+    return std::nullopt;
+}
+
+std::string databases_text(const std::vector<policy::Glob>& databases) {
+    std::string out;
+    for (const policy::Glob& database : databases)
+        out += (out.empty() ? "" : ", ") + database.text();
+    return out;
+}
+
+Wrong put_databases(std::string_view text, std::vector<policy::Glob>& target) {
+    std::vector<policy::Glob> databases;
+    for (const std::string_view one : split(text)) {
+        // The server cuts longer ones off, so that none would match.
+        if (one.empty() || one.size() > database_bytes_max)
+            return "a database's name has 1 to " + std::to_string(database_bytes_max) + " bytes";
+        databases.emplace_back(one);
+    }
+    if (databases.empty()) return "a database's name is missing; \"*\" is all of them";
+    target = std::move(databases);
     return std::nullopt;
 }
 
@@ -263,11 +292,19 @@ std::span<const Setting> settings() {
                 "Unix-domain socket.",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.upstream); },
                 [](const O& o) { return o.upstream.text(); }},
+        Setting{"databases",
+                "--databases",
+                "NAMES",
+                Shape::list,
+                {},
+                "Which databases clients find there: names, with * and ? and commas between them.",
+                [](O& o, S t, Base) { return put_databases(t, o.databases); },
+                [](const O& o) { return databases_text(o.databases); }},
         Setting{
             "proxy_protocol",
             "--proxy-protocol",
             "NETWORKS",
-            Shape::text,
+            Shape::list,
             {},
             "Load balancers, whose connections begin with a header of PROXY protocol v2 that says "
             "who the client is: addresses and networks, with commas between them.",
@@ -659,7 +696,7 @@ std::span<const Setting> settings() {
         Setting{"web.trusted_proxies",
                 "--web-trusted-proxies",
                 "NETWORKS",
-                Shape::text,
+                Shape::list,
                 {},
                 "Proxies in front of the page whose X-Forwarded-For is believed: addresses and "
                 "networks, with commas between them.",

@@ -16,7 +16,7 @@
 namespace pgchaperone::config {
 
 struct Setting {
-    enum class Shape : std::uint8_t { endpoint, count, size, duration, word, path, text };
+    enum class Shape : std::uint8_t { endpoint, count, size, duration, word, path, text, list };
     std::string_view key;      // "client_tls.mode": at most one dot
     std::string_view option;   // "--client-tls"
     std::string_view metavar;  // "HOST:PORT"
@@ -24,7 +24,8 @@ struct Setting {
     std::vector<std::string> words;  // of Shape::word
     std::string_view summary;
 
-    // Reads `text` into `options`; paths are relative to `base`. Gives what is wrong, or nothing.
+    // Reads `text` into `options` (of a list: with commas between); paths are relative to `base`.
+    // Gives what is wrong, or nothing.
     std::optional<std::string> (*set)(Options& options, std::string_view text,
                                       const std::filesystem::path& base);
     std::string (*show)(const Options& options);

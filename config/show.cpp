@@ -1,5 +1,6 @@
 // The effective configuration written as YAML that loads to the same.
 #include "config/loader.h"
+#include "config/upstreams.h"
 #include "config/values.h"
 #include "config/webhook_loader.h"
 
@@ -163,36 +164,57 @@ YAML::Node rule_of(const policy::Rule& rule) {
     return node;
 }
 
+YAML::Node policy_of(const policy::Policy& from) {
+    YAML::Node policy;
+    policy["mode"] = from.observe ? "observe" : "enforce";
+    policy["unparsable"] = action_of(from.unparsable);
+    policy["default"] = action_of(from.by_default);
+    const auto glob = [](const policy::Glob& g) { return g.text(); };
+    if (!from.approvers.empty()) policy["approvers"] = list(from.approvers, glob);
+    if (!from.operators.empty()) policy["operators"] = list(from.operators, glob);
+    if (from.break_glass) {
+        policy["break_glass"]["roles"] = list(from.break_glass->roles, glob);
+        policy["break_glass"]["require_reason"] = from.break_glass->require_reason;
+    }
+    policy["rules"] = YAML::Node(YAML::NodeType::Sequence);
+    for (const policy::Rule& rule : from.rules) policy["rules"].push_back(rule_of(rule));
+    return policy;
+}
+
+template <class Wanted>
+void put_settings(YAML::Node& node, const Options& options, Wanted wanted) {
+    for (const Setting& setting : settings()) {
+        const std::string value = setting.show(options);
+        if (value.empty() || !wanted(setting)) continue;
+        const std::string key(setting.key);
+        const auto dot = key.find('.');
+        if (dot == std::string::npos)
+            node[key] = literal(value);
+        else
+            node[key.substr(0, dot)][key.substr(dot + 1)] = literal(value);
+    }
+}
+
 }  // namespace
 
 std::string show(const Loaded& loaded) {
     YAML::Node root;
-    for (const Setting& setting : settings()) {
-        const std::string value = setting.show(loaded.options);
-        if (value.empty()) continue;
-        const std::string key(setting.key);
-        const auto dot = key.find('.');
-        if (dot == std::string::npos)
-            root[key] = literal(value);
-        else
-            root[key.substr(0, dot)][key.substr(dot + 1)] = literal(value);
-    }
-    YAML::Node policy;
-    policy["mode"] = loaded.policy.observe ? "observe" : "enforce";
-    policy["unparsable"] = action_of(loaded.policy.unparsable);
-    policy["default"] = action_of(loaded.policy.by_default);
-    const auto glob = [](const policy::Glob& g) { return g.text(); };
-    if (!loaded.policy.approvers.empty()) policy["approvers"] = list(loaded.policy.approvers, glob);
-    if (!loaded.policy.operators.empty()) policy["operators"] = list(loaded.policy.operators, glob);
-    if (loaded.policy.break_glass) {
-        policy["break_glass"]["roles"] = list(loaded.policy.break_glass->roles, glob);
-        policy["break_glass"]["require_reason"] = loaded.policy.break_glass->require_reason;
-    }
-    policy["rules"] = YAML::Node(YAML::NodeType::Sequence);
-    for (const policy::Rule& rule : loaded.policy.rules) policy["rules"].push_back(rule_of(rule));
+    put_settings(root, loaded.options, [](const Setting&) { return true; });
     if (!loaded.options.webhooks.empty())
         root["webhooks"] = shown_webhooks(loaded.options.webhooks);
-    root["policy"] = policy;
+    root["policy"] = policy_of(loaded.policy);
+    for (const Upstream& entry : loaded.upstreams) {
+        YAML::Node node;
+        node["name"] = entry.name;
+        put_settings(node, entry.options, [&](const Setting& setting) {
+            // Its databases are never taken over. Nor can a setting be unset.
+            return setting.key == "databases" ||
+                   (scope_of(setting) != Scope::process &&
+                    setting.show(entry.options) != setting.show(loaded.options));
+        });
+        node["policy"] = policy_of(entry.policy);
+        root["upstreams"].push_back(node);
+    }
     YAML::Emitter emitter;
     emitter.SetIndent(2);
     emitter << root;

@@ -25,8 +25,11 @@ double seconds(Nanoseconds time) { return std::chrono::duration<double>(time).co
 
 prometheus::ClientMetric labelled(Page::Labels labels) {
     prometheus::ClientMetric metric;
-    for (const auto& [name, value] : labels)
+    for (const auto& [name, value] : labels) {
+        // To Prometheus a label without a value is none.
+        if (value.empty()) continue;
         metric.label.push_back({std::string(name), std::string(value)});
+    }
     return metric;
 }
 

@@ -156,9 +156,9 @@ def words_of(schema, node):
 
 
 def settings(schema):
-    """(key with dots, node) of everything that is a setting of the process: no policy, no webhooks."""
+    """(key with dots, node) of everything that is a setting of the process: no policy, no lists."""
     for key, node in schema["properties"].items():
-        if key in ("policy", "webhooks"):
+        if key in ("policy", "webhooks", "upstreams"):
             continue
         node = resolve(schema, node)
         if node.get("type") == "object":
@@ -269,12 +269,23 @@ def keys_of(schema, node):
             for line in key_lines(schema, key, below)]
 
 
+def upstreams_of(schema):
+    """The keys of an entry that are its own, and the names of the settings that it may have besides."""
+    keys = resolve(schema, schema["properties"]["upstreams"]["items"])["properties"]
+    own = [line for key in ("name", "policy") for line in key_lines(schema, key, keys[key])]
+    known = dict(settings(schema))
+    shared = [key for name, node in keys.items() for key in ([f"{name}.{below}" for below in node.get("properties", {})] or [name])
+              if key in known]
+    return [*own, ".PP", "Besides, it may have these settings: " + ", ".join(f"\\fB{roff(key)}\\fR" for key in shared) + "."]
+
+
 def page_5(schema):
     parts = {"SETTINGS": [line for key, node in settings(schema) for line in key_lines(schema, key, node)]}
     for name in ("rule", "match", "hold"):
         parts[name.upper()] = keys_of(schema, schema["$defs"][name])
     for key in ("policy", "webhooks"):
         parts[key.upper()] = keys_of(schema, schema["properties"][key])
+    parts["UPSTREAMS"] = upstreams_of(schema)
     return parts
 
 

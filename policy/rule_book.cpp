@@ -4,18 +4,6 @@
 
 namespace pgchaperone::policy {
 
-RuleBook::RuleBook(Policy policy, Loader loader) : loader_(std::move(loader)) {
-    replace(std::move(policy));
-}
-
-std::string RuleBook::reload() {
-    if (!loader_) return "this policy did not come from a file";
-    auto policy = loader_();
-    if (!policy) return policy.error().message;
-    replace(*std::move(policy));
-    return {};
-}
-
 std::shared_ptr<const RuleBook::Edition> RuleBook::current() const {
     const std::lock_guard lock(mutex_);
     return current_;

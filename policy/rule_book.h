@@ -5,19 +5,15 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
-#include <string>
+#include <utility>
 
 namespace pgchaperone::policy {
 
 class RuleBook {
 public:
-    // Loads the policy anew and gives it or, where it can't be used, says why in words for the log.
-    using Loader = std::function<boost::system::result<Policy, PatternError>()>;
-
-    explicit RuleBook(Policy policy, Loader loader = {});
+    explicit RuleBook(Policy policy) { replace(std::move(policy)); }
 
     struct Edition {
         std::uint64_t version = 0;  // from 1, never repeats
@@ -33,15 +29,10 @@ public:
     // policy that could not be loaded never comes here: the old one simply stays.
     std::uint64_t replace(Policy policy);
 
-    // Replaces the policy by what the loader gives now. Returns what is wrong, for people; empty:
-    // the new policy is in force. Where something is wrong the old one stays. One reload at a time.
-    std::string reload();
-
 private:
     mutable std::mutex mutex_;
     std::shared_ptr<const Edition> current_;
     std::atomic<std::uint64_t> version_{0};
-    Loader loader_;
 };
 
 }  // namespace pgchaperone::policy

@@ -31,6 +31,7 @@ struct SessionFacts {
     std::uint32_t revision = 0;
     std::string user;
     std::string database;
+    std::string upstream;          // the configured name of the server it is at; may be empty
     std::string application_name;  // a label that the client chose, not an identity
     ClientAddress client;
     bool tls = false;

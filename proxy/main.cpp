@@ -1,7 +1,7 @@
 // Wires the parts, and nothing else.
 
 #include "cli/cli.h"
-#include "config/options.h"
+#include "config/loader.h"
 #include "proxy/net/log_format.h"
 #include "proxy/net/server.h"
 
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -88,24 +89,54 @@ net::Changeable changeable(const config::Options& options) {
     return out;
 }
 
-net::ServerOptions server_options(const config::Options& options) {
+net::UpstreamOptions upstream_options(const std::string& name, const config::Options& options) {
+    net::UpstreamOptions upstream;
+    upstream.name = name;
+    upstream.address = {options.upstream.host, options.upstream.port};
+    upstream.databases = options.databases;
+    upstream.connect_timeout = options.connect_timeout;
+    upstream.authentication = authentication(options.authentication);
+    upstream.users = {options.users.file, options.users.passwords};
+    upstream.tls = tls_settings(options.upstream_tls);
+    upstream.negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
+                               ? net::UpstreamNegotiation::direct
+                               : net::UpstreamNegotiation::postgres;
+    upstream.changeable = changeable(options);
+    upstream.web_database = options.web.database;
+    return upstream;
+}
+
+// The server of the top level is the first of all, and the last that is asked for a database.
+void add_servers(net::ServerOptions& server, const config::Loaded& loaded) {
+    const auto add = [&](const std::string& name, const config::Options& options) {
+        const net::Address listen{options.listen.host, options.listen.port};
+        auto at = std::find_if(
+            server.listeners.begin(), server.listeners.end(),
+            [&](const auto& one) { return one.address.text() == listen.text(); });
+        if (at == server.listeners.end()) {
+            server.listeners.push_back({listen,
+                                        options.proxy_protocol,
+                                        options.login_timeout,
+                                        tls_settings(options.client_tls),
+                                        {}});
+            at = std::prev(server.listeners.end());
+        }
+        at->upstreams.push_back(server.upstreams.size());
+        server.upstreams.push_back(upstream_options(name, options));
+    };
+    add({}, loaded.options);
+    for (const config::Upstream& one : loaded.upstreams) add(one.name, one.options);
+    auto& first = server.listeners.front().upstreams;
+    std::rotate(first.begin(), first.begin() + 1, first.end());
+}
+
+net::ServerOptions server_options(const config::Loaded& loaded) {
+    const config::Options& options = loaded.options;
     net::ServerOptions server;
-    server.listen = {options.listen.host, options.listen.port};
-    server.upstream = {options.upstream.host, options.upstream.port};
+    add_servers(server, loaded);
     server.threads = options.threads != 0 ? options.threads
                                           : std::max(1u, std::thread::hardware_concurrency());
-    server.load_balancers = options.proxy_protocol;
-    server.login_timeout = options.login_timeout;
-    server.connect_timeout = options.connect_timeout;
-    server.authentication = authentication(options.authentication);
-    server.users = {options.users.file, options.users.passwords};
     server.drain_timeout = options.drain_timeout;
-    server.changeable = changeable(options);
-    server.client_tls = tls_settings(options.client_tls);
-    server.upstream_tls = tls_settings(options.upstream_tls);
-    server.upstream_negotiation = options.upstream_tls.negotiation == config::TlsNegotiation::direct
-                                      ? net::UpstreamNegotiation::direct
-                                      : net::UpstreamNegotiation::postgres;
     const config::Audit& audit = options.audit;
     server.audit.file = audit.file;
     server.audit.rotate_bytes = audit.rotate_bytes;
@@ -128,7 +159,6 @@ net::ServerOptions server_options(const config::Options& options) {
                                      web.key,
                                      web.url,
                                      web.trusted_proxies,
-                                     web.database,
                                      web.session_idle,
                                      web.session_life,
                                      web.pages};
@@ -151,20 +181,24 @@ void start_log(const config::Log& log) {
     spdlog::set_default_logger(std::move(logger));
 }
 
-int serve(const config::Options& options, std::shared_ptr<policy::RuleBook> rules,
-          cli::Reload reload) {
+int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload) {
     try {
-        start_log(options.log);
+        start_log(loaded.options.log);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
         return cli::exit_trouble;
     }
     const auto reload_all = [reload = std::move(reload)] {
         cli::Reloaded reloaded = reload();
-        return net::Reloaded{std::move(reloaded.trouble), std::move(reloaded.options.webhooks),
-                             changeable(reloaded.options), std::move(reloaded.restart)};
+        net::Reloaded out;
+        out.trouble = std::move(reloaded.trouble);
+        out.webhooks = std::move(reloaded.webhooks);
+        for (const config::Options& options : reloaded.options)
+            out.changeable.push_back(changeable(options));
+        out.restart = std::move(reloaded.restart);
+        return out;
     };
-    return net::serve(server_options(options), std::move(rules), reload_all,
+    return net::serve(server_options(loaded), std::move(rules), reload_all,
                       [](const std::string& trouble) {
                           std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
                       });

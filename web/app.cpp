@@ -174,6 +174,8 @@ struct App::Impl {
     std::string cookie_name() const { return options.tls ? "__Host-pgchaperone" : "pgchaperone"; }
     std::string cookie_text(const std::string& value) const;
 
+    const AppOptions::Upstream* upstream_named(std::string_view name) const;
+    void upstreams(const Shared& call);
     void login(const Shared& call);
     void admitted(const Shared& call, const std::string& role, Admission admission);
     void who(const Shared& call);
@@ -228,6 +230,7 @@ struct App::Impl {
 
 const std::vector<App::Impl::Route>& App::Impl::routes() {
     static const std::vector<Route> table{
+        {Method::get, "/api/v1/upstreams", false, false, &Impl::upstreams},
         {Method::post, "/api/v1/session", false, false, &Impl::login},
         {Method::get, "/api/v1/session", true, false, &Impl::who},
         {Method::remove, "/api/v1/session", true, true, &Impl::logout},
@@ -389,13 +392,36 @@ std::string App::Impl::cookie_text(const std::string& value) const {
 Response App::Impl::session_response(const Session& session) const {
     JsonOut out;
     out.open('{').text("role", session.person.role).text("token", session.token);
-    out.time("ends", session.ends_at).text("environment", options.environment).close('}');
+    const std::string& upstream = session.person.upstream;
+    out.text_if("upstream", upstream).time("ends", session.ends_at);
+    const AppOptions::Upstream* const there = upstream_named(upstream);
+    out.text("environment",
+             (upstream.empty() ? "" : upstream + ", ") + (there ? there->address : ""));
+    out.close('}');
     return json_response(std::move(out));
+}
+
+const AppOptions::Upstream* App::Impl::upstream_named(std::string_view name) const {
+    const auto found = std::find_if(options.upstreams.begin(), options.upstreams.end(),
+                                    [&](const auto& one) { return one.name == name; });
+    return found == options.upstreams.end() ? nullptr : &*found;
+}
+
+// Their names only, for who is about to log in to one of them. Of a single one there is nothing to
+// choose.
+void App::Impl::upstreams(const Shared& call) {
+    JsonOut out;
+    out.open('{').name("upstreams").open('[');
+    for (const AppOptions::Upstream& one : options.upstreams) {
+        if (options.upstreams.size() > 1) out.text(one.name);
+    }
+    out.close(']').close('}');
+    call->then(json_response(std::move(out)));
 }
 
 void App::Impl::login(const Shared& call) {
     std::string wrong;
-    auto members = members_of(call->request, {"role", "password"}, wrong);
+    auto members = members_of(call->request, {"role", "password", "upstream"}, wrong);
     forget(call->request.body);
     if (!members) return call->then(problem(400, wrong));
     const std::string role = (*members)["role"];
@@ -405,6 +431,12 @@ void App::Impl::login(const Shared& call) {
         forget(password);
         return call->then(problem(400, "a role and its password are needed",
                                   "A role has at most 63 bytes, a password 1,000."));
+    }
+    const std::string upstream = (*members)["upstream"];
+    if (upstream_named(upstream) == nullptr) {
+        forget(password);
+        return call->then(problem(400, "there is no server of that name", {},
+                                  "GET /api/v1/upstreams lists those that are guarded."));
     }
     const std::string network = network_of(call->request.peer);
     if (logins >= logins_at_once) {
@@ -417,7 +449,7 @@ void App::Impl::login(const Shared& call) {
                                 "Wait for " + approval::span_text(*wait) + "."));
     }
     ++logins;
-    sources.admit(role, std::move(password), [this, call, role](Admission admission) {
+    sources.admit(role, std::move(password), upstream, [this, call, role](Admission admission) {
         admitted(call, role, std::move(admission));
     });
 }
@@ -544,7 +576,8 @@ bool App::Impl::is_own_host(std::string_view host) const {
 
 void App::Impl::on_record(const Shared& call, const char* what, const std::string& comment,
                           std::function<void()> go_on) {
-    Saying saying{call->session->person.role, call->request.peer, what, call->id, comment};
+    const Person& person = call->session->person;
+    Saying saying{person.role, person.upstream, call->request.peer, what, call->id, comment};
     sources.record(std::move(saying),
                    [post = sources.post, call, go_on = std::move(go_on)](std::string problem_text) {
                        post([call, go_on, problem_text] {

@@ -25,8 +25,9 @@ namespace pgchaperone::web {
 // What somebody is about to say to a ticket, for the audit log.
 struct Saying {
     std::string role;
-    std::string client;  // address
-    std::string what;    // "approve"
+    std::string upstream;  // the name of the server that knows them
+    std::string client;    // address
+    std::string what;      // "approve"
     std::string ticket;
     std::string comment;
 };
@@ -37,7 +38,12 @@ struct AppOptions {
     std::string url;
     std::string listen_host;  // where that is not given: the name or address that it listens on
     bool tls = false;         // people reach it by TLS, ours or that of a proxy in front
-    std::string environment;  // what is guarded here, for people
+    // The servers that are guarded here. The first is that of who names none.
+    struct Upstream {
+        std::string name;
+        std::string address;  // for people
+    };
+    std::vector<Upstream> upstreams;
 };
 
 class App {

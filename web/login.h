@@ -33,8 +33,9 @@ struct Admission {
     std::shared_ptr<Proof> proof;  // null: `known` says why not
     Known known;
 };
-// `then` is called once, on the page's thread; never before this returns.
-using Admit = std::function<void(std::string role, std::string password,
+// `upstream`: the name of the server that is asked, one of AppOptions::upstreams. `then` is called
+// once, on the page's thread; never before this returns.
+using Admit = std::function<void(std::string role, std::string password, std::string upstream,
                                  std::function<void(Admission)> then)>;
 
 }  // namespace pgchaperone::web

@@ -105,7 +105,8 @@ void put_ticket(JsonOut& out, const Ticket& ticket, const Person& person, approv
     const approval::Request& request = ticket.request;
     out.open('{').text("id", ticket.id).text("state", approval::state_name(ticket.state));
     out.text("command", request.command).text("requester", request.requester.role);
-    out.text("database", request.database).text("client", request.client);
+    out.text("database", request.database).text_if("upstream", request.requester.upstream);
+    out.text("client", request.client);
     out.text("application", request.application).text("rule", request.rule);
     out.text("reason", request.reason).time("opened", ticket.opened);
     out.time("expires", ticket.expires);

@@ -97,6 +97,7 @@ std::string json_body(const Hook& hook, const Happened& happened, const Envelope
     const auto add = [&](const char* key, std::string value) {
         if (!value.empty()) about[key] = std::move(value);
     };
+    add("upstream", shown(request.requester.upstream));
     add("glass_reason", shown(request.glass_reason, words_characters));
     add("decided_by", shown(ticket.decided_by()));
     add("ended_by", shown(ticket.ended_by));
@@ -152,6 +153,8 @@ std::string fallback_text(const Happened& happened, const std::string& url) {
     text += " (ticket " + ticket.id + "), asked for by " +
             code(shown(ticket.request.requester.role)) + " on " +
             code(shown(ticket.request.database));
+    if (const std::string& upstream = ticket.request.requester.upstream; !upstream.empty())
+        text += " at " + code(shown(upstream));
     const auto add = [&](const char* name, const std::string& value) {
         if (!value.empty()) text += std::string("\n") + name + ": " + code(value);
     };
@@ -176,6 +179,7 @@ std::string slack_body(const Hook& hook, const Happened& happened, const Envelop
     field("Ticket", ticket.id);
     field("Requester", shown(request.requester.role));
     field("Database", shown(request.database));
+    field("Server", shown(request.requester.upstream));
     field("Would change", effects_of(ticket));
     field("Came to", shown(ticket.outcome, words_characters));
     field("Approvals", approvals_of(ticket));
@@ -226,6 +230,7 @@ std::optional<std::string> value_of(std::string_view word, const Hook& hook,
     if (word == "state") return std::string(approval::state_name(ticket.state));
     if (word == "requester") return shown(request.requester.role);
     if (word == "database") return shown(request.database);
+    if (word == "upstream") return shown(request.requester.upstream);
     if (word == "client") return shown(request.client);
     if (word == "application") return shown(request.application);
     if (word == "command") return shown(request.command);

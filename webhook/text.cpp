@@ -36,6 +36,7 @@ std::span<const TextWord> text_words() {
         TextWord{"state", "pending, approved, denied, expired, withdrawn or used"},
         TextWord{"requester", "the role that asks"},
         TextWord{"database", "where"},
+        TextWord{"upstream", "the name of its server, where several are guarded"},
         TextWord{"client", "the address that it asks from"},
         TextWord{"application", "what its client calls itself"},
         TextWord{"command", "UPDATE"},

@@ -64,8 +64,10 @@ void log_failure(std::uint64_t session, std::exception_ptr failure) {
 
 }  // namespace
 
-Connection::Connection(IoThread& thread, Transport::Socket client, session::Setup setup)
+Connection::Connection(IoThread& thread, Listener& listener, Transport::Socket client,
+                       session::Setup setup)
     : thread_(thread),
+      listener_(listener),
       id_(setup.id),
       session_(std::move(setup)),
       client_{std::make_shared<Transport>(std::move(client)), Gate(thread.context())},
@@ -231,7 +233,7 @@ bool Connection::received(bool from_client, std::string_view bytes) {
     const std::shared_ptr<Transport> transport = side.transport;
     const Direction direction = from_client ? Direction::from_client : Direction::from_server;
     if (transport->tls() == nullptr) {
-        thread_.counts().add(direction, bytes.size());
+        counts().add(direction, bytes.size());
         if (from_client) {
             tell(session::ClientBytes{bytes});
         } else {
@@ -244,7 +246,7 @@ bool Connection::received(bool from_client, std::string_view bytes) {
     transport->flush_tls();
     if (fed.has_error()) {
         if (from_client && !client_tls_announced_)
-            thread_.counts().refused[static_cast<std::size_t>(RefusedFor::tls)].add();
+            counts().refused[static_cast<std::size_t>(RefusedFor::tls)].add();
         spdlog::warn("session {}: TLS with the {}: {}", id_, from_client ? "client" : "server",
                      fed.error().text);
         side_ended(from_client, true);
@@ -266,7 +268,7 @@ bool Connection::received(bool from_client, std::string_view bytes) {
             side_ended(from_client, false);
             return false;
         }
-        thread_.counts().add(direction, read->bytes);
+        counts().add(direction, read->bytes);
         if (from_client) {
             tell(session::ClientBytes{{plain.data(), read->bytes}});
         } else {
@@ -301,7 +303,7 @@ void Connection::side_ended(bool from_client, bool broken) {
 
 template <class Event>
 void Connection::tell(const Event& event) {
-    session_.set_policy_version(thread_.engine().policy_version());
+    if (upstream_) session_.set_policy_version(engine().policy_version());
     session_.handle(event);
     carry_out();
     const bool renamed = session_.facts().revision != presented_revision_;
@@ -318,7 +320,7 @@ void Connection::carry_out() {
     }
     carrying_out_ = false;
     if (!session_.census().empty()) {
-        thread_.counts().add(session_.census());
+        counts().add(session_.census());
         session_.forget_census();
     }
     if (draining_ && !closing_ && session_.end_if_idle(newcomers_)) return carry_out();
@@ -339,20 +341,38 @@ void Connection::open_gates() {
 
 void Connection::carry_out(session::SendToClient& command) {
     const std::string_view bytes = command.data.bytes();
-    thread_.counts().add(Direction::to_client, bytes.size());
+    counts().add(Direction::to_client, bytes.size());
     client_.transport->write(bytes);
 }
 
 void Connection::carry_out(session::SendToServer& command) {
     if (!server_.transport) return;
     const std::string_view bytes = command.data.bytes();
-    thread_.counts().add(Direction::to_server, bytes.size());
+    counts().add(Direction::to_server, bytes.size());
     server_.transport->write(bytes);
 }
 
+ThreadCounts& Connection::counts() {
+    return thread_.counts((upstream_ ? *upstream_ : listener_.last()).index);
+}
+
+policy::Engine& Connection::engine() { return thread_.engine(upstream_->index); }
+
+void Connection::carry_out(session::FindUpstream&) {
+    upstream_ = listener_.find(session_.facts().database);
+    session::UpstreamFound found;
+    // Here and not before: from now on the session hears of every reload.
+    if (upstream_) found.upstream = upstream_->for_session();
+    session_.handle(found);
+}
+
 void Connection::carry_out(session::Connect& command) {
+    if (command.cancels && !upstream_) {
+        cancel_everywhere_else();
+        upstream_ = &listener_.last();
+    }
     if (!command.cancels) {
-        Places::Taken taken = thread_.shared().places.take(session_.facts(), privileged());
+        Places::Taken taken = upstream_->places.take(session_.facts(), privileged());
         if (taken.refusal) {
             return session_.handle(
                 session::Connected{false, {}, false, {}, std::move(taken.refusal)});
@@ -370,7 +390,7 @@ void Connection::carry_out(session::Connect& command) {
 // By the name that the client gives, which nobody has checked yet: a login that fails gives its
 // place back.
 bool Connection::privileged() const {
-    const auto edition = thread_.shared().rules->current();
+    const auto edition = upstream_->rules->current();
     const std::string& user = session_.facts().user;
     for (const auto* const roles : {&edition->policy.operators, &edition->policy.approvers}) {
         for (const policy::Glob& role : *roles) {
@@ -381,7 +401,7 @@ bool Connection::privileged() const {
 }
 
 awaitable<void> Connection::open_upstream() {
-    UpstreamConnection upstream = co_await connect_upstream(thread_, weak_from_this());
+    UpstreamConnection upstream = co_await connect_upstream(thread_, *upstream_, weak_from_this());
     session::Connected connected;
     connected.ok = upstream.transport != nullptr;
     connected.error = upstream.error;
@@ -404,8 +424,7 @@ awaitable<void> Connection::open_upstream() {
 void Connection::carry_out(session::StartTls& command) {
     TlsChannelOptions options;
     options.direct = command.direct;
-    client_.transport->set_tls(
-        std::make_unique<TlsChannel>(thread_.shared().tls().client, options));
+    client_.transport->set_tls(std::make_unique<TlsChannel>(listener_.tls(), options));
     (void)client_.transport->tls()->start();
     if (command.received.empty()) return;
     // The bytes came before anybody knew that they were TLS. Fed after the core has been asked for
@@ -423,7 +442,7 @@ void Connection::carry_out(session::Judge& command) {
     moment.own_tables = *command.own_tables;
     moment.name_doubts = *command.name_doubts;
     moment.search_path = *command.search_path;
-    policy::Engine& engine = thread_.engine();
+    policy::Engine& engine = this->engine();
     const policy::SessionFacts& facts = session_.facts();
     if (command.oversized_bytes > 0) {
         return judged(engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now);
@@ -432,7 +451,7 @@ void Connection::carry_out(session::Judge& command) {
         case session::StatementKind::query:
         case session::StatementKind::parse:
             if (command.sql.size() > policy::Engine::off_thread_bytes) {
-                thread_.shared().judges->judge(
+                upstream_->judges->judge(
                     {thread_, id_, std::string(command.sql), command.lexical, facts, moment});
                 return;
             }
@@ -453,12 +472,12 @@ void Connection::carry_out(session::Judge& command) {
 // among many.
 policy::Judgement Connection::judge_text(const session::Judge& command,
                                          const policy::Moment& moment) {
-    policy::Engine& engine = thread_.engine();
+    policy::Engine& engine = this->engine();
     const std::uint64_t misses = engine.cache_use().misses;
     policy::Judgement judgement = engine.judge(command.sql, command.lexical, session_.facts(),
                                                moment);
     if (engine.cache_use().misses != misses)
-        thread_.counts().judge.observe(std::chrono::system_clock::now() - moment.now);
+        counts().judge.observe(std::chrono::system_clock::now() - moment.now);
     return judgement;
 }
 
@@ -470,7 +489,7 @@ void Connection::judged(policy::Judgement judgement, std::chrono::system_clock::
 }
 
 void Connection::deliver(session::Verdict verdict) {
-    thread_.counts().judge.observe(std::chrono::system_clock::now() - verdict.at);
+    counts().judge.observe(std::chrono::system_clock::now() - verdict.at);
     if (closing_) return;
     const policy::SessionFacts& facts = session_.facts();
     verdict.may_be_approved = thread_.shared().desk->may_be_approved(facts.user, facts.database);
@@ -544,7 +563,7 @@ std::uint64_t Connection::audit_token() const { return id_ << 16 | thread_.index
 void Connection::carry_out(session::SetDeadline& command) {
     std::chrono::milliseconds after = command.after;
     switch (command.kind) {
-        case session::DeadlineKind::login: after = thread_.shared().options.login_timeout; break;
+        case session::DeadlineKind::login: after = listener_.options.login_timeout; break;
         case session::DeadlineKind::linger: after = cancel_time; break;
         case session::DeadlineKind::held:
         case session::DeadlineKind::notice:
@@ -595,6 +614,7 @@ void Connection::run_until_due(session::DeadlineKind kind) {
     });
 }
 
+// Only to who has come to a server already: the others are told when they do.
 void Connection::deliver(const session::IdleLimits& limits) {
     if (!closing_) tell(limits);
 }
@@ -613,8 +633,8 @@ void Connection::carry_out(session::ClearDeadline& command) {
     if (command.kind != session::DeadlineKind::login || logged_in_) return;
     logged_in_ = true;
     logged_in_at_ = std::chrono::system_clock::now();
-    thread_.counts().logins.add();
-    thread_.shared().upstream_sight.saw(true, std::chrono::steady_clock::now());
+    counts().logins.add();
+    upstream_->sight.saw(true, std::chrono::steady_clock::now());
     present();
 }
 
@@ -732,13 +752,13 @@ void Connection::leave(bool shutting_down) {
 }
 
 void Connection::carry_out(session::AskChaperone& command) {
-    thread_.shared().virtual_schema->ask(
-        std::move(command), session_.facts(),
-        [&thread = thread_, id = id_](session::ChaperoneAnswer answer) {
-            thread.post([&thread, id, answer = std::move(answer)] {
-                if (const auto connection = thread.find(id)) connection->deliver(answer);
-            });
-        });
+    upstream_->virtual_schema->ask(std::move(command), session_.facts(),
+                                   [&thread = thread_, id = id_](session::ChaperoneAnswer answer) {
+                                       thread.post([&thread, id, answer = std::move(answer)] {
+                                           if (const auto connection = thread.find(id))
+                                               connection->deliver(answer);
+                                       });
+                                   });
 }
 
 void Connection::deliver(const session::ChaperoneAnswer& answer) {
@@ -751,15 +771,18 @@ void Connection::present() {
     const policy::SessionFacts& facts = session_.facts();
     presented_revision_ = facts.revision;
     thread_.shared().directory.put({id_, facts.user, facts.database, facts.client.text,
-                                    facts.application_name, facts.tls, logged_in_at_,
-                                    held_ticket_});
+                                    facts.application_name, facts.tls, logged_in_at_, held_ticket_,
+                                    facts.upstream});
 }
 
 void Connection::carry_out(session::KnowCancelKey& command) {
-    thread_.shared().directory.know_key(std::move(command.key), {id_, &thread_});
+    thread_.shared().directory.know_key(std::move(command.key), {id_, &thread_, upstream_});
 }
 
 void Connection::carry_out(session::FindCancelled& command) {
+    cancel_key_ = command.key;
+    const auto where = thread_.shared().directory.find_key(command.key);
+    if (where) upstream_ = where->upstream;
     const auto answer = [&own = thread_, id = id_](bool taken) {
         own.post([&own, id, taken] {
             if (const auto asking = own.find(id)) asking->deliver(session::CancelTaken{taken});
@@ -787,7 +810,7 @@ bool cancel_held(const Directory& directory, std::string_view key,
 
 bool Connection::cancel() {
     if (closing_) return false;
-    session_.set_policy_version(thread_.engine().policy_version());
+    session_.set_policy_version(engine().policy_version());
     const bool taken = session_.handle(session::CancelAsked{});
     carry_out();
     return taken;
@@ -804,29 +827,45 @@ void Connection::carry_out(session::CancelServer& command) {
                    });
 }
 
-// The server closes such a connection when it has seen to it, and says nothing.
 awaitable<void> Connection::cancel_upstream(std::string key) {
     const auto self = shared_from_this();
-    UpstreamConnection upstream = co_await connect_upstream(thread_, self);
-    if (upstream.transport) {
-        const std::shared_ptr<Transport> transport = upstream.transport;
-        asio::steady_timer limit(thread_.context(), cancel_time);
-        limit.async_wait([transport](const boost::system::error_code& error) {
-            if (!error) transport->close();
-        });
-        transport->write(cancel_packet(key));
-        std::array<char, 64> buffer;
-        while (transport->is_open()) {
-            const auto [error, size] = co_await transport->socket().async_read_some(
-                asio::buffer(buffer), asio::as_tuple(asio::use_awaitable));
-            if (error) break;
-        }
-        transport->close();
-    } else {
-        spdlog::warn("session {}: a statement that took too long could not be cancelled: {}", id_,
-                     upstream.error);
-    }
+    co_await send_cancel(*upstream_, std::move(key));
     if (!closing_) tell(session::ServerCancelled{});
+}
+
+// The server closes such a connection when it has seen to it, and says nothing.
+awaitable<void> Connection::send_cancel(Guarded& to, std::string key) {
+    const auto self = shared_from_this();
+    UpstreamConnection upstream = co_await connect_upstream(thread_, to, self);
+    if (!upstream.transport) {
+        spdlog::warn("session {}: what should be cancelled could not be: {}", id_, upstream.error);
+        co_return;
+    }
+    const std::shared_ptr<Transport> transport = upstream.transport;
+    asio::steady_timer limit(thread_.context(), cancel_time);
+    limit.async_wait([transport](const boost::system::error_code& error) {
+        if (!error) transport->close();
+    });
+    transport->write(cancel_packet(key));
+    std::array<char, 64> buffer;
+    while (transport->is_open()) {
+        const auto [error, size] = co_await transport->socket().async_read_some(
+            asio::buffer(buffer), asio::as_tuple(asio::use_awaitable));
+        if (error) break;
+    }
+    transport->close();
+}
+
+// Another replica's session: the key does not say which server gave it. Who did not knows no such
+// session and does nothing; the last of the listener's servers is left to the session.
+void Connection::cancel_everywhere_else() {
+    for (Guarded* const upstream : listener_.upstreams) {
+        if (upstream == &listener_.last()) break;
+        asio::co_spawn(thread_.context(), send_cancel(*upstream, cancel_key_),
+                       [self = shared_from_this()](std::exception_ptr failure) {
+                           log_failure(self->id_, failure);
+                       });
+    }
 }
 
 void Connection::carry_out(session::ShutdownServer&) {
@@ -850,7 +889,7 @@ void Connection::carry_out(session::Close& command) {
 }
 
 void Connection::came_to_nothing(session::Ending ending) {
-    ThreadCounts& counts = thread_.counts();
+    ThreadCounts& counts = this->counts();
     const auto refused = [&](RefusedFor why) {
         counts.refused[static_cast<std::size_t>(why)].add();
     };
@@ -869,9 +908,10 @@ void Connection::carry_out(session::Log& command) {
     switch (command.level) {
         case session::LogLevel::debug: spdlog::debug("session {}: {}", id_, command.text); return;
         case session::LogLevel::info:
-            spdlog::info("session {}: {}: user={} database={} client={} application={} tls={}", id_,
-                         command.text, facts.user, facts.database, facts.client.text,
-                         facts.application_name, facts.tls ? "yes" : "no");
+            spdlog::info("session {}: {}: user={} database={}{}{} client={} application={} tls={}",
+                         id_, command.text, facts.user, facts.database,
+                         facts.upstream.empty() ? "" : " upstream=", facts.upstream,
+                         facts.client.text, facts.application_name, facts.tls ? "yes" : "no");
             return;
         case session::LogLevel::warning: spdlog::warn("session {}: {}", id_, command.text); return;
     }

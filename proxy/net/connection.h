@@ -10,6 +10,7 @@
 // Lives on one IoThread. The coroutines hold it alive; it removes itself from the thread when both
 // are done.
 
+#include "policy/engine.h"
 #include "proxy/net/places.h"
 #include "proxy/net/transport.h"
 #include "proxy/session/session.h"
@@ -29,19 +30,25 @@
 namespace pgchaperone::net {
 
 class Directory;
+class Guarded;
 class IoThread;
+class Listener;
+struct ThreadCounts;
 
 class Connection : public std::enable_shared_from_this<Connection> {
 public:
     // What may wait for a side that does not take it; past it the other side is not read.
     static constexpr std::size_t pending_bytes_max = 256 * 1024;
 
-    Connection(IoThread& thread, Transport::Socket client, session::Setup setup);
+    Connection(IoThread& thread, Listener& listener, Transport::Socket client,
+               session::Setup setup);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
     std::uint64_t id() const { return id_; }
+    // Null until it is known where the client wants to go.
+    const Guarded* upstream() const { return upstream_; }
     // `behind_load_balancer`: the first bytes are a header of PROXY protocol.
     void start(bool behind_load_balancer);
 
@@ -91,6 +98,8 @@ private:
     boost::asio::awaitable<void> pump(bool from_client);
     boost::asio::awaitable<void> open_upstream();
     boost::asio::awaitable<void> cancel_upstream(std::string key);
+    boost::asio::awaitable<void> send_cancel(Guarded& upstream, std::string key);
+    void cancel_everywhere_else();
     boost::asio::awaitable<void> wait(Gate& gate, bool watch = false);
     boost::asio::awaitable<void> say_good_bye(std::shared_ptr<Transport> transport, Gate& gate,
                                               bool linger);
@@ -109,6 +118,7 @@ private:
     void carry_out();
     void carry_out(session::SendToClient& command);
     void carry_out(session::SendToServer& command);
+    void carry_out(session::FindUpstream& command);
     void carry_out(session::Connect& command);
     void carry_out(session::StartTls& command);
     void carry_out(session::Judge& command);
@@ -135,6 +145,8 @@ private:
     void set_often(session::DeadlineKind kind, std::chrono::milliseconds after);
     void run_until_due(session::DeadlineKind kind);
     bool privileged() const;
+    ThreadCounts& counts();
+    policy::Engine& engine();
     void present();
     void leave(bool shutting_down);
     void came_to_nothing(session::Ending ending);
@@ -145,6 +157,9 @@ private:
     void finished();
 
     IoThread& thread_;
+    Listener& listener_;
+    Guarded* upstream_ = nullptr;
+    std::string cancel_key_;  // of a CancelRequest that came here
     std::uint64_t id_;
     session::Session session_;
     std::optional<std::string> header_;  // what has come of PROXY protocol's, while it is awaited

@@ -43,10 +43,14 @@ std::vector<Present> Directory::all() const {
     return out;
 }
 
-Directory::Size Directory::size() const {
+Directory::Size Directory::size(std::string_view upstream) const {
     const std::lock_guard lock(mutex_);
-    Size size{present_.size(), 0};
-    for (const auto& [session, present] : present_) size.held += present.ticket.empty() ? 0 : 1;
+    Size size;
+    for (const auto& [session, present] : present_) {
+        if (present.upstream != upstream) continue;
+        ++size.sessions;
+        size.held += present.ticket.empty() ? 0 : 1;
+    }
     return size;
 }
 

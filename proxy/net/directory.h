@@ -16,6 +16,7 @@
 
 namespace pgchaperone::net {
 
+class Guarded;
 class IoThread;
 
 struct Present {
@@ -27,6 +28,7 @@ struct Present {
     bool tls = false;
     std::chrono::system_clock::time_point since;  // logged in
     std::string ticket;                           // of what is held there now; empty: nothing is
+    std::string upstream = {};  // the name of its server; empty: that of the top level
 };
 
 class Directory {
@@ -39,13 +41,14 @@ public:
         std::size_t sessions = 0;
         std::size_t held = 0;  // of these, with something that is held
     };
-    Size size() const;
+    Size size(std::string_view upstream) const;
 
     // What follows the code in a CancelRequest: a process id in four bytes, and the secret.
     static constexpr std::size_t process_id_bytes = 4;
     struct Where {
         std::uint64_t session = 0;
         IoThread* thread = nullptr;
+        Guarded* upstream = nullptr;
     };
     void know_key(std::string key, Where where);
     // Whose key this is. How long it takes does not tell how much of a wrong secret is right.

@@ -23,13 +23,16 @@ IoThread::IoThread(Shared& shared, unsigned index)
     : shared_(shared),
       index_(index),
       context_(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE),
-      engine_(shared.rules, shared.capabilities),
       scratch_(std::make_unique<std::array<char, scratch_bytes>>()),
       plain_scratch_(std::make_unique<std::array<char, scratch_bytes>>()),
       wake_(context_) {
     wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
     wake_.assign(wake_fd_);
+    for (const auto& upstream : shared.upstreams) {
+        engines_.emplace_back(upstream->rules, shared.capabilities);
+        counts_.emplace_back();
+    }
 }
 
 IoThread::~IoThread() = default;

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -42,10 +43,11 @@ public:
     // The rest is for this thread alone.
     boost::asio::io_context& context() { return context_; }
     Shared& shared() { return shared_; }
-    policy::Engine& engine() { return engine_; }
+    // By the index of the server that is guarded: each has rules of its own.
+    policy::Engine& engine(std::size_t upstream) { return engines_[upstream]; }
     unsigned index() const { return index_; }
     // Counted on this thread, and read on any.
-    ThreadCounts& counts() { return counts_; }
+    ThreadCounts& counts(std::size_t upstream) { return counts_[upstream]; }
 
     // A scratch buffer: what a read brings, until the next suspension.
     static constexpr std::size_t scratch_bytes = 64 * 1024;
@@ -67,8 +69,8 @@ private:
     Shared& shared_;
     unsigned index_;
     boost::asio::io_context context_;
-    policy::Engine engine_;
-    ThreadCounts counts_;
+    std::deque<policy::Engine> engines_;
+    std::deque<ThreadCounts> counts_;
     std::unique_ptr<std::array<char, scratch_bytes>> scratch_;
     std::unique_ptr<std::array<char, scratch_bytes>> plain_scratch_;
     std::unordered_map<std::uint64_t, std::shared_ptr<Connection>> connections_;

@@ -15,11 +15,13 @@ constexpr auto histogram = Page::Type::histogram;
 
 double number(std::uint64_t value) { return static_cast<double>(value); }
 
-// One value for each name of a label.
+// One value for each name of a label. `upstream`: of which server they are; an empty label is none
+// to Prometheus.
 template <std::size_t size>
 void put_each(Page& page, std::string_view label, const std::array<std::string_view, size>& names,
-              const std::array<std::uint64_t, size>& values) {
-    for (std::size_t i = 0; i < size; ++i) page.put(number(values[i]), {{label, names[i]}});
+              const std::array<std::uint64_t, size>& values, std::string_view upstream = {}) {
+    for (std::size_t i = 0; i < size; ++i)
+        page.put(number(values[i]), {{label, names[i]}, {"upstream", upstream}});
 }
 
 void put_process_state(Page& page, const Numbers& n) {
@@ -36,50 +38,66 @@ void put_process_state(Page& page, const Numbers& n) {
 }
 
 void put_connections(Page& page, const Numbers& n) {
-    const Traffic& traffic = n.traffic;
     // Read one after the other, so that they may differ for a moment.
     const std::uint64_t here = n.sessions;
     page.begin(gauge, "pgchaperone_sessions", "Connections of clients now.")
-        .put(number(n.connections > here ? n.connections - here : 0), {{"state", "login"}})
-        .put(number(here - n.held), {{"state", "open"}})
-        .put(number(n.held), {{"state", "held"}});
-    page.begin(counter, "pgchaperone_connections_accepted_total", "Connections of clients.")
-        .put(number(traffic.connections));
+        .put(number(n.connections > here ? n.connections - here : 0), {{"state", "login"}});
+    for (const UpstreamNumbers& one : n.upstreams) {
+        page.put(number(one.sessions - one.held), {{"state", "open"}, {"upstream", one.name}})
+            .put(number(one.held), {{"state", "held"}, {"upstream", one.name}});
+    }
+    page.begin(counter, "pgchaperone_connections_accepted_total", "Connections of clients.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(number(one.traffic.connections), {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_connections_refused_total",
                "Connections that pgchaperone ended before they were logged in.");
-    put_each(page, "reason", refused_for_names, traffic.refused);
-    page.begin(counter, "pgchaperone_logins_total", "Logins by their outcome.")
-        .put(number(traffic.logins), {{"outcome", "accepted"}})
-        .put(number(traffic.logins_failed), {{"outcome", "failed"}});
+    for (const UpstreamNumbers& one : n.upstreams)
+        put_each(page, "reason", refused_for_names, one.traffic.refused, one.name);
+    page.begin(counter, "pgchaperone_logins_total", "Logins by their outcome.");
+    for (const UpstreamNumbers& one : n.upstreams) {
+        page.put(number(one.traffic.logins), {{"outcome", "accepted"}, {"upstream", one.name}})
+            .put(number(one.traffic.logins_failed),
+                 {{"outcome", "failed"}, {"upstream", one.name}});
+    }
     page.begin(counter, "pgchaperone_bytes_total", "Bytes of the protocol, without TLS.");
-    put_each(page, "direction", direction_names, traffic.bytes);
+    for (const UpstreamNumbers& one : n.upstreams)
+        put_each(page, "direction", direction_names, one.traffic.bytes, one.name);
 }
 
 void put_statements(Page& page, const Numbers& n) {
-    const Traffic& traffic = n.traffic;
     page.begin(counter, "pgchaperone_statements_total",
                "Statements by pgaudit's class and the policy's decision.");
-    for (std::size_t i = 0; i < session::counted_classes; ++i) {
-        for (std::size_t j = 0; j < session::counted_decisions; ++j) {
-            page.put(
-                number(traffic.statements[i][j]),
-                {{"class", counted_class_name(static_cast<session::CountedClass>(i))},
-                 {"decision", counted_decision_name(static_cast<session::CountedDecision>(j))}});
+    for (const UpstreamNumbers& one : n.upstreams) {
+        for (std::size_t i = 0; i < session::counted_classes; ++i) {
+            for (std::size_t j = 0; j < session::counted_decisions; ++j) {
+                const auto decision = static_cast<session::CountedDecision>(j);
+                page.put(number(one.traffic.statements[i][j]),
+                         {{"class", counted_class_name(static_cast<session::CountedClass>(i))},
+                          {"decision", counted_decision_name(decision)},
+                          {"upstream", one.name}});
+            }
         }
     }
     page.begin(histogram, "pgchaperone_judge_seconds",
-               "How long it took to judge a text that was not in the cache.")
-        .put(traffic.judge);
+               "How long it took to judge a text that was not in the cache.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(one.traffic.judge, {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_parse_cache_lookups_total",
-               "Texts that were, or were not, in the cache of what was parsed.")
-        .put(number(traffic.cache_hits), {{"result", "hit"}})
-        .put(number(traffic.cache_misses), {{"result", "miss"}});
-    page.begin(gauge, "pgchaperone_policy_version", "Rises with each reload of the policy.")
-        .put(number(n.policy_version));
+               "Texts that were, or were not, in the cache of what was parsed.");
+    for (const UpstreamNumbers& one : n.upstreams) {
+        page.put(number(one.traffic.cache_hits), {{"result", "hit"}, {"upstream", one.name}})
+            .put(number(one.traffic.cache_misses), {{"result", "miss"}, {"upstream", one.name}});
+    }
+    page.begin(gauge, "pgchaperone_policy_version", "Rises with each reload of the policy.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(number(one.policy_version), {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_supervisions_total", "What became of supervised statements.");
-    for (std::size_t i = 0; i < session::supervision_ends; ++i) {
-        page.put(number(traffic.supervisions[i]),
-                 {{"outcome", supervision_end_name(static_cast<session::SupervisionEnd>(i))}});
+    for (const UpstreamNumbers& one : n.upstreams) {
+        for (std::size_t i = 0; i < session::supervision_ends; ++i) {
+            page.put(number(one.traffic.supervisions[i]),
+                     {{"outcome", supervision_end_name(static_cast<session::SupervisionEnd>(i))},
+                      {"upstream", one.name}});
+        }
     }
 }
 
@@ -142,14 +160,21 @@ void put_around(Page& page, const Numbers& n) {
         .put(number(n.webhooks.dropped), {{"outcome", "dropped"}});
     page.begin(gauge, "pgchaperone_webhook_messages_queued", "Messages that wait to be sent.")
         .put(number(n.webhooks.queued));
-    page.begin(counter, "pgchaperone_upstream_connects_total", "Connections made to the server.")
-        .put(number(n.traffic.upstream_connects));
+    page.begin(gauge, "pgchaperone_upstream_up",
+               "Whether the server could be connected to, when that was last tried.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(one.up ? 1 : 0, {{"upstream", one.name}});
+    page.begin(counter, "pgchaperone_upstream_connects_total", "Connections made to the server.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(number(one.traffic.upstream_connects), {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_upstream_connect_errors_total",
                "Connections to the server that could not be made.");
-    put_each(page, "kind", upstream_error_names, n.traffic.upstream_errors);
+    for (const UpstreamNumbers& one : n.upstreams)
+        put_each(page, "kind", upstream_error_names, one.traffic.upstream_errors, one.name);
     page.begin(histogram, "pgchaperone_upstream_connect_seconds",
-               "How long it took to connect to the server.")
-        .put(n.traffic.upstream_connect);
+               "How long it took to connect to the server.");
+    for (const UpstreamNumbers& one : n.upstreams)
+        page.put(one.traffic.upstream_connect, {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_reloads_total", "Reloads of the configuration.")
         .put(number(n.reloads.successes), {{"outcome", "success"}})
         .put(number(n.reloads.failures), {{"outcome", "failure"}});

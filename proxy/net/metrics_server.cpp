@@ -2,6 +2,7 @@
 
 #include "metrics/page.h"
 #include "protocol/codec.h"
+#include "proxy/net/guarded.h"
 #include "proxy/net/http_host.h"
 
 #include <boost/asio/as_tuple.hpp>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -71,18 +73,19 @@ struct MetricsServer::Impl {
     void run();
     void answer(const web::Request& request, Then then);
     void ready(Then then);
-    void say_whether_ready(bool reached, const Then& then) const;
+    void say_whether_ready(const Then& then) const;
     static awaitable<bool> probe(std::shared_ptr<asio::generic::stream_protocol::socket> socket,
                                  asio::generic::stream_protocol::endpoint endpoint, bool speaks);
-    awaitable<void> look_at_upstream(Resolved resolved, std::uint64_t look);
-    void looked(std::uint64_t look, bool reached);
+    awaitable<void> look_at_upstream(Guarded& upstream, Resolved resolved, std::uint64_t look);
+    void look_at(Guarded& upstream, std::uint64_t look);
+    void looked(Guarded& upstream, std::uint64_t look, bool reached);
 
     Sources sources;
     asio::io_context context{1};
     asio::steady_timer patience{context};
-    bool looking = false;
-    std::uint64_t looks = 0;    // so far: one that took too long is answered already
-    std::vector<Then> waiting;  // for what it sees; as many as there are connections
+    std::set<Guarded*> looking;  // which are looked at now
+    std::uint64_t looks = 0;     // so far: one that took too long is answered already
+    std::vector<Then> waiting;   // for what it sees; as many as there are connections
     HttpHost host;
     std::thread thread;
 };
@@ -129,30 +132,46 @@ void MetricsServer::Impl::answer(const web::Request& request, Then then) {
 }
 
 void MetricsServer::Impl::ready(Then then) {
-    if (const auto seen = sources.upstream_sight.works(Clock::now(), sight_time))
-        return say_whether_ready(*seen, then);
+    std::vector<Guarded*> unseen;
+    for (Guarded* const upstream : sources.upstreams) {
+        if (!upstream->sight.works(Clock::now(), sight_time)) unseen.push_back(upstream);
+    }
+    if (unseen.empty()) return say_whether_ready(then);
     waiting.push_back(std::move(then));
-    if (std::exchange(looking, true)) return;
+    if (!looking.empty()) return;
     // However long it takes to look up a name: whoever asks is answered.
     const std::uint64_t look = ++looks;
+    looking.insert(unseen.begin(), unseen.end());
     patience.expires_after(probe_time);
     patience.async_wait([this, look](const boost::system::error_code& error) {
-        if (!error) looked(look, false);
+        if (error) return;
+        for (Guarded* const upstream : std::set<Guarded*>(looking)) looked(*upstream, look, false);
     });
-    sources.resolver.resolve(sources.upstream, [this, look](Resolved resolved) {
-        asio::post(context, [this, look, resolved = std::move(resolved)]() mutable {
-            if (!looking || look != looks) return;
-            asio::co_spawn(context, look_at_upstream(std::move(resolved), look),
-                           [this, look](std::exception_ptr failure) {
-                               if (failure) looked(look, false);
+    for (Guarded* const upstream : unseen) look_at(*upstream, look);
+}
+
+void MetricsServer::Impl::look_at(Guarded& upstream, std::uint64_t look) {
+    sources.resolver.resolve(upstream.options.address, [this, &upstream, look](Resolved resolved) {
+        asio::post(context, [this, &upstream, look, resolved = std::move(resolved)]() mutable {
+            if (look != looks || looking.count(&upstream) == 0) return;
+            asio::co_spawn(context, look_at_upstream(upstream, std::move(resolved), look),
+                           [this, &upstream, look](std::exception_ptr failure) {
+                               if (failure) looked(upstream, look, false);
                            });
         });
     });
 }
 
-void MetricsServer::Impl::say_whether_ready(bool reached, const Then& then) const {
+void MetricsServer::Impl::say_whether_ready(const Then& then) const {
     std::vector<std::string> reasons = sources.unready();
-    if (!reached) reasons.push_back("the server that is guarded can't be reached");
+    std::size_t down = 0;
+    for (const Guarded* const upstream : sources.upstreams) {
+        // A moment more than for a question of now: the answer was on its way meanwhile.
+        if (!upstream->sight.works(Clock::now(), sight_time + probe_time).value_or(false)) ++down;
+    }
+    if (down == sources.upstreams.size())
+        reasons.push_back(down == 1 ? "the server that is guarded can't be reached"
+                                    : "none of the servers that are guarded can be reached");
     then(all_well_or("ready", reasons));
 }
 
@@ -172,10 +191,11 @@ awaitable<bool> MetricsServer::Impl::probe(
     co_return !unheard && count == 1;
 }
 
-awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved, std::uint64_t look) {
+awaitable<void> MetricsServer::Impl::look_at_upstream(Guarded& upstream, Resolved resolved,
+                                                      std::uint64_t look) {
     bool reached = false;
     asio::steady_timer limit(context, patience.expiry());
-    const bool speaks = sources.negotiation == UpstreamNegotiation::postgres;
+    const bool speaks = upstream.options.negotiation == UpstreamNegotiation::postgres;
     for (const auto& endpoint : resolved.endpoints) {
         if (limit.expiry() <= Clock::now()) break;
         const auto socket = std::make_shared<asio::generic::stream_protocol::socket>(context);
@@ -188,15 +208,15 @@ awaitable<void> MetricsServer::Impl::look_at_upstream(Resolved resolved, std::ui
         socket->close(ignored);
         if (reached) break;
     }
-    looked(look, reached);
+    looked(upstream, look, reached);
 }
 
-void MetricsServer::Impl::looked(std::uint64_t look, bool reached) {
-    if (!looking || look != looks) return;
-    looking = false;
+void MetricsServer::Impl::looked(Guarded& upstream, std::uint64_t look, bool reached) {
+    if (look != looks || looking.erase(&upstream) == 0) return;
+    upstream.sight.saw(reached, Clock::now());
+    if (!looking.empty()) return;
     patience.cancel();
-    sources.upstream_sight.saw(reached, Clock::now());
-    for (const Then& then : std::exchange(waiting, {})) say_whether_ready(reached, then);
+    for (const Then& then : std::exchange(waiting, {})) say_whether_ready(then);
 }
 
 MetricsServer::MetricsServer(const Address& listen, Sources sources, ReadySockets* ready)

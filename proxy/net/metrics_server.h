@@ -4,7 +4,6 @@
 
 #include "proxy/net/resolver.h"
 #include "proxy/net/server_options.h"
-#include "proxy/net/upstream_sight.h"
 
 #include <functional>
 #include <memory>
@@ -13,6 +12,7 @@
 
 namespace pgchaperone::net {
 
+class Guarded;
 class ReadySockets;
 
 class MetricsServer {
@@ -25,10 +25,8 @@ public:
         std::function<std::vector<std::string>()> dead;
         // Likewise, why no new connection can be served, but for the upstream.
         std::function<std::vector<std::string>()> unready;
-        UpstreamSight& upstream_sight;
         Resolver& resolver;
-        Address upstream;
-        UpstreamNegotiation negotiation = UpstreamNegotiation::postgres;
+        std::vector<Guarded*> upstreams;  // new connections can be served while one works
     };
     // How long what was seen of the upstream counts, and how long it may take to answer.
     static constexpr std::chrono::seconds sight_time{5};

@@ -1,5 +1,7 @@
 #include "proxy/net/passed_sockets.h"
 
+#include "proxy/net/resolver.h"
+
 #include <boost/asio/ip/tcp.hpp>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -81,6 +83,14 @@ std::vector<Acceptor> acceptors_of(asio::io_context& context, const std::vector<
     std::vector<Acceptor> acceptors;
     for (const int descriptor : descriptors) acceptors.push_back(acceptor_of(context, descriptor));
     return acceptors;
+}
+
+bool is_at(const Acceptor& acceptor, const Address& address) {
+    boost::system::error_code error;
+    const auto own = acceptor.local_endpoint(error);
+    const std::vector<asio::generic::stream_protocol::endpoint>
+        wanted = resolve_now(address, true, false).endpoints;
+    return !error && std::find(wanted.begin(), wanted.end(), own) != wanted.end();
 }
 
 namespace {

@@ -29,6 +29,9 @@ std::vector<Passed> take_passed_sockets();
 std::vector<Acceptor> acceptors_of(boost::asio::io_context& context,
                                    const std::vector<int>& descriptors);
 
+// Whether it listens there. A name is what it is resolved to now.
+bool is_at(const Acceptor& acceptor, const Address& address);
+
 // Where such a socket listens, for people.
 std::string where_it_listens(const Acceptor& acceptor);
 

@@ -65,14 +65,21 @@ void Resolver::resolve(const Address& address, Answer answer) {
     Resolved numeric = resolve_now(address, false, true);
     if (!numeric.endpoints.empty() || address.unix_socket()) return answer(std::move(numeric));
     std::unique_lock lock(mutex_);
-    if (kept_for_ == address.text() && std::chrono::steady_clock::now() < kept_until_) {
-        Resolved copy = kept_;
+    if (const Resolved* const known = kept(address.text())) {
+        Resolved copy = *known;
         lock.unlock();
         return answer(std::move(copy));
     }
     questions_.push_back({address, std::move(answer)});
     lock.unlock();
     wake_.notify_one();
+}
+
+const Resolved* Resolver::kept(const std::string& address) const {
+    const auto found = kept_.find(address);
+    const bool fresh = found != kept_.end() &&
+                       std::chrono::steady_clock::now() < found->second.until;
+    return fresh ? &found->second.resolved : nullptr;
 }
 
 void Resolver::run() {
@@ -85,19 +92,15 @@ void Resolver::run() {
         for (const Question& question : questions) {
             const std::string text = question.address.text();
             Resolved resolved;
-            const auto now = std::chrono::steady_clock::now();
             lock.lock();
-            const bool known = kept_for_ == text && now < kept_until_;
-            if (known) resolved = kept_;
+            const Resolved* const known = kept(text);
+            if (known) resolved = *known;
             lock.unlock();
             if (!known) {
                 resolved = resolve_now(question.address, false, false);
                 lock.lock();
-                if (!resolved.endpoints.empty()) {
-                    kept_for_ = text;
-                    kept_ = resolved;
-                    kept_until_ = std::chrono::steady_clock::now() + kept_time;
-                }
+                if (!resolved.endpoints.empty())
+                    kept_[text] = {resolved, std::chrono::steady_clock::now() + kept_time};
                 lock.unlock();
             }
             question.answer(std::move(resolved));

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 namespace pgchaperone::net {
@@ -45,9 +46,14 @@ private:
     std::condition_variable wake_;
     std::vector<Question> questions_;
     bool stopping_ = false;
-    std::string kept_for_;
-    Resolved kept_;
-    std::chrono::steady_clock::time_point kept_until_{};
+    // What names stood for lately, by the address as text: as many as servers are guarded.
+    struct Kept {
+        Resolved resolved;
+        std::chrono::steady_clock::time_point until{};
+    };
+    const Resolved* kept(const std::string& address) const;  // under the mutex; null: nothing
+
+    std::unordered_map<std::string, Kept> kept_;
     std::thread thread_;
 };
 

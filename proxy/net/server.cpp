@@ -66,23 +66,33 @@ std::string random_nonce() {
     return std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
 }
 
-TlsContexts load_tls(const ServerOptions& options) {
-    TlsContexts contexts;
-    if (options.client_tls.mode != TlsMode::disable) {
-        auto made = make_server_context(options.client_tls);
-        if (made.has_error()) throw std::runtime_error("client_tls: " + made.error().text);
-        contexts.client = *made;
-    }
-    if (options.upstream_tls.mode != TlsMode::disable) {
-        auto made = make_client_context(options.upstream_tls);
-        if (made.has_error()) throw std::runtime_error("upstream_tls: " + made.error().text);
-        contexts.upstream = *made;
-    }
-    for (const TlsContextPtr& context : {contexts.client, contexts.upstream}) {
-        if (!context) continue;
-        for (const std::string& warning : context->warnings()) spdlog::warn("{}", warning);
-    }
-    return contexts;
+void warn_of(const TlsContextPtr& context) {
+    for (const std::string& warning : context->warnings()) spdlog::warn("{}", warning);
+}
+
+// "upstream_tls", or "upstreams.billing.upstream_tls".
+std::string setting_of(const UpstreamOptions& options, const char* setting) {
+    return (options.name.empty() ? std::string() : "upstreams." + options.name + ".") + setting;
+}
+
+// Null where there is to be none.
+TlsContextPtr load_tls(const ListenerOptions& options) {
+    if (options.tls.mode == TlsMode::disable) return nullptr;
+    auto made = make_server_context(options.tls);
+    if (made.has_error())
+        throw std::runtime_error("client_tls of " + options.address.text() + ": " +
+                                 made.error().text);
+    warn_of(*made);
+    return *made;
+}
+
+TlsContextPtr load_tls(const UpstreamOptions& options) {
+    if (options.tls.mode == TlsMode::disable) return nullptr;
+    auto made = make_client_context(options.tls);
+    if (made.has_error())
+        throw std::runtime_error(setting_of(options, "upstream_tls") + ": " + made.error().text);
+    warn_of(*made);
+    return *made;
 }
 
 // A copy that was put back, most likely: who writes the file can approve, and it holds statements.
@@ -141,9 +151,8 @@ std::string sql_text(const std::string& text) {
 
 class Server {
 public:
-    Server(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-           std::function<Reloaded()> reload_policy, ServiceManager& service_manager,
-           Inheritance inheritance)
+    Server(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload_policy,
+           ServiceManager& service_manager, Inheritance inheritance)
         : service_manager_(service_manager),
           ready_sockets_(std::move(inheritance.sockets)),
           earlier_links_(std::move(inheritance.links)),
@@ -151,13 +160,21 @@ public:
         shared_.next_session_id = inheritance.sessions_from;
         reloads_.last_success = std::chrono::system_clock::now();
         shared_.options = std::move(options);
-        shared_.rules = std::move(rules);
-        shared_.change(shared_.options.changeable);
-        shared_.set_tls(load_tls(shared_.options));
-        if (shared_.options.authentication == session::Authentication::users)
-            shared_.set_users(load_users(shared_.options.users, users_secret_));
+        for (UpstreamOptions& one : shared_.options.upstreams) {
+            const std::size_t index = shared_.upstreams.size();
+            shared_.upstreams.push_back(std::make_unique<Guarded>(
+                index, std::move(one), std::move(rules[index]), shared_.capabilities));
+            Guarded& upstream = *shared_.upstreams.back();
+            upstream.set_tls(load_tls(upstream.options));
+            if (upstream.options.authentication == session::Authentication::users)
+                upstream.set_users(load_users(upstream.options.users, users_secret_));
+        }
+        for (ListenerOptions& one : shared_.options.listeners) {
+            shared_.listeners.push_back(
+                std::make_unique<Listener>(std::move(one), shared_.upstreams));
+            shared_.listeners.back()->set_tls(load_tls(shared_.listeners.back()->options));
+        }
         shared_.resolver = std::make_unique<Resolver>();
-        shared_.judges = std::make_unique<JudgePool>(shared_.rules, shared_.capabilities);
         open_audit(std::move(inheritance.turn));
         open_desk();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
@@ -191,7 +208,7 @@ public:
         for (auto& thread : threads_) thread->stop();
         for (auto& worker : workers_) worker.join();
         // Whoever could still hand something to a thread ends before the threads' contexts do.
-        shared_.judges.reset();
+        for (const auto& upstream : shared_.upstreams) upstream->judges.reset();
         shared_.resolver.reset();
         shared_.desk.reset();
         // What the desk has told at its end goes out, too.
@@ -246,7 +263,8 @@ public:
         std::string trouble = std::move(reloaded.trouble);
         if (trouble.empty()) {
             shared_.webhooks->replace(reloaded.webhooks);
-            change(reloaded.changeable);
+            for (const auto& upstream : shared_.upstreams)
+                change(*upstream, reloaded.changeable.at(upstream->index));
             spdlog::info("reload: the policy is in force");
             for (const std::string& key : reloaded.restart) {
                 restart += (restart.empty() ? "" : ", ") + key;
@@ -257,21 +275,23 @@ public:
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
         }
-        try {
-            shared_.set_tls(load_tls(shared_.options));
-        } catch (const std::exception& error) {
-            spdlog::error("reload: {}; the certificates loaded before stay in use", error.what());
-            trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
-                       "; the certificates loaded before stay in use";
-        }
-        if (shared_.users()) {
+        const auto try_to = [&](const char* what_stays, const auto& load) {
             try {
-                shared_.set_users(load_users(shared_.options.users, users_secret_));
+                load();
             } catch (const std::exception& error) {
-                spdlog::error("reload: {}; the users known before stay in use", error.what());
-                trouble += (trouble.empty() ? "" : "\n") + std::string(error.what()) +
-                           "; the users known before stay in use";
+                const std::string wrong = std::string(error.what()) + "; " + what_stays;
+                spdlog::error("reload: {}", wrong);
+                trouble += (trouble.empty() ? "" : "\n") + wrong;
             }
+        };
+        const char* const certificates = "the certificates loaded before stay in use";
+        for (const auto& one : shared_.listeners)
+            try_to(certificates, [&] { one->set_tls(load_tls(one->options)); });
+        for (const auto& one : shared_.upstreams) {
+            try_to(certificates, [&] { one->set_tls(load_tls(one->options)); });
+            if (!one->users()) continue;
+            try_to("the users known before stay in use",
+                   [&] { one->set_users(load_users(one->options.users, users_secret_)); });
         }
         if (owned_web_) {
             if (const std::string wrong = owned_web_->reload(); !wrong.empty()) {
@@ -355,7 +375,8 @@ public:
     // drained. They keep the policy, and its changes.
     void leave(const sigset_t& signals) {
         (void)reload(true);
-        const auto until = std::chrono::steady_clock::now() + shared_.changeable().handover_timeout;
+        const auto until = std::chrono::steady_clock::now() +
+                           shared_.upstreams.front()->changeable().handover_timeout;
         bool end = false;
         while (!end && shared_.connections.load() > 0 && std::chrono::steady_clock::now() < until) {
             end = hear_heir();
@@ -381,10 +402,10 @@ private:
         const auto turn = shared_.audit->share();
         if (!turn) return HandOverProblem{turn.error().text};
         HandOver hand_over;
-        for (std::size_t i = 0; i < acceptors_.size(); ++i) {
+        for (std::size_t i = 0; i < accepting_.size(); ++i) {
             const bool was_passed = i < names_of_passed_.size();
             hand_over.descriptors.push_back(
-                {acceptors_[i].native_handle(),
+                {accepting_[i].acceptor.native_handle(),
                  was_passed ? names_of_passed_[i] : std::string(name_of_socket)});
         }
         const auto add = [&](const std::vector<int>& descriptors, std::string_view name) {
@@ -438,7 +459,8 @@ private:
             shared_.audit->take_charge(true);
         };
         callbacks.reload = [this] {
-            shared_.judges->work([this](policy::Engine&) { (void)reload(true); });
+            shared_.upstreams.front()->judges->work(
+                [this](policy::Engine&) { (void)reload(true); });
         };
         callbacks.none_left = [this] {
             spdlog::info("upgrade: the process before this one has ended");
@@ -464,11 +486,13 @@ private:
         stopped->get_future().wait_for(std::chrono::seconds(1));
     }
 
-    void change(const Changeable& to) {
-        shared_.change(to);
+    void change(Guarded& upstream, const Changeable& to) {
+        upstream.change(to);
         for (auto& thread : threads_) {
-            thread->post([&one = *thread, idle = to.idle] {
-                one.for_each([idle](Connection& connection) { connection.deliver(idle); });
+            thread->post([&one = *thread, &upstream, idle = to.idle] {
+                one.for_each([&upstream, idle](Connection& connection) {
+                    if (connection.upstream() == &upstream) connection.deliver(idle);
+                });
             });
         }
     }
@@ -540,47 +564,60 @@ private:
         };
         const std::string store_name = store->where();
         shared_.desk = std::make_unique<approval::Desk>(std::move(store), std::move(options));
+        for (const auto& upstream : shared_.upstreams) open_schema(*upstream, store_name);
+    }
+
+    // What can be asked of pgchaperone at this server.
+    void open_schema(Guarded& upstream, const std::string& store_name) {
         VirtualSchema::Sources sources{
-            *shared_.desk, *shared_.rules, shared_.directory, {}, {}, {}, {}};
-        sources.aside = [this](JudgePool::Work work) { shared_.judges->work(std::move(work)); };
+            *shared_.desk, *upstream.rules, shared_.directory, {}, {}, {}, {}};
+        sources.upstream = upstream.name();
+        sources.aside = [&upstream](JudgePool::Work work) {
+            upstream.judges->work(std::move(work));
+        };
         sources.reload = [this] { return reload(); };
         sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
-        sources.environment = [this] { return shared_.changeable().environment; };
-        sources.connections = [this] {
-            return ConnectionCounts{shared_.places.taken(), shared_.places.refused()};
+        sources.environment = [&upstream] { return upstream.changeable().environment; };
+        sources.connections = [&upstream] {
+            return ConnectionCounts{upstream.places.taken(), upstream.places.refused()};
         };
-        sources.audit = [this] {
-            AuditCounts counts;
-            counts.log = shared_.audit->stats();
-            counts.unrecorded = shared_.unrecorded.load();
-            counts.overdue = shared_.overdue_records.load();
-            for (const auto& sink : sinks_) {
-                counts.sent += sink->stats().sent;
-                counts.dropped += sink->stats().dropped;
-            }
-            counts.refused_unrecorded = shared_.refused_unrecorded.load();
-            return counts;
-        };
-        audit_counts_ = sources.audit;
-        sources.traffic = [this] { return traffic(); };
+        sources.audit = [this] { return audit_counts(); };
+        sources.traffic = [this, &upstream] { return traffic(upstream); };
         sources.reloads = [this] { return reloads(); };
-        shared_.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
+        upstream.virtual_schema = std::make_unique<VirtualSchema>(std::move(sources));
+    }
+
+    AuditCounts audit_counts() const {
+        AuditCounts counts;
+        counts.log = shared_.audit->stats();
+        counts.unrecorded = shared_.unrecorded.load();
+        counts.overdue = shared_.overdue_records.load();
+        for (const auto& sink : sinks_) {
+            counts.sent += sink->stats().sent;
+            counts.dropped += sink->stats().dropped;
+        }
+        counts.refused_unrecorded = shared_.refused_unrecorded.load();
+        return counts;
     }
 
     void open_web() {
         const ServerOptions& options = shared_.options;
         if (!options.web) return;
-        WebLoginOptions login;
-        login.upstream = options.upstream;
-        login.upstream_tls = options.upstream_tls;
-        login.negotiation = options.upstream_negotiation;
-        login.database = options.web->database;
-        login.timeout = options.connect_timeout;
-        login.users = [this] { return shared_.users(); };
+        std::vector<WebLoginOptions> logins;
+        for (const auto& upstream : shared_.upstreams) {
+            WebLoginOptions login;
+            login.name = upstream->name();
+            login.upstream = upstream->options.address;
+            login.upstream_tls = upstream->options.tls;
+            login.negotiation = upstream->options.negotiation;
+            login.database = upstream->options.web_database;
+            login.timeout = upstream->options.connect_timeout;
+            login.users = [&one = *upstream] { return one.users(); };
+            logins.push_back(std::move(login));
+        }
         owned_web_ = std::make_unique<WebServer>(
-            *options.web, std::move(login), options.upstream.text(), *shared_.desk,
-            *shared_.resolver,
+            *options.web, std::move(logins), *shared_.desk, *shared_.resolver,
             [this](const web::Saying& saying, auto then) { record(saying, std::move(then)); },
             &ready_sockets_);
         web_ = owned_web_.get();
@@ -591,6 +628,7 @@ private:
         audit::Record record;
         record.time = std::chrono::system_clock::now();
         record.user = saying.role;
+        record.upstream = saying.upstream;
         record.client = saying.client;
         record.application = "pgchaperone web";
         record.protocol = "web";
@@ -643,38 +681,67 @@ private:
         }
     }
 
+    // Where clients connect: sockets that were passed, for the listeners that they are of, and for
+    // the others our own.
+    struct Accepting {
+        Acceptor acceptor;
+        Listener& listener;
+    };
+
     void listen() {
-        if (!passed_.empty()) {
-            for (const Acceptor& acceptor : passed_)
-                where_passed_ += (where_passed_.empty() ? "" : ", ") + where_it_listens(acceptor);
-            acceptors_ = std::move(passed_);
-            return;
+        std::vector<const Listener*> served;
+        for (Acceptor& acceptor : std::exchange(passed_, {})) {
+            Listener& listener = listener_of(acceptor);
+            served.push_back(&listener);
+            where_passed_ += (where_passed_.empty() ? "" : ", ") + where_it_listens(acceptor);
+            accepting_.push_back({std::move(acceptor), listener});
         }
-        const Address& address = shared_.options.listen;
+        for (const auto& listener : shared_.listeners) {
+            if (std::find(served.begin(), served.end(), listener.get()) == served.end())
+                listen(*listener);
+        }
+    }
+
+    // One listener has all sockets, whatever their addresses.
+    Listener& listener_of(const Acceptor& acceptor) {
+        if (shared_.listeners.size() == 1) return *shared_.listeners.front();
+        for (const auto& listener : shared_.listeners) {
+            if (is_at(acceptor, listener->options.address)) return *listener;
+        }
+        throw std::runtime_error(
+            "the socket that was passed to this process listens on " + where_it_listens(acceptor) +
+            ", and the configuration has several listeners, none of them there; give `listen` the "
+            "address of the socket");
+    }
+
+    void listen(Listener& listener) {
+        const Address& address = listener.options.address;
         const Resolved resolved = resolve_now(address, true, false);
         if (resolved.endpoints.empty()) {
             throw std::runtime_error("can't listen on " + address.text() + ": " + resolved.error);
         }
         for (const auto& endpoint : resolved.endpoints) {
-            acceptors_.push_back(listen_on(threads_.front()->context(), address, endpoint,
-                                           "can't listen on " + address.text() + ": ", "--listen",
-                                           &ready_sockets_));
+            accepting_.push_back(
+                {listen_on(threads_.front()->context(), address, endpoint,
+                           "can't listen on " + address.text() + ": ", "--listen", &ready_sockets_),
+                 listener});
         }
     }
 
     void stop_accepting() {
         boost::system::error_code ignored;
-        for (Acceptor& acceptor : acceptors_) acceptor.close(ignored);
+        for (Accepting& one : accepting_) one.acceptor.close(ignored);
     }
 
     asio::awaitable<void> accept() {
-        for (std::size_t i = 1; i < acceptors_.size(); ++i) {
-            asio::co_spawn(threads_.front()->context(), accept_on(acceptors_[i]), asio::detached);
+        for (std::size_t i = 1; i < accepting_.size(); ++i) {
+            asio::co_spawn(threads_.front()->context(), accept_on(accepting_[i]), asio::detached);
         }
-        co_await accept_on(acceptors_.front());
+        co_await accept_on(accepting_.front());
     }
 
-    asio::awaitable<void> accept_on(Acceptor& acceptor) {
+    asio::awaitable<void> accept_on(Accepting& accepting) {
+        Acceptor& acceptor = accepting.acceptor;
         asio::steady_timer pause(threads_.front()->context());
         while (acceptor.is_open()) {
             Transport::Socket socket(threads_.front()->context());
@@ -690,7 +757,7 @@ private:
                 continue;
             }
             try {
-                hand_out(std::move(socket), peer);
+                hand_out(accepting.listener, std::move(socket), peer);
             } catch (const std::exception& failure) {
                 spdlog::error("can't take a connection in: {}", failure.what());
             }
@@ -698,48 +765,49 @@ private:
     }
 
     // Connections go to the threads in turn and stay there.
-    void hand_out(Transport::Socket socket, const asio::generic::stream_protocol::endpoint& peer) {
+    void hand_out(Listener& listener, Transport::Socket socket,
+                  const asio::generic::stream_protocol::endpoint& peer) {
         session::Setup setup;
         setup.id = shared_.next_session_id.fetch_add(1);
         setup.client = address_of(peer);
-        setup.tls_offered = shared_.options.client_tls.mode != TlsMode::disable;
-        setup.tls_required = shared_.options.client_tls.mode == TlsMode::require ||
-                             shared_.options.client_tls.mode == TlsMode::verify_ca ||
-                             shared_.options.client_tls.mode == TlsMode::verify_full;
-        setup.authentication = shared_.options.authentication;
-        if (setup.authentication != session::Authentication::passthrough)
-            setup.scram_nonce = random_nonce();
-        if (setup.authentication == session::Authentication::users) {
-            setup.users = shared_.users();
-            setup.exchange_nonce = random_nonce();
-        }
-        const auto& balancers = shared_.options.load_balancers;
+        const TlsMode mode = listener.options.tls.mode;
+        setup.tls_offered = mode != TlsMode::disable;
+        setup.tls_required = mode == TlsMode::require || mode == TlsMode::verify_ca ||
+                             mode == TlsMode::verify_full;
+        setup.upstream.reset();
+        using session::Authentication;
+        const auto some = [&](Authentication one) {
+            return std::any_of(
+                listener.upstreams.begin(), listener.upstreams.end(),
+                [&](const Guarded* upstream) { return upstream->options.authentication == one; });
+        };
+        const bool users = some(Authentication::users);
+        if (users || some(Authentication::password)) setup.scram_nonce = random_nonce();
+        if (users) setup.exchange_nonce = random_nonce();
+        const auto& balancers = listener.options.load_balancers;
         const bool balanced = std::any_of(
             balancers.begin(), balancers.end(),
             [&](const policy::Network& network) { return network.contains(setup.client); });
         shared_.connections.fetch_add(1);
-        threads_.front()->counts().connections.add();
+        threads_.front()->counts(listener.last().index).connections.add();
         IoThread& thread = *threads_[next_thread_++ % threads_.size()];
         if (threads_.size() == 1) {
-            return take_in(thread, std::move(socket), std::move(setup), balanced);
+            return take_in(thread, listener, std::move(socket), std::move(setup), balanced);
         }
         const auto protocol = asio::generic::stream_protocol(peer.protocol().family(), 0);
         boost::system::error_code error;
         const int descriptor = socket.release(error);
-        thread.post([&thread, descriptor, protocol, balanced, setup = std::move(setup)]() mutable {
-            take_in(thread, Transport::Socket(thread.context(), protocol, descriptor),
+        thread.post([&thread, &listener, descriptor, protocol, balanced,
+                     setup = std::move(setup)]() mutable {
+            take_in(thread, listener, Transport::Socket(thread.context(), protocol, descriptor),
                     std::move(setup), balanced);
         });
     }
 
-    static void take_in(IoThread& thread, Transport::Socket socket, session::Setup setup,
-                        bool behind_load_balancer) {
-        // Here and not before: from now on the session hears of every reload.
-        Changeable now = thread.shared().changeable();
-        setup.idle = now.idle;
-        setup.environment = std::move(now.environment);
+    static void take_in(IoThread& thread, Listener& listener, Transport::Socket socket,
+                        session::Setup setup, bool behind_load_balancer) {
         spdlog::info("session {}: start: client={}", setup.id, setup.client.text);
-        const auto connection = std::make_shared<Connection>(thread, std::move(socket),
+        const auto connection = std::make_shared<Connection>(thread, listener, std::move(socket),
                                                              std::move(setup));
         thread.add(connection);
         connection->start(behind_load_balancer);
@@ -769,19 +837,27 @@ private:
         MetricsServer::Sources sources{[this] { return metrics_page(numbers()); },
                                        [this] { return dead(); },
                                        [this] { return unready(); },
-                                       shared_.upstream_sight,
                                        *shared_.resolver,
-                                       shared_.options.upstream,
-                                       shared_.options.upstream_negotiation};
+                                       {}};
+        for (const auto& upstream : shared_.upstreams) sources.upstreams.push_back(upstream.get());
         metrics_ = std::make_unique<MetricsServer>(*shared_.options.metrics, std::move(sources),
                                                    &ready_sockets_);
     }
 
     std::string what_it_does() const {
-        return "listening on " +
-               (where_passed_.empty() ? shared_.options.listen.text()
-                                      : where_passed_ + " (passed to this process)") +
-               ", guarding " + shared_.options.upstream.text();
+        std::string where = where_passed_.empty() ? ""
+                                                  : where_passed_ + " (passed to this process)";
+        std::string guarded;
+        for (const auto& listener : shared_.listeners) {
+            if (where_passed_.empty())
+                where += (where.empty() ? "" : ", ") + listener->options.address.text();
+        }
+        for (const auto& upstream : shared_.upstreams) {
+            guarded += (guarded.empty() ? "" : ", ") +
+                       (upstream->name().empty() ? "" : upstream->name() + "=") +
+                       upstream->options.address.text();
+        }
+        return "listening on " + where + ", guarding " + guarded;
     }
 
     // On the desk's thread.
@@ -804,12 +880,12 @@ private:
         ticket_waits_[end].observe(std::chrono::system_clock::now() - happened.ticket.opened);
     }
 
-    Traffic traffic() const {
+    Traffic traffic(const Guarded& upstream) const {
         Traffic traffic;
-        policy::Engine::CacheUse cache = shared_.judges->cache_use();
+        policy::Engine::CacheUse cache = upstream.judges->cache_use();
         for (const auto& thread : threads_) {
-            traffic.add(thread->counts());
-            const policy::Engine::CacheUse one = thread->engine().cache_use();
+            traffic.add(thread->counts(upstream.index));
+            const policy::Engine::CacheUse one = thread->engine(upstream.index).cache_use();
             cache.hits += one.hits;
             cache.misses += one.misses;
         }
@@ -842,21 +918,24 @@ private:
     Numbers numbers() const {
         Numbers numbers;
         const auto now = std::chrono::steady_clock::now();
-        numbers.ready = unready().empty() &&
-                        shared_.upstream_sight.works(now, ready_sight_time).value_or(true);
+        bool some_works = false;
+        for (const auto& upstream : shared_.upstreams) {
+            const bool works = upstream->sight.works(now, ready_sight_time).value_or(true);
+            some_works = some_works || works;
+            const Directory::Size here = shared_.directory.size(upstream->name());
+            numbers.sessions += here.sessions;
+            numbers.upstreams.push_back({upstream->name(), works, here.sessions, here.held,
+                                         traffic(*upstream), upstream->rules->version()});
+        }
+        numbers.ready = unready().empty() && some_works;
         numbers.draining = shared_.draining;
         numbers.io_threads = threads_.size();
         numbers.io_lag = pulse_->state().lag;
         numbers.connections = shared_.connections.load();
-        const Directory::Size here = shared_.directory.size();
-        numbers.sessions = here.sessions;
-        numbers.held = here.held;
-        numbers.traffic = traffic();
-        numbers.policy_version = shared_.rules->version();
         numbers.desk = shared_.desk->stats();
         for (std::size_t i = 0; i < ticket_waits_.size(); ++i)
             numbers.ticket_waits[i] = ticket_waits_[i].read();
-        numbers.audit = audit_counts_();
+        numbers.audit = audit_counts();
         numbers.audit_times = shared_.audit->times_to_disk();
         numbers.webhooks = shared_.webhooks->stats();
         numbers.reloads = reloads();
@@ -879,7 +958,6 @@ private:
     std::array<metrics::Histogram, ticket_ends.size()> ticket_waits_{
         metrics::Histogram(ticket_wait_bounds), metrics::Histogram(ticket_wait_bounds),
         metrics::Histogram(ticket_wait_bounds), metrics::Histogram(ticket_wait_bounds)};
-    std::function<AuditCounts()> audit_counts_;
     // Outlives the resolver, which may call it back until it ends.
     std::unique_ptr<MetricsServer> metrics_;
     // Before what hands them lines.
@@ -898,7 +976,7 @@ private:
     std::vector<std::string> names_of_passed_;
     std::string where_passed_;  // where those listen, for people; empty: none was passed
     std::unique_ptr<Pulse> pulse_;
-    std::vector<Acceptor> acceptors_;
+    std::vector<Accepting> accepting_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
     std::function<Reloaded()> reload_policy_;
@@ -908,8 +986,7 @@ private:
 
 }  // namespace
 
-int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          std::function<Reloaded()> reload,
+int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const Signals signals = block_signals();
     ServiceManager service_manager;

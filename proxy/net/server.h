@@ -16,9 +16,12 @@ namespace pgchaperone::net {
 struct Reloaded {
     std::string trouble;
     std::vector<webhook::Hook> webhooks;
-    Changeable changeable;
-    std::vector<std::string> restart;  // keys of settings that have changed, and need one
+    std::vector<Changeable> changeable;  // of each server, as in ServerOptions::upstreams
+    std::vector<std::string> restart;    // keys of settings that have changed, and need one
 };
+
+// The rules that hold for each server, as in ServerOptions::upstreams.
+using RuleBooks = std::vector<std::shared_ptr<policy::RuleBook>>;
 
 // Serves until SIGTERM or SIGINT, then drains. SIGHUP loads the certificates again, reopens the
 // audit log and calls `reload`, which puts the policy anew in force and gives the rest. SIGUSR2
@@ -26,7 +29,7 @@ struct Reloaded {
 // these signals for the calling thread and all that it makes: call it before any other thread
 // exists. Returns an exit status: 0, or 2 when it could not start, in which case `trouble` was
 // given a sentence that says why.
-int serve(ServerOptions options, std::shared_ptr<policy::RuleBook> rules,
-          std::function<Reloaded()> reload, const std::function<void(const std::string&)>& trouble);
+int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload,
+          const std::function<void(const std::string&)>& trouble);
 
 }  // namespace pgchaperone::net

@@ -53,7 +53,6 @@ struct WebOptions {
     std::filesystem::path key;
     std::string url;                               // where people reach it; empty: where it listens
     std::vector<policy::Network> trusted_proxies;  // their X-Forwarded-For is believed
-    std::string database;                          // that people log in to
     std::chrono::milliseconds session_idle{3'600'000};
     std::chrono::milliseconds session_life{43'200'000};
     std::size_t pages_max = 200;  // that wait for events
@@ -77,21 +76,37 @@ struct Changeable {
     std::chrono::milliseconds handover_timeout{3'600'000};
 };
 
-struct ServerOptions {
-    Address listen;
-    Address upstream;
-    // Load balancers: who connects from there begins with a header of PROXY protocol.
-    std::vector<policy::Network> load_balancers;
-    unsigned threads = 1;
-    std::chrono::milliseconds login_timeout{60'000};
+// A server that is guarded.
+struct UpstreamOptions {
+    std::string name;  // empty: that of the top level
+    Address address;
+    std::vector<policy::Glob> databases;  // that clients find there
     std::chrono::milliseconds connect_timeout{10'000};
-    std::chrono::milliseconds drain_timeout{30'000};
     session::Authentication authentication = session::Authentication::passthrough;
     UsersSettings users;  // authentication: users
-    TlsSettings client_tls;
-    TlsSettings upstream_tls;
-    UpstreamNegotiation upstream_negotiation = UpstreamNegotiation::postgres;
+    TlsSettings tls;
+    UpstreamNegotiation negotiation = UpstreamNegotiation::postgres;
     Changeable changeable;
+    std::string web_database;  // that people log in to on the page
+};
+
+// Where clients connect.
+struct ListenerOptions {
+    Address address;
+    // Load balancers: who connects from there begins with a header of PROXY protocol.
+    std::vector<policy::Network> load_balancers;
+    std::chrono::milliseconds login_timeout{60'000};
+    TlsSettings tls;
+    // Indexes of the servers that they can come to, in the order in which these are asked whether
+    // they have the database. Never empty.
+    std::vector<std::size_t> upstreams;
+};
+
+struct ServerOptions {
+    std::vector<ListenerOptions> listeners;
+    std::vector<UpstreamOptions> upstreams;  // the first: that of the top level
+    unsigned threads = 1;
+    std::chrono::milliseconds drain_timeout{30'000};
     AuditSettings audit;
     std::string ticket_store;  // a file's name, or a connection string of libpq's
     bool tickets_in_postgres = false;

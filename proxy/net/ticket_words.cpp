@@ -113,6 +113,7 @@ std::vector<std::pair<std::string, std::string>> ticket_fields(const Ticket& tic
     add("state", std::string(approval::state_name(ticket.state)));
     add("requester", request.requester.role);
     add("database", request.database);
+    add("upstream", request.requester.upstream);
     add("client", request.client);
     add("application", request.application);
     add("replica", ticket.replica);
@@ -171,8 +172,10 @@ LogLine log_line(const approval::Happened& happened) {
         case Kind::glass: text += "THE GLASS WAS BROKEN: it runs without a second person"; break;
         case Kind::finished: text += "finished (" + ticket.outcome + ")"; break;
     }
+    const std::string& upstream = request.requester.upstream;
     text += ": requester=" + request.requester.role + " database=" + request.database +
-            " client=" + request.client + " command=" + request.command + " rule=" + request.rule;
+            (upstream.empty() ? "" : " upstream=" + upstream) + " client=" + request.client +
+            " command=" + request.command + " rule=" + request.rule;
     if (happened.kind == Kind::opened) {
         if (const std::string effects = request.evidence.summary(); !effects.empty()) {
             text += " effects=" + effects;

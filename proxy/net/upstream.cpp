@@ -28,19 +28,18 @@ struct Lookup {
     Resolved resolved;
 };
 
-awaitable<Resolved> look_up(IoThread& thread) {
+awaitable<Resolved> look_up(IoThread& thread, const Address& address) {
     const auto lookup = std::make_shared<Lookup>(thread.context());
     IoThread* const home = &thread;
-    thread.shared().resolver->resolve(
-        thread.shared().options.upstream, [lookup, home](Resolved resolved) {
-            // Either this thread or the resolver's.
-            auto handed = std::make_shared<Resolved>(std::move(resolved));
-            home->post([lookup, handed] {
-                lookup->resolved = std::move(*handed);
-                lookup->done = true;
-                lookup->answered.cancel();
-            });
+    thread.shared().resolver->resolve(address, [lookup, home](Resolved resolved) {
+        // Either this thread or the resolver's.
+        auto handed = std::make_shared<Resolved>(std::move(resolved));
+        home->post([lookup, handed] {
+            lookup->resolved = std::move(*handed);
+            lookup->done = true;
+            lookup->answered.cancel();
         });
+    });
     while (!lookup->done) co_await lookup->answered.async_wait(asio::as_tuple(asio::use_awaitable));
     co_return std::move(lookup->resolved);
 }
@@ -86,10 +85,10 @@ awaitable<void> flushed(Transport& transport) {
     }
 }
 
-awaitable<std::string> handshake(Transport& transport, IoThread& thread, TlsContextPtr context,
-                                 bool direct) {
+awaitable<std::string> handshake(Transport& transport, const Guarded& upstream,
+                                 TlsContextPtr context, bool direct) {
     TlsChannelOptions options;
-    options.server_name = thread.shared().options.upstream.host;
+    options.server_name = upstream.options.address.host;
     options.direct = direct;
     transport.set_tls(std::make_unique<TlsChannel>(std::move(context), options));
     TlsChannel& tls = *transport.tls();
@@ -113,17 +112,18 @@ awaitable<std::string> handshake(Transport& transport, IoThread& thread, TlsCont
 }
 
 // SSLRequest and its one-byte answer; not a byte more is read, since it could not be trusted.
-awaitable<std::string> negotiate(Transport& transport, IoThread& thread, TlsContextPtr context) {
+awaitable<std::string> negotiate(Transport& transport, const Guarded& upstream,
+                                 TlsContextPtr context) {
     const TlsMode mode = context->mode();
-    if (thread.shared().options.upstream_negotiation == UpstreamNegotiation::direct) {
-        co_return co_await handshake(transport, thread, std::move(context), true);
+    if (upstream.options.negotiation == UpstreamNegotiation::direct) {
+        co_return co_await handshake(transport, upstream, std::move(context), true);
     }
     transport.write(protocol::encoded(protocol::SSLRequest{}));
     char answer = 0;
     const auto [error, size] = co_await transport.socket().async_read_some(
         asio::buffer(&answer, 1), asio::as_tuple(asio::use_awaitable));
     if (error) co_return "no answer to the request for TLS: " + error.message();
-    if (answer == 'S') co_return co_await handshake(transport, thread, std::move(context), false);
+    if (answer == 'S') co_return co_await handshake(transport, upstream, std::move(context), false);
     if (answer == 'N' && (mode == TlsMode::prefer || mode == TlsMode::allow))
         co_return std::string();
     if (answer == 'N') co_return "the server does not offer TLS, and upstream_tls requires it";
@@ -132,40 +132,42 @@ awaitable<std::string> negotiate(Transport& transport, IoThread& thread, TlsCont
 
 }  // namespace
 
-awaitable<UpstreamConnection> connect_upstream(IoThread& thread, std::weak_ptr<void> owner) {
-    const ServerOptions& options = thread.shared().options;
+awaitable<UpstreamConnection> connect_upstream(IoThread& thread, Guarded& upstream,
+                                               std::weak_ptr<void> owner) {
+    const UpstreamOptions& options = upstream.options;
+    ThreadCounts& counts = thread.counts(upstream.index);
     const auto begun = std::chrono::steady_clock::now();
     Deadline deadline(thread.context(), options.connect_timeout);
-    const Resolved resolved = co_await look_up(thread);
+    const Resolved resolved = co_await look_up(thread, options.address);
     std::string error = resolved.error;
     UpstreamError kind = UpstreamError::resolve;
-    const bool tcp = !options.upstream.unix_socket();
+    const bool tcp = !options.address.unix_socket();
     for (const auto& endpoint : resolved.endpoints) {
         auto transport = std::make_shared<Transport>(Transport::Socket(thread.context()));
         deadline.guard(transport);
         transport->set_owner(owner);
         error = co_await connect_one(*transport, endpoint);
         kind = error.empty() ? UpstreamError::tls : UpstreamError::connect;
-        TlsContextPtr context = thread.shared().tls().upstream;
+        TlsContextPtr context = upstream.tls();
         // As libpq has it, there is no TLS on a Unix-domain socket.
         if (error.empty() && context && tcp)
-            error = co_await negotiate(*transport, thread, std::move(context));
+            error = co_await negotiate(*transport, upstream, std::move(context));
         if (deadline.expired()) {
             error = "no connection within the time limit";
             kind = UpstreamError::timeout;
         }
         if (error.empty()) {
-            thread.counts().upstream_connects.add();
-            thread.counts().upstream_connect.observe(std::chrono::steady_clock::now() - begun);
+            counts.upstream_connects.add();
+            counts.upstream_connect.observe(std::chrono::steady_clock::now() - begun);
             co_return UpstreamConnection{std::move(transport), {}};
         }
         transport->close();
         if (deadline.expired()) break;
     }
-    thread.counts().upstream_errors[static_cast<std::size_t>(kind)].add();
-    thread.shared().upstream_sight.saw(false, std::chrono::steady_clock::now());
+    counts.upstream_errors[static_cast<std::size_t>(kind)].add();
+    upstream.sight.saw(false, std::chrono::steady_clock::now());
     co_return UpstreamConnection{
-        nullptr, "could not connect to the server at " + options.upstream.text() + ": " + error};
+        nullptr, "could not connect to the server at " + options.address.text() + ": " + error};
 }
 
 }  // namespace pgchaperone::net

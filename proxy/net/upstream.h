@@ -13,6 +13,7 @@
 
 namespace pgchaperone::net {
 
+class Guarded;
 class IoThread;
 
 struct UpstreamConnection {
@@ -20,8 +21,8 @@ struct UpstreamConnection {
     std::string error;
 };
 
-// Never throws. Gives up after ServerOptions::connect_timeout.
-boost::asio::awaitable<UpstreamConnection> connect_upstream(IoThread& thread,
+// Never throws. Gives up after UpstreamOptions::connect_timeout.
+boost::asio::awaitable<UpstreamConnection> connect_upstream(IoThread& thread, Guarded& upstream,
                                                             std::weak_ptr<void> owner);
 
 }  // namespace pgchaperone::net

@@ -211,6 +211,7 @@ ChaperoneAnswer VirtualSchema::sessions(const Person& person, std::uint64_t own)
     JsonRows out;
     std::size_t shown = 0;
     for (const Present& present : sources_.directory.all()) {
+        if (present.upstream != sources_.upstream) continue;
         if (!all && present.user != person.role && present.session != own) continue;
         if (shown++ == rows_max) break;
         out.row()
@@ -274,7 +275,7 @@ ChaperoneAnswer VirtualSchema::stats() const {
     const auto add = [&](std::string_view name, std::uint64_t value) {
         out.row().text("name", name).number("value", value);
     };
-    add("sessions", sources_.directory.all().size());
+    add("sessions", sources_.directory.size(sources_.upstream).sessions);
     if (sources_.connections) {
         const ConnectionCounts connections = sources_.connections();
         add("connections_taken", connections.taken);

@@ -73,6 +73,7 @@ public:
         std::function<ConnectionCounts()> connections = {};  // empty: nobody counts them
         std::function<Traffic()> traffic = {};               // empty, and the next: not counted
         std::function<Reloads()> reloads = {};
+        std::string upstream = {};  // the name of the server at which it is asked
     };
     explicit VirtualSchema(Sources sources) : sources_(std::move(sources)) {}
     VirtualSchema(const VirtualSchema&) = delete;

@@ -15,9 +15,11 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -100,7 +102,7 @@ awaitable<Fetched> fetch(PGconn* connection, Clock::time_point deadline,
 }
 
 // Who is logged in on this connection, by the server's word.
-awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
+awaitable<Known> identify(PGconn* connection, std::string upstream, Clock::time_point deadline) {
     const auto lost = [&] {
         return Known{std::nullopt,
                      "the server has closed your connection: " + words_of(connection)};
@@ -114,6 +116,7 @@ awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
     const std::string sql = std::string(session::identity_sql) + ";" + still_valid_sql;
     if (fetched == Fetched::lost || PQsendQuery(connection, sql.c_str()) != 1) co_return lost();
     session::Identity identity;
+    identity.person.upstream = std::move(upstream);
     std::string trouble;
     bool valid = false;
     while (true) {
@@ -146,11 +149,12 @@ awaitable<Known> identify(PGconn* connection, Clock::time_point deadline) {
 class ServerProof final : public web::Proof, public std::enable_shared_from_this<ServerProof> {
 public:
     // `valid`: whether who has proved it may still come in, whatever the server says.
-    ServerProof(asio::io_context& context, Connection connection, std::chrono::milliseconds timeout,
+    ServerProof(asio::io_context& context, Connection connection, const WebLoginOptions& options,
                 std::function<bool()> valid)
         : context_(context),
           connection_(std::move(connection)),
-          timeout_(timeout),
+          upstream_(options.name),
+          timeout_(options.timeout),
           valid_(std::move(valid)) {}
 
     void ask(std::function<void(Known)> then) override {
@@ -164,7 +168,8 @@ private:
     static awaitable<void> answer(std::shared_ptr<ServerProof> self) {
         while (!self->waiting_.empty()) {
             const auto asked = std::exchange(self->waiting_, {});
-            Known known = co_await identify(self->connection_.get(), Clock::now() + self->timeout_);
+            Known known = co_await identify(self->connection_.get(), self->upstream_,
+                                            Clock::now() + self->timeout_);
             if (!self->valid_()) known = {std::nullopt, "your role may not log in any more", true};
             // One that fails must not keep the others waiting.
             for (const auto& then : asked) {
@@ -180,6 +185,7 @@ private:
 
     asio::io_context& context_;
     Connection connection_;
+    std::string upstream_;
     std::chrono::milliseconds timeout_;
     std::function<bool()> valid_;
     std::vector<std::function<void(Known)>> waiting_;
@@ -309,11 +315,11 @@ awaitable<Admission> admit(asio::io_context& context, WebLoginOptions options, R
         co_return Admission{nullptr, {{}, why, true, true}};
     }
     PQsetnonblocking(connection.get(), 1);
-    Known known = co_await identify(connection.get(), deadline);
+    Known known = co_await identify(connection.get(), options.name, deadline);
     if (!known.person) co_return Admission{nullptr, {{}, known.trouble, known.refused}};
-    co_return Admission{std::make_shared<ServerProof>(context, std::move(connection),
-                                                      options.timeout, std::move(valid)),
-                        std::move(known)};
+    co_return Admission{
+        std::make_shared<ServerProof>(context, std::move(connection), options, std::move(valid)),
+        std::move(known)};
 }
 
 awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resolved resolved,
@@ -326,9 +332,17 @@ awaitable<void> log_in(asio::io_context& context, WebLoginOptions options, Resol
 
 }  // namespace
 
-web::Admit web_login(asio::io_context& context, Resolver& resolver, WebLoginOptions options) {
-    return [&context, &resolver, options = std::move(options)](
-               std::string role, std::string password, std::function<void(Admission)> then) {
+web::Admit web_login(asio::io_context& context, Resolver& resolver,
+                     std::vector<WebLoginOptions> servers) {
+    return [&context, &resolver, servers = std::move(servers)](
+               std::string role, std::string password, const std::string& upstream,
+               std::function<void(Admission)> then) {
+        const auto found = std::find_if(
+            servers.begin(), servers.end(),
+            [&](const WebLoginOptions& one) { return one.name == upstream; });
+        // The page knows the same names.
+        if (found == servers.end()) throw std::logic_error("no server of that name");
+        const WebLoginOptions& options = *found;
         const auto begin = [&context, options, role = std::move(role),
                             password = secret_of(std::move(password)),
                             then = std::move(then)](Resolved resolved) {

@@ -15,10 +15,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace pgchaperone::net {
 
 struct WebLoginOptions {
+    std::string name;  // of the server
     Address upstream;
     TlsSettings upstream_tls;
     UpstreamNegotiation negotiation = UpstreamNegotiation::postgres;
@@ -30,6 +32,8 @@ struct WebLoginOptions {
 
 // What web::App is handed. `context` and `resolver` outlive it and every proof it gave; all of it
 // lives on the thread that runs `context`.
-web::Admit web_login(boost::asio::io_context& context, Resolver& resolver, WebLoginOptions options);
+// `servers`: those that people can log in to, each of another name.
+web::Admit web_login(boost::asio::io_context& context, Resolver& resolver,
+                     std::vector<WebLoginOptions> servers);
 
 }  // namespace pgchaperone::net

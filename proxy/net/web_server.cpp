@@ -80,17 +80,17 @@ void log_failure(std::exception_ptr failure) {
 }  // namespace
 
 struct WebServer::Impl {
-    Impl(const WebOptions& options_, WebLoginOptions login, std::string environment,
+    Impl(const WebOptions& options_, const std::vector<WebLoginOptions>& logins,
          approval::Desk& desk, Resolver& resolver, Record record, ReadySockets* ready)
         : options(options_),
           encrypted(!options_.certificate.empty()),
           ticker(context),
           app(web::App::Sources{
-                  desk, web_login(context, resolver, std::move(login)),
+                  desk, web_login(context, resolver, logins),
                   [this](std::function<void()> work) { asio::post(context, std::move(work)); },
                   random_bytes, std::chrono::system_clock::now, Clock::now,
                   [](const std::string& line) { spdlog::info("{}", line); }, std::move(record)},
-              app_options(options_, encrypted, std::move(environment))),
+              app_options(options_, encrypted, logins)),
           host(context, options_.listen, host_options(ready)) {
         asio::co_spawn(context, tick(), log_failure);
         thread = std::thread([this] { run(); });
@@ -101,7 +101,7 @@ struct WebServer::Impl {
     Impl& operator=(const Impl&) = delete;
 
     static web::AppOptions app_options(const WebOptions& options, bool tls,
-                                       std::string environment) {
+                                       const std::vector<WebLoginOptions>& logins) {
         web::AppOptions out;
         out.sessions.idle = options.session_idle;
         out.sessions.life = options.session_life;
@@ -109,7 +109,8 @@ struct WebServer::Impl {
         out.url = options.url;
         out.listen_host = options.listen.host;
         out.tls = tls || options.url.starts_with("https://");
-        out.environment = std::move(environment);
+        for (const WebLoginOptions& one : logins)
+            out.upstreams.push_back({one.name, one.upstream.text()});
         return out;
     }
 
@@ -220,10 +221,9 @@ std::string WebServer::Impl::real_peer(const web::Request& request,
     return nearest;
 }
 
-WebServer::WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
+WebServer::WebServer(const WebOptions& options, std::vector<WebLoginOptions> logins,
                      approval::Desk& desk, Resolver& resolver, Record record, ReadySockets* ready)
-    : impl_(std::make_unique<Impl>(options, std::move(login), std::move(environment), desk,
-                                   resolver, std::move(record), ready)) {
+    : impl_(std::make_unique<Impl>(options, logins, desk, resolver, std::move(record), ready)) {
     spdlog::info("the web page is at {}",
                  options.url.empty() ? (options.certificate.empty() ? "http://" : "https://") +
                                            options.listen.text()

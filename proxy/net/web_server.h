@@ -27,11 +27,10 @@ public:
     // See web::App::Sources::record.
     using Record = std::function<void(web::Saying, std::function<void(std::string problem)>)>;
     // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.
-    // `desk` and `resolver` outlive it, but for what they still call back: see stop(). `ready`:
-    // sockets that it may listen with.
-    WebServer(const WebOptions& options, WebLoginOptions login, std::string environment,
-              approval::Desk& desk, Resolver& resolver, Record record,
-              ReadySockets* ready = nullptr);
+    // `logins`: the servers that are guarded. `desk` and `resolver` outlive it, but for what they
+    // still call back: see stop(). `ready`: sockets that it may listen with.
+    WebServer(const WebOptions& options, std::vector<WebLoginOptions> logins, approval::Desk& desk,
+              Resolver& resolver, Record record, ReadySockets* ready = nullptr);
     ~WebServer();
     WebServer(const WebServer&) = delete;
     WebServer& operator=(const WebServer&) = delete;

@@ -213,7 +213,7 @@ void Session::identify_for_piece() {
         inject_extended(begin_sql, Role::ours, nullptr);
     }
     unit.step = Supervision::Step::identified;
-    s.identity = {};
+    s.identity = nobody_yet();
     inject_query(identity_sql, Role::identity, nullptr);
 }
 
@@ -302,7 +302,7 @@ void Session::answer_bind() {
     }
     if (predicted_status_ == 'E') return send_answered_bind({});
     s.injected_error.clear();
-    s.identity = {};
+    s.identity = nobody_yet();
     s.asking = Supervision::Asking::identity;
     waiting_ = Waiting::answer;
     inject_extended(identity_sql, Role::identity, nullptr);

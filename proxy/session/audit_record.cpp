@@ -79,6 +79,7 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
     record.session = session.id;
     record.user = session.user;
     record.database = session.database;
+    record.upstream = session.upstream;
     record.client = session.client.text;
     record.application = application;
     record.protocol = protocol_name(kind);

@@ -99,6 +99,8 @@ std::vector<std::optional<std::string>> readable_parameters(const std::vector<st
 }
 
 void add_identity(Binding& binding, const Identity& identity) {
+    // Only where there is one: what was bound before there were several stays so.
+    if (!identity.person.upstream.empty()) binding.add("upstream").add(identity.person.upstream);
     binding.add(identity.person.role).add(identity.person.oid);
     for (const auto& [name, value] : identity.settings) binding.add(name).add(value);
     // Temporary relations may hide what the text names.

@@ -109,6 +109,7 @@ void Session::read_client() {
                 progress = client_pass_bytes_ > 0 || (!ledger_.full() && client_message());
                 break;
             case Phase::client_tls:
+            case Phase::finding:
             case Phase::connecting:
             case Phase::cancel:
             case Phase::closed: break;

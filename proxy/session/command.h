@@ -33,6 +33,9 @@ struct SendToServer {
     Bytes data;
 };
 
+// Which server has the database that facts() name? Answered by UpstreamFound.
+struct FindUpstream {};
+
 // Open the connection to the upstream, TLS included where it is configured. Answered by Event
 // Connected.
 struct Connect {
@@ -167,9 +170,9 @@ struct Log {
     std::string text;
 };
 
-using Command = std::variant<SendToClient, SendToServer, Connect, StartTls, Judge, StoreAudit,
-                             SetDeadline, ClearDeadline, ClaimTicket, OpenTicket, ReleaseTicket,
-                             WithdrawTicket, FinishTicket, AskChaperone, FindCancelled,
-                             KnowCancelKey, CancelServer, ShutdownServer, Close, Log>;
+using Command = std::variant<
+    SendToClient, SendToServer, FindUpstream, Connect, StartTls, Judge, StoreAudit, SetDeadline,
+    ClearDeadline, ClaimTicket, OpenTicket, ReleaseTicket, WithdrawTicket, FinishTicket,
+    AskChaperone, FindCancelled, KnowCancelKey, CancelServer, ShutdownServer, Close, Log>;
 
 }  // namespace pgchaperone::session

@@ -7,12 +7,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace pgchaperone::session {
+
+class Users;
 
 // Bytes received. They must stay where they are until next() has returned nothing. Not empty.
 struct ClientBytes {
@@ -70,12 +73,28 @@ struct TicketDecided {
     approval::Ticket ticket;
 };
 
-// How long a client may do nothing, outside of a transaction block and in one; 0: for ever. What
-// the host knows at the beginning (Setup), and where that changes.
+// How long a client may do nothing, outside of a transaction block and in one; 0: for ever. As
+// Upstream has it at the beginning, and where that changes.
 struct IdleLimits {
     std::chrono::milliseconds outside{0};
     std::chrono::milliseconds in_transaction{0};
     bool operator==(const IdleLimits&) const = default;
+};
+
+enum class Authentication : std::uint8_t { passthrough, password, users };
+
+// A server that is guarded, as far as a session with it needs to know.
+struct Upstream {
+    std::string name;  // as it is configured; empty: it has none
+    Authentication authentication = Authentication::passthrough;
+    std::shared_ptr<const Users> users;  // Authentication::users; null elsewhere
+    IdleLimits idle;
+    std::string environment;  // what a client is told that this is; UTF-8; empty: nothing
+};
+
+// Answers FindUpstream. Nothing: the database is none of those that are served.
+struct UpstreamFound {
+    std::optional<Upstream> upstream;
 };
 
 // Answers AskChaperone: rows for the columns of that question (virtual_schema.h), as a JSON array

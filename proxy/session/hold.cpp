@@ -423,10 +423,17 @@ void Session::hold_drained() {
                            : !pipeline_open_ && !bound_since_sync_ && !group_supervised();
     h.in_block = status == 'T' || !alone;
     h.quiet = status == 'T' || alone;
-    supervision_->identity = {};
+    supervision_->identity = nobody_yet();
     h.step = Step::identified;
     inject(identity_sql, Role::identity, nullptr);
     end_asking();
+}
+
+// Whom the server is about to name: somebody of its own.
+Identity Session::nobody_yet() const {
+    Identity identity;
+    identity.person.upstream = facts_.upstream;
+    return identity;
 }
 
 void Session::hold_identified() {
@@ -1258,7 +1265,7 @@ void Session::start_exceeded(policy::Refusal refusal, const Effects& effects,
     h.evidence = evidence_of(effects, approval::Evidence::Kind::counted);
     h.reason = "it exceeded the limits of the rule \"" + terms->rule + "\"";
     h.exceeded = std::move(refusal);
-    supervision_->identity = {};
+    supervision_->identity = nobody_yet();
 }
 
 policy::Refusal Session::exceeded_refusal(const TicketOpened& event) const {

@@ -28,7 +28,6 @@ Ending ending_by(std::string_view sqlstate, bool login) {
 Session::Session(Setup setup) : setup_(std::move(setup)), login_(std::make_unique<Login>()) {
     facts_.id = setup_.id;
     facts_.client = setup_.client;
-    idle_limits_ = setup_.idle;
     ledger_.on_undone([this](Entry& entry) { undo(entry); });
     say(SetDeadline{DeadlineKind::login});
 }
@@ -96,7 +95,7 @@ bool Session::wants_client_bytes() const {
     if (ledger_.full()) return false;
     const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) ||
                        phase_ == Phase::connecting || phase_ == Phase::client_tls ||
-                       phase_ == Phase::cancel ||
+                       phase_ == Phase::finding || phase_ == Phase::cancel ||
                        (phase_ == Phase::login && !login_->answer_expected && !login_->asking);
     return !stuck || from_client_.available() < backlog_bytes_max;
 }
@@ -135,7 +134,7 @@ void Session::handle(const ClientClosed& event) {
     // Who cancels need not stay to see it done.
     if (phase_ == Phase::connecting && login_->cancelling && !event.broken) return;
     if (event.broken || phase_ == Phase::startup || phase_ == Phase::client_tls ||
-        phase_ == Phase::checking || phase_ == Phase::connecting) {
+        phase_ == Phase::finding || phase_ == Phase::checking || phase_ == Phase::connecting) {
         close(event.broken ? "the client's connection broke" : "the client left");
         return;
     }

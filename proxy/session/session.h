@@ -42,13 +42,11 @@ struct Counted;
 using CountedPtr = std::shared_ptr<const Counted>;
 struct Effects;
 struct Hold;
+class Identity;
 struct ClaimedTicket;
-class Users;
 struct Timed;
 using TimedPtr = std::shared_ptr<const Timed>;
 struct Clocks;
-
-enum class Authentication : std::uint8_t { passthrough, password, users };
 
 // What the host knows when a client has connected.
 struct Setup {
@@ -56,15 +54,12 @@ struct Setup {
     policy::ClientAddress client;
     bool tls_offered = false;  // the listener has a certificate
     bool tls_required = false;
-    Authentication authentication = Authentication::passthrough;
-    IdleLimits idle;
-    std::string environment;  // what a client is told that this is; UTF-8; empty: nothing
+    // Where every client comes to the same. Nothing: FindUpstream asks, once it is known to which
+    // database.
+    std::optional<Upstream> upstream = Upstream{};
     std::string scram_nonce;  // printable random text without a comma, at least 18 bytes' worth of
-                              // randomness
-    // Authentication::users; null elsewhere. The nonce is as the other one, for the exchange with
-    // the client.
-    std::shared_ptr<const Users> users;
-    std::string exchange_nonce;
+                              // randomness; not needed where the server asks for passwords itself
+    std::string exchange_nonce;  // likewise, for the exchange with the client
 };
 
 class Session {
@@ -88,6 +83,7 @@ public:
     void handle(const ServerBytes& event);
     void handle(const Connected& event);
     void handle(const ClientTlsReady& event);
+    void handle(const UpstreamFound& event);
     void handle(const Verdict& event);
     void handle(const AuditStored& event);
     void handle(const TicketClaimed& event);
@@ -139,6 +135,7 @@ private:
     enum class Phase : std::uint8_t {
         startup,     // SSLRequest, GSSENCRequest, StartupMessage or CancelRequest is awaited
         client_tls,  // the TLS handshake with the client is under way
+        finding,     // which server has the client's database is asked
         checking,    // the client proves who it is, to us
         connecting,  // the upstream connection is being made
         login,       // authentication, up to the first ReadyForQuery
@@ -211,6 +208,7 @@ private:
     bool login_from_server(std::string_view message);
     bool offer_mechanisms(std::string_view message);
     bool password_exchange(std::string_view message, protocol::AuthenticationCode code);
+    void come_to(Upstream upstream);
     void begin_exchange();
     bool exchange_from_client();
     bool end_exchange(std::string_view body);
@@ -383,6 +381,7 @@ private:
     void refuse_held(policy::Refusal refusal);
     void give_back_approval();
     void withdraw_approval(std::string_view why);
+    Identity nobody_yet() const;
     void fail_held_by_server();
     void abandon_hold(std::string_view why);
     void forget_ticket(std::string_view why, bool withdraw);
@@ -432,6 +431,7 @@ private:
     void half_close();
 
     Setup setup_;
+    Upstream upstream_;
     policy::SessionFacts facts_;
     Phase phase_ = Phase::startup;
     Waiting waiting_ = Waiting::nothing;

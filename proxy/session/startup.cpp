@@ -175,7 +175,30 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
               "TLS required");
         return;
     }
-    if (setup_.authentication == Authentication::password && !login_->client_tls &&
+    login_->packet.assign(packet);
+    from_client_.discard(packet.size());
+    if (setup_.upstream) return come_to(*std::exchange(setup_.upstream, std::nullopt));
+    phase_ = Phase::finding;
+    say(FindUpstream{});
+}
+
+void Session::handle(const UpstreamFound& event) {
+    if (phase_ != Phase::finding) return;
+    if (event.upstream) return come_to(*event.upstream);
+    fatal(
+        {"3D000", "pgchaperone: database \"" + facts_.database + "\" is not served here",
+         "None of the servers that are guarded at this address has a database of that name, by the "
+         "configuration.",
+         "Look for a slip in the name, or ask who runs pgchaperone: databases, upstreams."},
+        "the database is not served here");
+}
+
+// The rest depends on which server it is.
+void Session::come_to(Upstream upstream) {
+    upstream_ = std::move(upstream);
+    facts_.upstream = upstream_.name;
+    idle_limits_ = upstream_.idle;
+    if (upstream_.authentication == Authentication::password && !login_->client_tls &&
         !setup_.client.local) {
         fatal({"28000", "pgchaperone: passwords are only taken over an encrypted connection",
                "The configuration says authentication: password.",
@@ -183,16 +206,14 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
               "TLS required for authentication: password");
         return;
     }
-    login_->packet.assign(packet);
-    from_client_.discard(packet.size());
-    if (setup_.authentication == Authentication::users) return begin_exchange();
+    if (upstream_.authentication == Authentication::users) return begin_exchange();
     phase_ = Phase::connecting;
     say(Connect{});
 }
 
 // Authentication::users: who it is is known before the server hears of it.
 void Session::begin_exchange() {
-    auto [verifier, known] = setup_.users->find(login_->user);
+    auto [verifier, known] = upstream_.users->find(login_->user);
     login_->exchange.emplace(std::move(verifier), known, setup_.exchange_nonce,
                              login_->client_tls ? login_->own_endpoint_hash : std::string());
     phase_ = Phase::checking;
@@ -350,7 +371,7 @@ bool Session::login_from_client() {
 bool Session::login_from_server(std::string_view message) {
     const auto code = protocol::peek_authentication(body_of(message));
     if (code.has_error()) return false;
-    if (setup_.authentication != Authentication::passthrough)
+    if (upstream_.authentication != Authentication::passthrough)
         return password_exchange(message, *code);
     switch (*code) {
         case AuthenticationCode::SASL:
@@ -420,7 +441,7 @@ bool Session::password_exchange(std::string_view message, AuthenticationCode cod
         case AuthenticationCode::SASL:
             if (login_->asking || !login_->asked_for.empty()) break;
             login_->asked_for.assign(message);
-            if (setup_.authentication == Authentication::users) {
+            if (upstream_.authentication == Authentication::users) {
                 login_upstream_as_user();
                 return true;
             }
@@ -457,7 +478,7 @@ bool Session::password_exchange(std::string_view message, AuthenticationCode cod
         default: break;
     }
     fatal({"28000", "pgchaperone: the server asks for a login method that pgchaperone can't serve",
-           setup_.authentication == Authentication::users
+           upstream_.authentication == Authentication::users
                ? "The configuration says authentication: users."
                : "The configuration says authentication: password.",
            "Use a password method (scram-sha-256) for pgchaperone's address in pg_hba.conf."},
@@ -466,7 +487,7 @@ bool Session::password_exchange(std::string_view message, AuthenticationCode cod
 }
 
 void Session::login_upstream_as_user() {
-    const Secret* const password = setup_.users->password(login_->user);
+    const Secret* const password = upstream_.users->password(login_->user);
     if (password) return login_upstream_with_password(password->view());
     say(Log{LogLevel::warning, "the server asks for the password of \"" + login_->user +
                                    "\", which users.passwords does not have"});
@@ -537,10 +558,10 @@ void Session::login_upstream_with_password(std::string_view password) {
 // So that nobody takes production for something else. A client that replicates has nobody to read
 // it.
 void Session::announce_environment() {
-    if (setup_.environment.empty() || facts_.replication) return;
+    if (upstream_.environment.empty() || facts_.replication) return;
     policy::Refusal notice;
     notice.sqlstate = "00000";
-    notice.message = "pgchaperone: environment: " + setup_.environment;
+    notice.message = "pgchaperone: environment: " + upstream_.environment;
     send_to_client(notice_response(notice, settings_.client_encoding_is_utf8()));
 }
 

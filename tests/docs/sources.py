@@ -105,6 +105,6 @@ def sqlstates(parts=CLIENT_PARTS) -> dict:
     found = {}
     for file in _files(parts):
         for kind, text in _tokens(file.read_text()):
-            if kind == "literal" and re.fullmatch(r"(?:[0-9]{2}|0A|0Z|2D|F0|XX)[0-9A-Z]{3}", text):
+            if kind == "literal" and re.fullmatch(r"(?:[0-9]{2}|0A|0Z|2D|3D|F0|XX)[0-9A-Z]{3}", text):
                 found.setdefault(text, str(file.relative_to(ROOT)))
     return found

@@ -189,8 +189,8 @@ private:
         setup.tls_offered = options.tls_offered;
         setup.tls_required = options.tls_required;
         if (options.passthrough) return setup;
-        setup.authentication = session::Authentication::users;
-        setup.users = users();
+        setup.upstream->authentication = session::Authentication::users;
+        setup.upstream->users = users();
         setup.exchange_nonce = exchange_nonce;
         return setup;
     }

@@ -114,11 +114,11 @@ class Manual(unittest.TestCase):
         settings = []
         for key, node in self.schema["properties"].items():
             inner = node.get("properties")
-            if key not in ("policy", "webhooks"):
+            if key not in ("policy", "webhooks", "upstreams"):
                 settings += [f"{key}.{below}" for below in inner] if inner else [key]
         self.assertGreater(len(settings), 30)
         self.assertLessEqual(set(settings), keys("SETTINGS"))
-        self.assertLessEqual(set(self.schema["properties"]["policy"]["properties"]), keys("POLICY"))
+        self.assertLessEqual(set(self.schema["$defs"]["policy"]["properties"]), keys("POLICY"))
         self.assertLessEqual(set(self.schema["$defs"]["match"]["properties"]), keys("Conditions"))
         self.assertLessEqual(set(self.schema["$defs"]["hold"]["properties"]), keys("Held statements"))
         # `hold` within `supervise` is told there in words.
@@ -126,6 +126,7 @@ class Manual(unittest.TestCase):
         rule = {key for form in self.schema["$defs"]["rule"]["anyOf"] for key in form["properties"]}
         self.assertLessEqual(rule, keys("Rules"))
         self.assertLessEqual(set(self.schema["properties"]["webhooks"]["items"]["properties"]), keys("WEBHOOKS"))
+        self.assertLessEqual({"name", "policy"}, keys("UPSTREAMS"))
         # The built-in configuration can be taken from it as it stands.
         built_in = output(binary(), "config", "default").stdout
         for line in built_in.splitlines():
@@ -175,7 +176,7 @@ class Manual(unittest.TestCase):
 
     def test_bash_offers_what_an_option_takes(self):
         files = ["one.yaml", "two words.sql"]
-        presets = self.schema["properties"]["policy"]["properties"]["preset"]["enum"]
+        presets = self.schema["$defs"]["policy"]["properties"]["preset"]["enum"]
         modes = self.schema["properties"]["client_tls"]["properties"]["mode"]["enum"]
         cases = {
             ("serve", "--client-tls", ""): modes,

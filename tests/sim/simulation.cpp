@@ -143,6 +143,7 @@ private:
     void carry_out(session::SendToServer& command);
     void carry_out(session::Judge& command);
     void carry_out(session::StoreAudit& command);
+    void carry_out(session::FindUpstream&) { core.handle(session::UpstreamFound{}); }
     void carry_out(session::Connect&) { connect_wanted = true; }
     void carry_out(session::StartTls&) {}
     void carry_out(session::SetDeadline& command);

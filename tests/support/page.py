@@ -64,9 +64,11 @@ class Api:
     def get(self, path: str, **options) -> Answer:
         return self.ask("GET", path, **options)
 
-    def login(self, role: str, password: str = None, **options) -> Answer:
-        answer = self.ask("POST", "/api/v1/session",
-                          {"role": role, "password": PASSWORDS[role] if password is None else password}, **options)
+    def login(self, role: str, password: str = None, upstream: str = None, **options) -> Answer:
+        body = {"role": role, "password": PASSWORDS[role] if password is None else password}
+        if upstream is not None:
+            body["upstream"] = upstream
+        answer = self.ask("POST", "/api/v1/session", body, **options)
         if answer.status == 200:
             self.cookie = answer.headers["Set-Cookie"].split(";")[0]
             self.token = answer.json["token"]

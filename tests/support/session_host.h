@@ -88,6 +88,8 @@ public:
     bool answer_judge = true;
     bool answer_audit = true;
     bool audit_works = true;
+    // Where Setup names none: which server it is; nothing: it takes its time.
+    std::optional<session::UpstreamFound> find_upstream;
     // What pgchaperone itself answers; nothing: it takes its time.
     std::function<std::optional<session::ChaperoneAnswer>(const session::AskChaperone&)> chaperone =
         [](const session::AskChaperone&) {
@@ -152,6 +154,10 @@ private:
         for (audit::Record& record : command.records) records.push_back(std::move(record));
         if (answer_audit && command.awaited)
             session.handle(session::AuditStored{audit_works, audit_works ? "" : "disk full"});
+    }
+    void carry_out(session::FindUpstream&) {
+        milestones.emplace_back("FindUpstream: " + session.facts().database);
+        if (find_upstream) session.handle(*find_upstream);
     }
     void carry_out(session::Connect& command) {
         milestones.emplace_back("Connect");

@@ -3,6 +3,7 @@ its text, and a socket in place of systemd's."""
 
 import ctypes
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,19 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _WALL = 0x40000000
+
+
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def documented_figures() -> dict:
+    """What docs/metrics.md says of each: its type and its labels, as Watcher.kinds()."""
+    found = {}
+    for line in DOCUMENTATION.read_text().splitlines():
+        row = re.match(r"\| `([a-z_]+)` \| (counter|gauge|histogram) \|([^|]*)\|", line)
+        if row:
+            found[row[1]] = (row[2], frozenset(re.findall(r"`([a-z]+)`", row[3])))
+    return found
 
 
 class Answer:
@@ -63,6 +77,15 @@ class Watcher:
             name = family.name + ("_total" if family.type == "counter" else "")
             assert name not in found, name
             found[name] = family
+        return found
+
+    def kinds(self) -> dict:
+        """Of each family its type and the labels of its samples, but for those of Prometheus' own."""
+        found = {}
+        for name, family in self.families().items():
+            labels = {label for sample in family.samples for label in sample.labels}
+            found[name] = (family.type, frozenset(labels - {"le"}))
+            assert family.documentation, name
         return found
 
     def figures(self) -> dict:

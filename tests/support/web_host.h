@@ -47,8 +47,10 @@ public:
                                     .now = [this] { return now(); }})),
           app(web::App::Sources{
                   *desk_,
-                  [this](std::string role, std::string password, auto then) {
-                      post([this, role, password, then] { then(admit(role, password)); });
+                  [this](std::string role, std::string password, std::string upstream, auto then) {
+                      post([this, role, password, upstream, then] {
+                          then(admit(role, password, upstream));
+                      });
                   },
                   [this](std::function<void()> work) { post(std::move(work)); },
                   [this](std::size_t bytes) { return secret(bytes); }, [this] { return now(); },
@@ -119,10 +121,12 @@ public:
         if (!browser.token.empty()) out.headers.emplace_back("x-csrf-token", browser.token);
         return out;
     }
-    web::Response log_in(const std::string& role, const std::string& password, Browser* browser) {
-        web::Response response = ask(
-            request(web::Method::post, "/api/v1/session",
-                    R"({"role":")" + role + R"(","password":")" + password + R"("})"));
+    web::Response log_in(const std::string& role, const std::string& password, Browser* browser,
+                         const std::string& upstream = {}) {
+        web::Response response = ask(request(web::Method::post, "/api/v1/session",
+                                             R"({"role":")" + role + R"(","password":")" +
+                                                 password + R"(","upstream":")" + upstream +
+                                                 R"("})"));
         for (const auto& [name, value] : response.headers) {
             if (name == "Set-Cookie" && browser != nullptr)
                 browser->cookie = value.substr(0, value.find(';'));
@@ -142,10 +146,12 @@ private:
     static web::AppOptions options() {
         web::AppOptions out;
         out.listen_host = "guard";
+        out.upstreams = {{"", "127.0.0.1:5432"}, {"billing", "db2:5432"}};
         return out;
     }
     struct FakeProof : web::Proof {
-        FakeProof(WebHost& of, std::string who) : host(of), role(std::move(who)) {}
+        FakeProof(WebHost& of, std::string who, std::string where)
+            : host(of), role(std::move(who)), upstream(std::move(where)) {}
         void ask(std::function<void(web::Known)> then) override {
             ++host.asked;
             host.post([this, then] {
@@ -157,20 +163,28 @@ private:
                 if (person == host.people.end()) {
                     return then({std::nullopt, "the role was dropped", true});
                 }
-                then({person->second, {}, false});
+                then({host.person_of(role, upstream), {}, false});
             });
         }
         WebHost& host;
         std::string role;
+        std::string upstream;
     };
 
-    web::Admission admit(const std::string& role, const std::string& password) {
+    approval::Person person_of(const std::string& role, const std::string& upstream) const {
+        approval::Person person = people.at(role);
+        person.upstream = upstream;
+        return person;
+    }
+    web::Admission admit(const std::string& role, const std::string& password,
+                         const std::string& upstream) {
         if (server_away) return {nullptr, {std::nullopt, "nobody answers", false}};
         const auto person = people.find(role);
         if (person == people.end() || password != role) {
             return {nullptr, {std::nullopt, "password authentication failed", true, true}};
         }
-        return {std::make_shared<FakeProof>(*this, role), {person->second, {}, false}};
+        return {std::make_shared<FakeProof>(*this, role, upstream),
+                {person_of(role, upstream), {}, false}};
     }
     // The same in every run; no two are alike.
     std::string secret(std::size_t bytes) { return secrets_.bytes(bytes); }

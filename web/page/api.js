@@ -77,8 +77,13 @@ function withClock(list) {
 const root = "/api/v1";
 const of = (id) => `${root}/tickets/${encodeURIComponent(id)}`;
 
-export const login = async (role, password) =>
-    withSession(await ask("POST", `${root}/session`, { role, password }));
+// Names of the servers that one can log in to; none where there is only one.
+export const upstreams = async () => (await ask("GET", `${root}/upstreams`)).upstreams;
+export const login = async (role, password, upstream) =>
+    withSession(await ask("POST", `${root}/session`, { role, password, upstream }));
+// Whether both are sessions of the same person: a role of another server is somebody else.
+export const samePerson = (one, other) =>
+    one.role === other.role && (one.upstream ?? "") === (other.upstream ?? "");
 export const session = async () => withSession(await ask("GET", `${root}/session`));
 export const tickets = async () => withClock(await ask("GET", `${root}/tickets`));
 export const history = async (limit) => withClock(await ask("GET", `${root}/history?limit=${limit}`));
@@ -88,14 +93,14 @@ export const logout = () => ask("DELETE", `${root}/session`);
 // `what`: approve, deny or withdraw. Another tab may have logged in anew meanwhile, as the same
 // person: then the token is another, and it is tried once more. As somebody else: `person` is
 // thrown, so that nobody decides in a name that they do not see.
-export async function decide(id, what, body, role) {
+export async function decide(id, what, body, person) {
     const token = held.token;
     try {
         return await ask("POST", `${of(id)}/${what}`, body);
     } catch (error) {
         if (!(error instanceof Problem) || error.status !== 403) throw error;
         const now = await session();
-        if (now.role !== role) throw new Problem(401, { title: `you are logged in as ${now.role} by now` });
+        if (!samePerson(now, person)) throw new Problem(401, { title: `you are logged in as ${now.role} by now` });
         if (held.token === token) throw error;
         return ask("POST", `${of(id)}/${what}`, body);
     }

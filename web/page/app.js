@@ -25,7 +25,7 @@ const staleMs = 15_000;
 // --- Sessions.
 
 function enter(session) {
-    const same = state.session?.role === session.role;
+    const same = state.session && api.samePerson(state.session, session);
     if (state.session && !same) forget();
     state.session = session;
     state.over = false;
@@ -79,7 +79,7 @@ function sessionOver(why) {
             { data: { part: "over-why" } },
             `${why ? `${sentence(why)} ` : ""}Log in again. What you have typed is still there.`,
         ),
-        loginForm(state.session.role, enter),
+        loginForm(state.session, enter),
     );
     dialog.showModal();
     byId("login-password").focus();
@@ -246,7 +246,7 @@ const actions = {
     async confirm() {
         const { open } = state;
         if (!confirmed(open)) return;
-        const sending = send(open, state.session.role);
+        const sending = send(open, state.session);
         showDecision();
         try {
             if (await sending) state.comments.delete(open.id);

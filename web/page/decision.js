@@ -97,13 +97,13 @@ export const confirmed = (model) =>
 
 // Sends what is armed. Returns whether it was done; else the model says why not, save for a session
 // that is over, which is thrown.
-export async function send(model, role) {
+export async function send(model, person) {
     const what = model.armed;
     const body = { comment: model.comment.value.trim(), seen: model.ticket.seen };
     model.busy = true;
     model.sent += 1;
     try {
-        const ticket = await decide(model.id, what, body, role);
+        const ticket = await decide(model.id, what, body, person);
         model.message = ticket.message ?? "";
         model.comment.value = "";
         put(model, ticket);

@@ -1,7 +1,7 @@
 // The form to log in with: as the whole page, and over it when a session has ended. The password is
 // sent and forgotten.
 
-import { login, Problem } from "./api.js";
+import { login, Problem, upstreams } from "./api.js";
 import { el } from "./dom.js";
 import { said, sentence } from "./text.js";
 
@@ -42,8 +42,30 @@ function say(place, error) {
     );
 }
 
-// `then(session)` is called once somebody is logged in. `role`: as whom, by default.
-export function loginForm(role, then) {
+// Which server knows one's role: hidden where there is but one.
+function serverField(chosen) {
+    const select = el("select", { id: "login-upstream", name: "upstream" });
+    const place = el(
+        "p",
+        { class: "field", hidden: true, data: { part: "login-upstream" } },
+        el("label", { for: "login-upstream" }, "Server"),
+        select,
+    );
+    const fill = (names) => {
+        select.replaceChildren(
+            ...names.map((name) => el("option", { value: name }, name || "(the first)")),
+        );
+        select.value = names.includes(chosen) ? chosen : (names[0] ?? "");
+        place.hidden = names.length < 2;
+    };
+    // Whoever has but one needs no answer, and who logs in hears of what is wrong.
+    upstreams().then(fill, () => {});
+    return place;
+}
+
+// `then(session)` is called once somebody is logged in. `before`: the session that it was, for what
+// the form begins with.
+export function loginForm(before, then) {
     const problem = el("p", { class: "problem", role: "alert", data: { part: "login-problem" } });
     const button = el(
         "button",
@@ -52,18 +74,18 @@ export function loginForm(role, then) {
     );
     const send = async (event) => {
         event.preventDefault();
-        const [name, password] = [form.elements.role.value, form.elements.password.value];
+        const { role, password, upstream } = form.elements;
         button.disabled = true;
         problem.replaceChildren();
         try {
-            const session = await login(name, password);
-            form.elements.password.value = "";
+            const session = await login(role.value, password.value, upstream.value);
+            password.value = "";
             then(session);
         } catch (error) {
             if (!(error instanceof Problem)) throw error;
             say(problem, error);
-            form.elements.password.value = "";
-            form.elements.password.focus();
+            password.value = "";
+            password.focus();
             if (error.retryAfterS > 0) return hold(button, error.retryAfterS);
         }
         button.disabled = false;
@@ -71,13 +93,14 @@ export function loginForm(role, then) {
     const form = el(
         "form",
         { class: "login", data: { part: "login" }, onsubmit: send },
+        serverField(before.upstream ?? ""),
         field("role", "PostgreSQL role", {
             autocomplete: "username",
             autocapitalize: "none",
             autocorrect: "off",
             spellcheck: "false",
             maxlength: "63",
-            value: role,
+            value: before.role ?? "",
         }),
         field("password", "Its password", {
             type: "password",
@@ -101,5 +124,5 @@ export const loginView = (then) =>
             { class: "soft" },
             "What waits for a second person. Log in as in any SQL client; the server checks it.",
         ),
-        loginForm("", then),
+        loginForm({}, then),
     );

@@ -42,6 +42,14 @@ TEST_CASE("a ticket comes back from JSON as it was") {
     CHECK_FALSE(plain == full_ticket());
 }
 
+TEST_CASE("which server knows the requester is kept, and left out where there is only one") {
+    Request request = request_of_alice();
+    CHECK(json_of(opened(request, "K7", "here", start_time)).find("upstream") == std::string::npos);
+    request.requester.upstream = "billing";
+    const Ticket ticket = opened(request, "K7", "here", start_time);
+    CHECK(ticket_of(json_of(ticket)) == ticket);
+}
+
 TEST_CASE("bytes that are no UTF-8 come back as they were, and the JSON is UTF-8") {
     const std::string cases[] = {std::string("a\0b", 3),
                                  "\xff",

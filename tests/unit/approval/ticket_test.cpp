@@ -393,6 +393,56 @@ TEST_CASE("its requester and those who may decide see a ticket") {
     CHECK_FALSE(may_see(pending(), person("postgres", 10)));
 }
 
+TEST_CASE("a role of another server is somebody else, whatever its name and number") {
+    Request request = request_of_alice();
+    request.requester.upstream = "billing";
+    const Ticket ticket = opened(request, "K7", "here", start_time);
+    Person there = bob();
+    there.upstream = "billing";
+    CHECK(may_see(ticket, there));
+    REQUIRE(voted(ticket, there, true, "", start_time));
+
+    // Where roles are cheap somebody can be called what they like, and be a member of anything.
+    for (const char* const elsewhere : {"", "staging"}) {
+        Person stranger = bob();
+        stranger.upstream = elsewhere;
+        CHECK_FALSE(may_see(ticket, stranger));
+        for (const bool approve : {true, false}) {
+            const auto vote = voted(ticket, stranger, approve, "", start_time);
+            REQUIRE_FALSE(vote);
+            CHECK(vote.error().problem == Problem::unknown_ticket);
+        }
+        Person self = alice();
+        self.upstream = elsewhere;
+        CHECK_FALSE(may_see(ticket, self));
+        CHECK_FALSE(withdrawn(ticket, &self, "", start_time));
+        CHECK_FALSE(same_person(ticket.request.requester, self));
+        CHECK_FALSE(surely_same_person(ticket.request.requester, self));
+
+        const Ticket approved = *voted(ticket, there, true, "", start_time);
+        Claim claim = claim_of(approved, true);
+        CHECK(claimable(approved, claim, start_time));
+        claim.requester = self;
+        CHECK_FALSE(claimable(approved, claim, start_time));
+        Request again = request;
+        again.requester = self;
+        CHECK_FALSE(taken_up(released(ticket, start_time), again, "here", start_time));
+    }
+}
+
+TEST_CASE("two people of one server are told apart where they vote") {
+    Request request = request_of_alice("b1", dba_decides(2));
+    request.requester.upstream = "billing";
+    Person there = bob();
+    there.upstream = "billing";
+    const auto first = voted(opened(request, "K7", "here", start_time), there, true, "",
+                             start_time);
+    REQUIRE(first);
+    const auto second = voted(*first, there, true, "", start_time);
+    REQUIRE_FALSE(second);
+    CHECK(second.error().problem == Problem::already_voted);
+}
+
 TEST_CASE("an outcome is written to what has run, and to nothing else") {
     for (const Ticket& ticket : one_in_every_state())
         CHECK(finished(ticket, "UPDATE 5").outcome ==

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 #include "support/catch.h"
 
+#include <algorithm>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -15,7 +16,7 @@ struct Result {
     int status = 0;
     std::string out, err;
     std::vector<config::Options> served;
-    std::vector<std::size_t> rules;
+    std::vector<std::size_t> rules;  // of each rule book
 };
 
 Result run(std::vector<std::string> words) {
@@ -26,13 +27,17 @@ Result run(std::vector<std::string> words) {
     auto* old_out = std::cout.rdbuf(out.rdbuf());
     auto* old_err = std::cerr.rdbuf(err.rdbuf());
     Result result;
-    result.status = cli::run(static_cast<int>(argv.size()), argv.data(),
-                             [&](const config::Options& options,
-                                 std::shared_ptr<policy::RuleBook> book, cli::Reload reload) {
-                                 result.served.push_back(options);
-                                 result.rules.push_back(book->current()->policy.rules.size());
-                                 return reload().trouble.empty() && book->version() == 2 ? 7 : 8;
-                             });
+    result.status = cli::run(
+        static_cast<int>(argv.size()), argv.data(),
+        [&](const config::Loaded& loaded, const cli::RuleBooks& books, const cli::Reload& reload) {
+            result.served.push_back(loaded.options);
+            for (const auto& book : books)
+                result.rules.push_back(book->current()->policy.rules.size());
+            const cli::Reloaded again = reload();
+            const bool all = std::all_of(books.begin(), books.end(),
+                                         [](const auto& book) { return book->version() == 2; });
+            return again.trouble.empty() && all && again.options.size() == books.size() ? 7 : 8;
+        });
     std::cout.rdbuf(old_out);
     std::cerr.rdbuf(old_err);
     result.out = out.str();

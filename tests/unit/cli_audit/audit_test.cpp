@@ -316,13 +316,16 @@ TEST_CASE("replay tells what another policy would have done") {
     Told blocked("DELETE FROM orders"), allowed("DELETE FROM items WHERE id = 1"),
         observed("TRUNCATE orders"), redacted("DELETE FROM orders WHERE id = ?"),
         cut("DELETE FROM orders WHERE note = '" + std::string(2000, 'x') + "'"),
-        strange("DELETE FROM \"o\xff\\\" WHERE id = 1"), effects("DELETE FROM orders");
+        strange("DELETE FROM \"o\xff\\\" WHERE id = 1"), effects("DELETE FROM orders"),
+        elsewhere("SELECT 3");
     allowed.record.decision = strange.record.decision = "allow";
     observed.record.observed = true;
     redacted.record.redacted = true;
     effects.record.outcome = "rolled back";
-    const auto log = log_of(folder, {blocked.record, allowed.record, observed.record,
-                                     redacted.record, cut.record, strange.record, effects.record});
+    elsewhere.record.upstream = "billing";
+    const auto log = log_of(
+        folder, {blocked.record, allowed.record, observed.record, redacted.record, cut.record,
+                 strange.record, effects.record, elsewhere.record});
     const auto replayed = [&](const std::string& rules, bool json) {
         pgchaperone::config::Problems problems;
         write_file(folder / "policy.yaml", rules);
@@ -334,9 +337,10 @@ TEST_CASE("replay tells what another policy would have done") {
         REQUIRE(loaded);
         std::ostringstream out, err;
         Said said;
+        const auto book = std::make_shared<pgchaperone::policy::RuleBook>(loaded->policy);
         said.status = replay_log(
-            {log}, std::make_shared<pgchaperone::policy::RuleBook>(std::move(loaded->policy)), json,
-            {}, out, err);
+            {log}, [&](const std::string& upstream) { return upstream.empty() ? book : nullptr; },
+            json, {}, out, err);
         said.out = out.str();
         return said;
     };
@@ -348,7 +352,8 @@ TEST_CASE("replay tells what another policy would have done") {
     CHECK(said.status == 0);
     CHECK(said.out ==
           "4 records judged, 0 otherwise than then\n2 records can't be judged: the "
-          "statement is not, or not whole, in the log\n");
+          "statement is not, or not whole, in the log\n1 record can't be judged: the configuration "
+          "has no upstream of that name\n");
     said = replayed(
         "policy:\n  default: allow\n  unparsable: allow\n  rules:\n"
         "    - { name: ours, match: { user: clerk, client: 10.0.0.0/8, command: TRUNCATE }, "

@@ -79,6 +79,7 @@ TEST_CASE("every setting can be given in a file and on the command line, which w
     const std::map<std::string, std::pair<std::string, std::string>> values = {
         {"listen", {"0.0.0.0:1", "0.0.0.0:2"}},
         {"upstream", {"db:1", "db:2"}},
+        {"databases", {"shop", "*"}},
         {"proxy_protocol", {"10.0.0.0/8", "127.0.0.1, ::1"}},
         {"threads", {"3", "4"}},
         {"login_timeout", {"7s", "8s"}},

@@ -84,21 +84,6 @@ TEST_CASE("a new policy holds for the next statement, cached or not") {
     CHECK(f.engine.policy_version() == 2);
 }
 
-TEST_CASE("a reload that fails leaves the old policy in force and says why") {
-    bool broken = true;
-    RuleBook book(policy(guard), [&]() -> boost::system::result<Policy, PatternError> {
-        if (broken) return PatternError{"line 3 is wrong"};
-        return policy("default: block");
-    });
-    CHECK(book.reload() == "line 3 is wrong");
-    CHECK(book.version() == 1);
-    CHECK(book.current()->policy.rules.size() == 1);
-    broken = false;
-    CHECK(book.reload().empty());
-    CHECK(book.version() == 2);
-    CHECK(book.current()->policy.by_default.action == Action::block);
-}
-
 TEST_CASE("what depends on the moment is judged anew each time") {
     Fixture f(
         "rules: [ { name: night, match: { class: WRITE, time: { inside: \"22:00-06:00\" } }, "

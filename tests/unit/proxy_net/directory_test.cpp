@@ -51,3 +51,15 @@ TEST_CASE("what is put for a session takes the place of what was there") {
     CHECK(all[0].ticket == "K7");
     CHECK(all[1].user == "bob");
 }
+
+TEST_CASE("sessions are counted for each server") {
+    Directory directory;
+    directory.put({1, "clerk", "shop", "::1", "psql", false, {}, "K7"});
+    directory.put({2, "clerk", "shop", "::1", "psql", false, {}, "", "billing"});
+    directory.put({3, "bob", "shop", "::1", "psql", false, {}, "B1", "billing"});
+    CHECK(directory.size("").sessions == 1);
+    CHECK(directory.size("").held == 1);
+    CHECK(directory.size("billing").sessions == 2);
+    CHECK(directory.size("billing").held == 1);
+    CHECK(directory.size("agents").sessions == 0);
+}

@@ -438,6 +438,10 @@ TEST_CASE("sessions: everybody sees their own, approvers and operators all") {
     CHECK(all.column("ticket") == Texts{"K7", "NULL", "NULL"});
     CHECK(all.column("tls") == Texts{"true", "false", "false"});
     CHECK(shop.show(root, "sessions").rows.size() == 3);
+    // Who is at another server is nobody's business here.
+    shop.directory.put({3, "clerk", "shop", "10.0.0.7", "psql", true, since, "", "billing"});
+    CHECK(shop.show(bob, "sessions").column("session") == Texts{"1", "2", "9"});
+    CHECK(shop.show(clerk, "sessions").column("session") == Texts{"1"});
     CHECK(shop.show(clerk, "sessions").column("username") == Texts{"clerk"});
     shop.directory.left(1);
     CHECK(shop.show(bob, "sessions").column("session") == Texts{"2", "9"});

@@ -10,7 +10,7 @@ namespace {
 
 session::Setup limited() {
     session::Setup setup;
-    setup.idle = {milliseconds(600'000), milliseconds(1500)};
+    setup.upstream->idle = {milliseconds(600'000), milliseconds(1500)};
     return setup;
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("without limits there are no deadlines, and new limits count from wher
 
 TEST_CASE("a connection for replication is never idle, and is not told where it is") {
     session::Setup setup = limited();
-    setup.environment = "PRODUCTION";
+    setup.upstream->environment = "PRODUCTION";
     Host host(setup);
     protocol::StartupMessage startup;
     startup.parameters = {{"user", "clerk"}, {"replication", "database"}, {"database", "shop"}};
@@ -173,7 +173,7 @@ TEST_CASE("the environment is told before the first ReadyForQuery, in what the c
         std::pair(std::string_view("UTF8"), std::string("pgchaperone: environment: K\u00f6ln")),
         std::pair(std::string_view("LATIN1"), std::string("pgchaperone: environment: K?ln")));
     session::Setup setup;
-    setup.environment = "K\u00f6ln";
+    setup.upstream->environment = "K\u00f6ln";
     Host host(setup);
     protocol::StartupMessage startup;
     startup.parameters = {{"user", "clerk"}, {"database", "shop"}};

@@ -204,9 +204,67 @@ TEST_CASE("with another certificate a client that could bind is told the three w
     }
 }
 
+TEST_CASE("which server it is can depend on the database") {
+    session::Setup setup = with_tls();
+    setup.upstream.reset();
+    SECTION("one that has it: what holds there holds") {
+        SessionHost host(setup);
+        session::Upstream upstream;
+        upstream.name = "billing";
+        upstream.environment = "BILLING";
+        host.find_upstream = session::UpstreamFound{upstream};
+        host.client(startup_message());
+        CHECK(host.milestones == std::vector<std::string>{"FindUpstream: shop", "Connect"});
+        CHECK(host.session.facts().upstream == "billing");
+        host.event(session::Connected{true, {}, false, {}});
+        CHECK(host.to_server() == startup_message());
+        host.server(encoded(protocol::AuthenticationOk{}) + encoded(protocol::ReadyForQuery{'I'}));
+        CHECK(contains(host.to_client(), "environment: BILLING"));
+    }
+    SECTION("without a database in the packet it is the user's name that counts") {
+        SessionHost host(setup);
+        protocol::StartupMessage startup;
+        startup.parameters = {{"user", "clerk"}};
+        host.client(encoded(startup));
+        CHECK(host.milestones.back() == "FindUpstream: clerk");
+        // Whatever is sent meanwhile waits.
+        host.client(encoded(protocol::Query{"SELECT 1"}));
+        CHECK(host.to_server().empty());
+        host.event(session::UpstreamFound{session::Upstream{}});
+        CHECK(host.milestones.back() == "Connect");
+        host.event(session::UpstreamFound{session::Upstream{}});
+        CHECK(host.milestones.size() == 2);
+    }
+    SECTION("none that has it") {
+        SessionHost host(setup);
+        host.find_upstream = session::UpstreamFound{};
+        host.client(startup_message());
+        const std::string seen = host.to_client();
+        CHECK(contains(seen, "3D000"));
+        CHECK(contains(seen, "database \"shop\" is not served here"));
+        CHECK(host.closed);
+        CHECK(host.to_server().empty());
+    }
+    SECTION("one that wants passwords over TLS only") {
+        SessionHost host(setup);
+        session::Upstream upstream;
+        upstream.authentication = session::Authentication::password;
+        host.find_upstream = session::UpstreamFound{upstream};
+        host.client(startup_message());
+        CHECK(contains(host.to_client(), "encrypted"));
+        CHECK(host.closed);
+    }
+    SECTION("a client that leaves meanwhile") {
+        SessionHost host(setup);
+        host.client(startup_message());
+        host.event(session::ClientClosed{});
+        CHECK(host.closed);
+    }
+}
+
 TEST_CASE("authentication: password asks over TLS only") {
     session::Setup setup = with_tls();
-    setup.authentication = session::Authentication::password;
+    setup.upstream->authentication = session::Authentication::password;
     SessionHost host(setup);
     host.client(startup_message());
     CHECK(host.closed);
@@ -215,7 +273,7 @@ TEST_CASE("authentication: password asks over TLS only") {
 
 TEST_CASE("authentication: password answers the server's SCRAM itself") {
     session::Setup setup = with_tls();
-    setup.authentication = session::Authentication::password;
+    setup.upstream->authentication = session::Authentication::password;
     setup.scram_nonce = "rOprNGfwEbeRWgbNEkqO12345";
     SessionHost host(setup);
     tls_both_sides(host, "ours", "theirs");

@@ -103,6 +103,34 @@ TEST_CASE("logging in anew ends the session before, and logging out the one that
     CHECK(host.ask(get("/api/v1/session", bob)).status == 401);
 }
 
+TEST_CASE("who is logged in at one server is nobody at the other") {
+    WebHost host;
+    const std::string ticket = host.open();
+    WebHost::Browser here, there;
+    CHECK(host.log_in("bob", "bob", nullptr, "nowhere").status == 400);
+    CHECK(host.log_in("bob", "bob", &here).status == 200);
+    const Response login = host.log_in("bob", "bob", &there, "billing");
+    CHECK(login.status == 200);
+    CHECK(login.body.find(R"("upstream":"billing")") != std::string::npos);
+    CHECK(login.body.find("db2:5432") != std::string::npos);
+    const auto get = [&](const std::string& path, const WebHost::Browser& browser) {
+        return host.ask(WebHost::request(Method::get, path, {}, browser));
+    };
+    CHECK(get("/api/v1/tickets/" + ticket, here).status == 200);
+    CHECK(get("/api/v1/tickets", here).body.find(ticket) != std::string::npos);
+    CHECK(get("/api/v1/tickets/" + ticket, there).status == 404);
+    CHECK(get("/api/v1/tickets", there).body.find(ticket) == std::string::npos);
+    for (const char* what : {"/approve", "/deny", "/withdraw"}) {
+        CHECK(host.ask(WebHost::request(Method::post, "/api/v1/tickets/" + ticket + what, "{}",
+                                        there))
+                  .status == 404);
+    }
+    // That somebody has logged in at one, under the same name, changes nothing at the other.
+    CHECK(get("/api/v1/session", here).body.find("upstream") == std::string::npos);
+    CHECK(get("/api/v1/tickets/" + ticket, here).status == 200);
+    CHECK(get("/api/v1/upstreams", {}).body == R"({"upstreams":["","billing"]})");
+}
+
 TEST_CASE("a server that does not answer costs nobody an attempt, a wrong password does") {
     WebHost host;
     host.server_away = true;
