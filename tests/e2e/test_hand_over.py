@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import guard as guard_module
 from support import processes
+from support import sanitizers
 from support import wire
 from support.approval import RULES, Held, policy, rule
 from support.cluster import binaries
@@ -106,7 +107,10 @@ class UpgradedGuard(Guard):
         self.process = None
         log = self.log_text()
         bad = {pid: status for pid, status in self.statuses.items() if status not in (0, -signal.SIGKILL)}
-        if late or bad or guard_module._SANITIZER_REPORT.search(log):
+        reports = "".join(sanitizers.new_reports(pid) or "" for pid in self.pids)
+        if reports:
+            raise AssertionError(f"the guard has left a sanitizer's report:\n{reports[:12000]}")
+        if late or bad:
             raise AssertionError(f"did not end in time: {late}; statuses: {bad}\n{log[-6000:]}")
         self.check_schema()
 
@@ -237,6 +241,45 @@ class Processes(EndToEnd):
         self.assertEqual(0, guard.wait_for_end(guard.pids[0]))
         self.assertIn("intact", guard.verify())
         self.assertEqual(4, len([r for r in guard.audit_records() if r.get("rule") == "record"]))
+
+    def test_every_listener_is_handed_on_and_a_new_file_may_bring_more(self):
+        """Several servers behind one guard: what clients come to by each port stays so, and another port comes with the file."""
+        ports = [processes.free_port(), processes.free_port()]
+        entry = "  - name: e{0}\n    listen: 127.0.0.1:{1}\n    environment: E{0}\n    policy: {{ default: allow, rules: [] }}\n"
+        text = ALLOW_AND_RECORD + "upstreams:\n" + entry.format(0, ports[0])
+        guard = upgraded(self, configuration=text)
+
+        def environment(port):
+            with Target("guarded", guard.host, port).wire() as connection:
+                return [f.fields()["M"] for f in connection.greeting if f.tag == "N"]
+
+        def refused(port):
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection((guard.host, port), 5).close()
+
+        lasting = Target("guarded", guard.host, ports[0]).wire()
+        self.addCleanup(lasting.close)
+        refused(ports[1])
+        guard.configuration_file.write_text(text + entry.format(1, ports[1]))
+        guard.upgrade()
+        self.assertEqual([["pgchaperone: environment: E0"], ["pgchaperone: environment: E1"], []],
+                         [environment(port) for port in (*ports, guard.port)])
+        # The old process keeps its sessions and their rules.
+        self.assertEqual([("1",)], lasting.rows("SELECT 1"))
+        # And the other way: an entry less, and its port is nobody's.
+        guard.configuration_file.write_text(ALLOW_AND_RECORD + "upstreams:\n" + entry.format(1, ports[1]))
+        guard.upgrade()
+        wait_until(lambda: self.is_refused(guard.host, ports[0]), 10, "the port to be given up")
+        self.assertEqual(["pgchaperone: environment: E1"], environment(ports[1]))
+        self.assertEqual([("1",)], lasting.rows("SELECT 1"))
+
+    @staticmethod
+    def is_refused(host, port) -> bool:
+        try:
+            socket.create_connection((host, port), 5).close()
+            return False
+        except ConnectionRefusedError:
+            return True
 
     def test_who_is_told_to_end_meanwhile_ends(self):
         guard = upgraded(self, configuration=self.configuration_text)
