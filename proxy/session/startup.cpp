@@ -37,7 +37,11 @@ constexpr std::string_view three_ways_out =
     "key, or set "
     "authentication: password in its configuration.";
 
-constexpr std::size_t name_bytes_max = 63;  // NAMEDATALEN - 1
+// A longer name is cut off there: who is let in by it is whoever has the rest of it as their name.
+std::string_view as_the_server_reads(std::string_view name) {
+    constexpr std::size_t name_bytes_max = 63;  // NAMEDATALEN - 1
+    return name.substr(0, name_bytes_max);
+}
 
 // Where the key begins in a CancelRequest: behind its length and its code.
 constexpr std::size_t cancel_key_at = 8;
@@ -161,10 +165,9 @@ void Session::handle(const ClientTlsReady& event) {
 }
 
 void Session::startup_message(const protocol::StartupMessage& startup, std::string_view packet) {
-    const auto user = startup.find("user");
-    facts_.user = user.value_or("");
+    facts_.user = as_the_server_reads(startup.find("user").value_or(""));
     login_->user = facts_.user;
-    facts_.database = startup.find("database").value_or(facts_.user);
+    facts_.database = as_the_server_reads(startup.find("database").value_or(facts_.user));
     if (facts_.database.empty()) facts_.database = facts_.user;
     facts_.application_name = startup.find("application_name").value_or("");
     for (const auto& parameter : startup.parameters) own_tables_.started_with(parameter.value);
@@ -175,17 +178,6 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
         fatal({"28000", "pgchaperone: this connection must be encrypted",
                "The configuration requires TLS.", "Connect with sslmode=require or stricter."},
               "TLS required");
-        return;
-    }
-    for (const auto& [what, name] :
-         {std::pair("user", &facts_.user), std::pair("database", &facts_.database)}) {
-        if (name->size() <= name_bytes_max) continue;
-        // Cut off, it may be the name of another, for which other rules hold.
-        fatal({"42622",
-               "pgchaperone: the name of the " + std::string(what) + " is longer than " +
-                   std::to_string(name_bytes_max) + " bytes",
-               "The server would cut it off, and so no rule could tell which one it is.", ""},
-              "a name in the startup packet is too long");
         return;
     }
     login_->packet.assign(packet);

@@ -401,7 +401,8 @@ class Upstreams(EndToEnd):
             with wire.Wire(target.address) as asking:
                 asking.send(wire.cancel_request(number + 1, b"none"))
         processes.wait_until(lambda: "too many cancel requests" in guard.log_text(), 10, "the bound")
-        self.assertLess(descriptors() - before, 300)
+        # Without a bound there were three for each request.
+        self.assertLess(descriptors() - before, 500)
         self.assertEqual(1, self.connect(target, dbname="postgres").execute("SELECT 1").fetchone()[0])
 
     def test_limits_are_each_servers_own(self):
