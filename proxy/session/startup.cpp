@@ -189,7 +189,11 @@ void Session::startup_message(const protocol::StartupMessage& startup, std::stri
 
 void Session::handle(const UpstreamFound& event) {
     if (phase_ != Phase::finding) return;
-    if (event.upstream) return come_to(*event.upstream);
+    if (event.upstream) {
+        come_to(*event.upstream);
+        // What has come meanwhile.
+        return read_client();
+    }
     say(Log{LogLevel::warning, "no server here has database=" + facts_.database +
                                    ", asked for by user=" + facts_.user});
     fatal(
