@@ -652,7 +652,12 @@ void Session::unit_step() {
             return end_unit();
         case Step::undone: {
             const char wanted = unit.ours ? 'I' : 'E';
-            s.injected_error.clear();
+            const std::string error = std::exchange(s.injected_error, {});
+            if (!error.empty() && !std::exchange(unit.failed, true)) {
+                // Our COMMIT at a Sync: the client thinks that it was done.
+                claimed_failed(error_summary(error));
+                send_to_client(error);
+            }
             if (transaction_status_ != wanted && ++unit.attempts < undo_attempts_max) {
                 return undo_unit();
             }
@@ -1211,6 +1216,7 @@ void Session::finish_group(std::size_t total) {
         s.unit = {};
         s.unit.step = Step::undone;
         s.unit.ours = true;
+        s.unit.failed = failed;
         waiting_ = Waiting::unit;
     } else {
         ledger_.sent(Owed::sync);

@@ -265,6 +265,23 @@ class SupervisedProtocol(Supervised):
             self.refused(run("DO $$BEGIN INSERT INTO own.deferred VALUES (30); END$$") + query(sql), ready(),
                          query("ROLLBACK"), ready(), message=COUNTERS.replace("30 rows", r"3\d rows"), what=sql)
 
+    def test_a_do_whose_commit_fails_is_told_of(self):
+        self.sql("""CREATE FUNCTION own.again() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN
+                   IF NEW.id = 1 THEN SET CONSTRAINTS ALL DEFERRED; INSERT INTO own.twice VALUES (2);
+                   ELSE INSERT INTO own.log VALUES (NEW.id); END IF;
+                   RETURN NULL; END $$;
+            CREATE TABLE own.twice (id int);
+            CREATE CONSTRAINT TRIGGER again AFTER INSERT ON own.twice DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION own.again()""")
+        self.clean = False
+        for end in (sync(), run("COMMIT") + sync(), query("SELECT 1")):
+            self.fill()
+            frames = self.play(self.guarded, run("DO $$BEGIN INSERT INTO own.twice VALUES (1); END$$") + end, ready())
+            self.assertEqual((1, "I"), (len(wire.sqlstates(frames)), wire.statuses(frames)))
+            self.assertEqual(0, self.sql("SELECT count(*) FROM own.twice")[0][0])
+            self.assert_nothing_changed()
+
     def test_prepared_statements_live_on_behind_a_refusal(self):
         frames = self.refused(
             parse("DELETE FROM counters WHERE id <= $1", "s", [23]) + sync(), ready(),
