@@ -434,18 +434,22 @@ bool Session::client_execute(std::size_t total) {
     if (!bytes) return false;
     const auto message = protocol::decode<protocol::Execute>(bytes->substr(protocol::head_size));
     const StatementHandle handle = message ? names_.portal(message->portal) : nullptr;
-    if (supervision_ && handle && commits(handle->judgement.analysis.get()) &&
-        predicted_status_ != 'E' &&
+    const policy::Analysis* const analysis = handle ? handle->judgement.analysis.get() : nullptr;
+    const bool in_our_block = meets_our_block(analysis);
+    if (supervision_ && commits(analysis) && predicted_status_ != 'E' &&
         (supervision_->group.supervised || supervision_->transaction_terms)) {
-        const bool reads = supervision_->group.total || supervision_->transaction_terms;
+        const bool chains = analysis->statements.front().chains;
+        // To the client there is nothing that could be chained to: that fails, and commits nothing.
+        const bool reads = (supervision_->group.total || supervision_->transaction_terms) &&
+                           !(in_our_block && chains);
         if (wait_at_gate(reads, predicted_status_ == 'T')) {
-            supervision_->gate_chains = handle->judgement.analysis->statements.front().chains;
+            supervision_->gate_chains = chains && !in_our_block;
             return true;
         }
-    }
-    // Behind a savepoint that the server has made, what is refused before it would stand.
-    if (handle && group_supervised() && sets_savepoint(handle->judgement.analysis.get()) &&
-        wait_at_gate(false)) {
+    } else if ((in_our_block || (group_supervised() && sets_savepoint(analysis))) &&
+               wait_at_gate(false)) {
+        // Behind a savepoint that the server has made, what is refused before it would stand; and
+        // what ends our block, or makes it the client's, has to know that it is still there.
         return true;
     }
     // What ran since its Bind may have given its functions another meaning.
@@ -474,9 +478,8 @@ bool Session::client_execute(std::size_t total) {
         (handle->answered || (!handle->judge_again && handle->judgement.plainly_allowed() &&
                               handle->judgement.policy_version == policy_version_))) {
         if (!handle->answered) census_.allowed(handle->judgement.analysis.get());
-        const std::uint64_t sequence = ledger_.sent(Owed::execute);
-        pipeline_open_ = true;
-        ran(handle->judgement.analysis.get(), sequence);
+        const std::uint64_t sequence = owe_execute(analysis);
+        ran(analysis, sequence);
         pass_execute(total);
         return true;
     }
@@ -681,6 +684,7 @@ void Session::let_through() {
     const bool runs_at_once = pending_.kind == StatementKind::query ||
                               pending_.kind == StatementKind::function_call;
     if (runs_at_once && needs_unit()) return start_unit();
+    if (runs_at_once) end_folded_block();
     if (pending_.kind == StatementKind::execute && predicted_status_ != 'E' &&
         counts(pending_.judgement)) {
         if (!ledger_.owes_ready() || ledger_.copy_in_open()) return execute_counted();
@@ -735,10 +739,7 @@ void Session::let_through() {
             break;
         }
         case StatementKind::bind: break;
-        case StatementKind::execute:
-            sequence = ledger_.sent(Owed::execute);
-            pipeline_open_ = true;
-            break;
+        case StatementKind::execute: sequence = owe_execute(analysis); break;
         case StatementKind::function_call: sequence = ledger_.sent(Owed::function_call); break;
     }
     if (runs) {
@@ -805,6 +806,9 @@ void Session::predict(const policy::Analysis* analysis, std::uint64_t sequence) 
 }
 
 void Session::refuse(policy::Refusal refusal) {
+    const bool runs_at_once = pending_.kind == StatementKind::query ||
+                              pending_.kind == StatementKind::function_call;
+    if (runs_at_once && folded_block()) return refuse_in_folded_block(std::move(refusal));
     auto extra = std::make_unique<Extra>();
     extra->refusal = std::move(refusal);
     switch (pending_.kind) {

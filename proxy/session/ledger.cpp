@@ -186,7 +186,7 @@ std::vector<std::string> Ledger::hide_rest() {
             parsed.push_back(entry.extra->name);
         }
         entry.disposition = Disposition::swallow;
-        if (entry.role == Role::counted) entry.role = Role::ours;
+        if (entry.role == Role::counted || entry.role == Role::adopts) entry.role = Role::ours;
     }
     return parsed;
 }

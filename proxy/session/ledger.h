@@ -57,6 +57,8 @@ enum class Role : std::uint8_t {
                  // ReadyForQuery wait
     counted,     // a supervised Execute: its completion is checked, or waits for the reading
     substitute,  // injected to fail, so that the transaction does
+    adopts,      // the client's BEGIN in a block of ours, which is the client's from there on: it
+                 // is not told that there is one already
 };
 
 struct PreparedStatement;

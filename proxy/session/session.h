@@ -314,6 +314,11 @@ private:
     void refuse_group(policy::Refusal refusal);
     void finish_group(std::size_t total);
     void fold_group_into_query();
+    bool folded_block() const;
+    void end_folded_block();
+    void refuse_in_folded_block(policy::Refusal refusal);
+    bool meets_our_block(const policy::Analysis* analysis) const;
+    std::uint64_t owe_execute(const policy::Analysis* analysis);
     void execute_counted();
     void pass_execute(std::size_t total);
     void read_planning();

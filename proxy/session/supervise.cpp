@@ -71,6 +71,20 @@ std::string_view tag_in(std::string_view message) {
     return message.substr(protocol::head_size);
 }
 
+// What the server says of it outside of a block.
+std::string needs_block(const Supervision::Piece& piece) {
+    std::string what = piece.command;
+    if (piece.control == TransactionControl::savepoint && what == "ROLLBACK") what += " TO";
+    if (piece.control == TransactionControl::savepoint && what != "SAVEPOINT") what += " SAVEPOINT";
+    if (piece.chains) what += " AND CHAIN";
+    return what + " can only be used in transaction blocks";
+}
+
+// By a COMMIT or ROLLBACK of ours.
+bool ends_block(std::string_view tag) {
+    return tag.starts_with(commit_sql) || tag.starts_with(rollback_sql);
+}
+
 policy::Refusal not_supervisable(const policy::Decision& decision, std::string_view command,
                                  std::string_view why) {
     policy::Refusal refusal;
@@ -459,6 +473,7 @@ void Session::start_unit() {
     s.unit.message_bytes = pending_.total;
     s.unit.read_terms = std::exchange(s.folded, nullptr);
     s.unit.read_total = s.unit.read_terms != nullptr;
+    if (s.group.folded) s.group = {};  // its block goes on as the unit's
     s.fresh = false;  // others may have made tables since
     s.injected_error.clear();
     s.effects.reset();
@@ -649,7 +664,12 @@ void Session::unit_step() {
             return end_unit();
         case Step::undone: {
             const char wanted = unit.ours ? 'I' : 'E';
-            s.injected_error.clear();
+            const std::string error = std::exchange(s.injected_error, {});
+            if (!error.empty() && !std::exchange(unit.failed, true)) {
+                // Our COMMIT at a Sync: the client thinks that it was done.
+                claimed_failed(error_summary(error));
+                send_to_client(error);
+            }
             if (transaction_status_ != wanted && ++unit.attempts < undo_attempts_max) {
                 return undo_unit();
             }
@@ -698,8 +718,7 @@ void Session::next_piece() {
         // To the client there is no block. The server's own words for that.
         policy::Refusal refusal;
         refusal.sqlstate = "25P01";
-        const std::string what = piece.chains ? piece.command + " AND CHAIN" : piece.command;
-        refusal.message = what + " can only be used in transaction blocks";
+        refusal.message = needs_block(piece);
         return fail_unit(std::move(refusal));
     }
     const bool read = unit.ours || unit.read_terms != nullptr
@@ -1130,11 +1149,51 @@ void Session::pass_execute(std::size_t total) {
 
 // The Execute at the front; of no bytes: the one that is run again.
 void Session::send_execute(std::size_t total) {
-    if (total > 0) {
+    if (supervision_ && std::exchange(supervision_->group.run_anew, false)) {
+        from_client_.discard(total);
+        send_to_server(protocol::encoded(protocol::Execute{injected_name, 0}));
+        for (const char kind : {'P', 'S'}) {
+            send_to_server(protocol::encoded(protocol::Close{kind, injected_name}));
+            ledger_.sent(Owed::close, Disposition::swallow, nullptr, Role::ours);
+        }
+    } else if (total > 0) {
         from_client_.forward(total);
     } else {
         send_to_server(protocol::encoded(protocol::Execute{replayed_portal(), 0}));
     }
+}
+
+// Whether an Execute of this would end a block of ours, or be told that there is one.
+bool Session::meets_our_block(const policy::Analysis* analysis) const {
+    if (!supervision_ || !supervision_->group.our_block || ledger_.copy_in_open()) return false;
+    if (analysis == nullptr || analysis->statements.size() != 1) return false;
+    const TransactionControl control = analysis->statements.front().transaction_control;
+    return control != TransactionControl::none && control != TransactionControl::finish_prepared;
+}
+
+// An Execute goes its way next. To the client there is no block where there is one of ours: a BEGIN
+// makes it the client's, and for all else it is ended first. What was before it is judged.
+std::uint64_t Session::owe_execute(const policy::Analysis* analysis) {
+    pipeline_open_ = true;
+    if (!meets_our_block(analysis)) return ledger_.sent(Owed::execute);
+    Supervision::Group& group = supervision_->group;
+    group.our_block = false;
+    group.leaving = true;
+    const policy::StatementFacts& facts = analysis->statements.front();
+    if (facts.transaction_control == TransactionControl::begin) {
+        return ledger_.sent(Owed::execute, Disposition::forward, nullptr, Role::adopts);
+    }
+    const bool commits = facts.transaction_control == TransactionControl::prepare ||
+                         (facts.transaction_control == TransactionControl::commit && !facts.chains);
+    inject_extended(commits ? commit_sql : rollback_sql, Role::settle, nullptr);
+    // The client's portal went with our block. Without one the server says in its own words what it
+    // makes of the statement.
+    send_to_server(protocol::encoded(protocol::Parse{injected_name, analysis->text, {}}));
+    ledger_.sent(Owed::parse, Disposition::swallow, nullptr, Role::ours);
+    send_to_server(protocol::encoded(protocol::Bind{injected_name, injected_name, {}, {}, {}}));
+    ledger_.sent(Owed::bind, Disposition::swallow, nullptr, Role::ours);
+    group.run_anew = true;
+    return ledger_.sent(Owed::execute);
 }
 
 // Fires what is deferred, and reads.
@@ -1173,7 +1232,8 @@ void Session::finish_group(std::size_t total) {
     Supervision& s = *supervision_;
     const bool failed = ledger_.skipping() || s.group.refused || s.group.failed;
     if (s.group.refused && !ledger_.skipping()) make_group_fail();
-    const bool ours = s.group.our_block;
+    // What was to end our block, or to give it to the client, may have failed.
+    const bool ours = s.group.our_block || s.group.leaving;
     if (ours && !failed) inject_extended(commit_sql, Role::settle, nullptr);
     if (ours || predicted_status_ == 'I') forget_transaction();
     s.fresh = false;  // others may make tables until the next
@@ -1185,6 +1245,7 @@ void Session::finish_group(std::size_t total) {
         s.unit = {};
         s.unit.step = Step::undone;
         s.unit.ours = true;
+        s.unit.failed = failed;
         waiting_ = Waiting::unit;
     } else {
         ledger_.sent(Owed::sync);
@@ -1193,13 +1254,44 @@ void Session::finish_group(std::size_t total) {
 }
 
 // A Query comes in the middle of a group that was judged: it ends the group's transaction, and what
-// that has deferred is read with it.
+// that has deferred is read with it. A block of ours stays open for it, as the implicit transaction
+// does.
 void Session::fold_group_into_query() {
     Supervision& s = *supervision_;
-    if (s.group.total && predicted_status_ == 'I' && !s.group.our_block) s.folded = s.group.last;
-    if (s.group.our_block) inject_extended(commit_sql, Role::settle, nullptr);
+    const bool ours = s.group.our_block;
+    if (s.group.total && predicted_status_ == 'I') s.folded = s.group.last;
     s.group = {};
+    s.group.supervised = ours;  // a Sync may still come in its place
+    s.group.our_block = ours;
+    s.group.folded = ours;
     s.fresh = false;
+}
+
+bool Session::folded_block() const { return supervision_ && supervision_->group.folded; }
+
+// The Query that waits is not run as a unit. What is still deferred was not read, and must not
+// write.
+void Session::end_folded_block() {
+    if (!folded_block()) return;
+    inject_extended(read_only_sql, Role::settle, nullptr);
+    inject_extended(commit_sql, Role::settle, nullptr);
+    supervision_->group = {};
+    supervision_->folded.reset();
+}
+
+// By its error all is taken back that the group did before it.
+void Session::refuse_in_folded_block(policy::Refusal refusal) {
+    Supervision& s = *supervision_;
+    forget_unnamed();
+    s.group = {};
+    s.folded.reset();
+    s.unit = {};
+    s.unit.message_bytes = pending_.total;
+    s.unit.ours = true;
+    s.effects.reset();
+    transaction_status_ = 'T';
+    waiting_ = Waiting::unit;
+    fail_unit(std::move(refusal));
 }
 
 // An Execute that is to be supervised is at the front, whole.
@@ -1452,6 +1544,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             }
             send_to_client(std::string(message));
             return;
+        case Role::adopts: send_to_client(std::string(message)); return;
         case Role::client: return;
     }
 }
@@ -1466,7 +1559,13 @@ bool Session::supervised_reply(char tag, const Reply& reply, const CountedPtr& t
         case Role::client: return true;
         case Role::substitute:
         case Role::ours: return false;
+        case Role::adopts:
+            if (kind == BackendTag::CommandComplete) s.group.leaving = false;
+            return true;
         case Role::settle:
+            if (kind == BackendTag::CommandComplete && ends_block(tag_in(message))) {
+                s.group.leaving = false;
+            }
             // It is done: notifications that come with it stand behind the completion.
             if (kind == BackendTag::CommandComplete && waiting_ == Waiting::unit &&
                 s.unit.step == Step::committed &&
@@ -1557,6 +1656,7 @@ bool Session::supervised_notice(Role role, std::string_view sqlstate) const {
         case Role::settle:
             // SET CONSTRAINTS outside of a transaction block. What deferred triggers say is seen.
             return sqlstate != "25P01";
+        case Role::adopts: return sqlstate != "25001";
         case Role::client:
         case Role::counted: return true;
     }

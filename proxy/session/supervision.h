@@ -130,6 +130,9 @@ struct Supervision {
         CountedPtr planned_by;
         bool failed = false;     // a supervised Execute of it failed
         bool our_block = false;  // we have begun a transaction block in it
+        bool leaving = false;    // it was ended, or given to the client, and that is not answered
+        bool folded = false;     // the Query behind it runs in that block, and ends it
+        bool run_anew = false;   // the Execute at the front runs what was bound anew for it
         bool settled = false;    // what is deferred has been fired and read
         bool copy_due = false;   // the reading of a COPY FROM STDIN is still to come
         std::string withheld;    // the completion of the Execute that is being judged

@@ -213,6 +213,75 @@ class SupervisedProtocol(Supervised):
         self.assert_refused(frames, "25 rows")
         self.assertEqual((45, "I"), (self.counters(), wire.statuses(frames)))
 
+    # DO and CALL get a block of the guard's own, which the client must not notice.
+
+    DO = "DO $$BEGIN DELETE FROM own.counters WHERE id <= 5; END$$"
+    CONTROL = ("BEGIN", "START TRANSACTION READ ONLY", "BEGIN ISOLATION LEVEL SERIALIZABLE", "COMMIT", "END", "ROLLBACK",
+               "ABORT", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SAVEPOINT s", "RELEASE s", "ROLLBACK TO s",
+               "PREPARE TRANSACTION 'p'")
+
+    def test_transactions_begun_and_ended_behind_a_do_in_its_group(self):
+        for verb in self.CONTROL:
+            with self.subTest(verb):
+                self.same_and_kept(run(self.DO) + run(verb) + run(ADD) + sync(), ready(), query("SELECT 'end'"),
+                                   ready(), query("ROLLBACK"), ready(), what=verb)
+        bad = "INSERT INTO later VALUES (1, 99)"
+        for verbs in (["COMMIT", self.DO, "COMMIT", ADD], ["ROLLBACK", self.DO, "BEGIN", ADD, "COMMIT", ADD],
+                      ["BEGIN", "SAVEPOINT s", ADD, "ROLLBACK TO s", "COMMIT AND CHAIN", ADD, "ROLLBACK"],
+                      ["BEGIN", "SELECT 1 / 0"], ["COMMIT", "BEGIN", "SELECT 1 / 0"], ["SELECT 1 / 0", "COMMIT"],
+                      [bad, "BEGIN", "DELETE FROM later", "COMMIT"], ["BEGIN", "BEGIN", ADD]):
+            with self.subTest(verbs):
+                data = b"".join(run(v) for v in (self.DO, *verbs)) + sync()
+                self.same_and_kept(data, ready(), query("ROLLBACK"), ready(), data, ready(), query("ROLLBACK"), ready(),
+                                   what=str(verbs))
+        # By named portals, which end with the transaction, and each answer asked for by itself.
+        self.same_and_kept(run(self.DO) + parse("COMMIT", "c") + bind("p", "c") + bind("", "c") + describe("P", "p") +
+                           execute("p") + flush(), until("C", 2), execute("") + sync(), ready(),
+                           bind("p", "c") + execute("p") + sync(), ready())
+
+    def test_a_query_behind_a_do_in_its_group(self):
+        for middle in ("SELECT 1", FIVE, "", "SELECT 1 / 0", "SELEC", f"{ADD}; COMMIT; {ADD}", f"ROLLBACK; {ADD}",
+                       *self.CONTROL[:9], "SAVEPOINT s"):
+            with self.subTest(middle):
+                self.same_and_kept(run(self.DO) + query(middle) + run(ADD) + sync(), ready(2), query("ROLLBACK"),
+                                   ready(), what=middle)
+
+    def test_nothing_passes_uncounted_behind_a_do_in_its_group(self):
+        late, kept = "INSERT INTO deferred VALUES (30)", "DELETE FROM counters WHERE id = 50"
+        for verbs in (["BEGIN", late, "COMMIT"], ["COMMIT", late], ["ROLLBACK", late],
+                      ["COMMIT", "CALL own.commits()"], ["ROLLBACK", "CALL own.commits()"],
+                      ["COMMIT", self.DO, "COMMIT", "CALL own.commits()"],
+                      ["DO $$BEGIN INSERT INTO own.deferred VALUES (30); END$$", "COMMIT"]):
+            with self.subTest(verbs):
+                self.fill()
+                data = b"".join(run(v) for v in ("DO $$BEGIN END$$", *verbs)) + sync()
+                frames = self.play(self.guarded, data, ready(), query("ROLLBACK"), ready())
+                self.assertEqual(1, len(wire.sqlstates(frames)), frames)
+                ((rows, changed, left),) = self.sql("SELECT count(*), count(*) FILTER (WHERE n > 0), "
+                                                    "(SELECT count(*) FROM own.deferred) FROM own.counters")
+                self.assertEqual((45 if self.DO in verbs else 50, 0, 0), (rows, changed, left))
+                self.assert_nothing_left_open()
+        for sql in ("SELECT 1", "COMMIT", "BEGIN; COMMIT", kept):
+            self.refused(run("DO $$BEGIN INSERT INTO own.deferred VALUES (30); END$$") + query(sql), ready(),
+                         query("ROLLBACK"), ready(), message=COUNTERS.replace("30 rows", r"3\d rows"), what=sql)
+
+    def test_a_do_whose_commit_fails_is_told_of(self):
+        self.sql("""CREATE FUNCTION own.again() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN
+                   IF NEW.id = 1 THEN SET CONSTRAINTS ALL DEFERRED; INSERT INTO own.twice VALUES (2);
+                   ELSE INSERT INTO own.log VALUES (NEW.id); END IF;
+                   RETURN NULL; END $$;
+            CREATE TABLE own.twice (id int);
+            CREATE CONSTRAINT TRIGGER again AFTER INSERT ON own.twice DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION own.again()""")
+        self.clean = False
+        for end in (sync(), run("COMMIT") + sync(), query("SELECT 1")):
+            self.fill()
+            frames = self.play(self.guarded, run("DO $$BEGIN INSERT INTO own.twice VALUES (1); END$$") + end, ready())
+            self.assertEqual((1, "I"), (len(wire.sqlstates(frames)), wire.statuses(frames)))
+            self.assertEqual(0, self.sql("SELECT count(*) FROM own.twice")[0][0])
+            self.assert_nothing_changed()
+
     def test_prepared_statements_live_on_behind_a_refusal(self):
         frames = self.refused(
             parse("DELETE FROM counters WHERE id <= $1", "s", [23]) + sync(), ready(),

@@ -827,7 +827,9 @@ void ModelServer::finish_execute(const Statement& statement) {
     if (portal.started && !statement.returns_rows()) {
         return fail({"55000", "portal cannot be run"}, true);
     }
-    const bool trial = run.portal == session::injected_name && !is_injected(statement.text);
+    // A COMMIT and the like the guard runs under this name where its own block was in the way.
+    const bool trial = run.portal == session::injected_name && !is_injected(statement.text) &&
+                       !statement.controls_transaction();
     std::optional<Failure> failure = before_running(statement,
                                                     {trial, portal.started, &run.parameters});
     if (!failure && statement.verb == Verb::copy_in && transaction_.read_only()) {

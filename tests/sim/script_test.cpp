@@ -232,6 +232,25 @@ TEST_CASE("what only the effects show is counted, whichever way it is sent") {
     }
 }
 
+TEST_CASE("what begins or ends a transaction behind a DO in its group meets no block of ours") {
+    for (const char* const sql :
+         {"do $$ begin perform purge(1); end $$", "do /* later 30 */ $$ begin perform purge(1); end $$"}) {
+        for (const char* const verb :
+             {"begin", "commit", "rollback", "commit and chain", "rollback and chain",
+              "savepoint a", "release a", "rollback to savepoint a", "prepare transaction 'g'"}) {
+            play({group(sql), group(verb), group("insert into /* later 30 */ t1 select "
+                                                 "generate_series(1001, 1001)"),
+                  sync_, wait_, query("rollback"), query("rollback prepared 'g'")});
+            play({group(sql), query(verb), wait_, query("rollback")});
+        }
+        play({group(sql), group("commit"), group("call sweep(30)"), sync_});
+        play({group(sql), group("rollback"), group("call sweep(30)"), sync_});
+        play({group(sql), query("select 1"), group(sql), sync_});
+        play({cancel_, group(sql), cancel_, group("rollback"), cancel_, sync_, cancel_});
+        play({cancel_, group(sql), cancel_, query("begin"), cancel_, query("commit"), cancel_});
+    }
+}
+
 TEST_CASE("a block that fails while its next group is on its way says so once") {
     play({query("begin"), query("release a"), group("delete from /* later 1 */ t1 where id <= 2"),
           sync_, wait_, query("rollback")});

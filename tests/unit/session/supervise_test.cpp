@@ -30,6 +30,13 @@ SessionHost::Policy supervise(policy::SuperviseLimits limits) {
         if (facts.command == "COMMIT") {
             facts.transaction_control = policy::TransactionControl::commit;
         }
+        if (facts.command == "ROLLBACK") {
+            facts.transaction_control = policy::TransactionControl::rollback;
+        }
+        if (facts.command == "SAVEPOINT") {
+            facts.transaction_control = policy::TransactionControl::savepoint;
+        }
+        facts.chains = analysis->text.ends_with("AND CHAIN");
         facts.controls_transaction = facts.transaction_control != policy::TransactionControl::none;
         if (facts.command != "SELECT") facts.written = {{"", "public", "t"}};
         policy::Decision decision;
@@ -86,6 +93,18 @@ std::string extended_command(std::string_view tag) {
     return close_complete + parse_complete() + bind_complete() + complete(tag) + close_complete +
            close_complete;
 }
+std::string warning(std::string_view sqlstate) {
+    protocol::NoticeResponse message;
+    message.fields = {{'S', "WARNING"}, {'C', sqlstate}, {'M', "by the server"}};
+    return protocol::encoded(message);
+}
+// What the gate before a COMMIT asks for: what is deferred, a reading, and no more writing.
+std::string extended_gate(unsigned deleted) {
+    return extended_command("SET CONSTRAINTS") + extended_reading(deleted) +
+           extended_command("SET");
+}
+std::string run(std::string_view sql) { return parse("", sql) + bind("", "") + execute(""); }
+const std::string ran_do = parse_complete() + bind_complete() + complete("DO");
 std::string simple_reading(unsigned deleted, char status = 'T') {
     return protocol::encoded(protocol::RowDescription{}) + reading_rows(deleted) +
            complete("SELECT 1") + ready(status);
@@ -239,6 +258,170 @@ TEST_CASE("the Sync of a supervised group waits until the group is judged") {
         }
         CHECK(host.session.ledger().empty());
     }
+}
+
+namespace {
+
+// A session with a DO of 3 rows behind it, in the block that it got, and what the client sends next
+// in its group.
+struct BehindDo {
+    SessionHost host;
+    explicit BehindDo(std::string_view next) {
+        host.policy = supervise(in_total(10));
+        host.log_in();
+        host.client(parse("", "DO $$purge$$") + bind("", "") + execute(""));
+        REQUIRE(client_tags(host.to_server()) == "CPBECCPBCPBECCECPBECC");
+        host.client(next);
+        host.server(extended_reading(0) + parse_complete() + bind_complete() +
+                    extended_command("BEGIN") + complete("DO") + extended_reading(3));
+        REQUIRE(host.to_client() == ran_do);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("to a COMMIT behind a DO in its group there is no block") {
+    BehindDo one(run("COMMIT") + sync_message());
+    SessionHost& host = one.host;
+    CHECK(client_tags(host.to_server()) == "PBH");
+    host.server(parse_complete() + bind_complete());
+    CHECK(client_tags(host.to_server()) == "CPBECCCPBECCCPBECCH");
+    host.server(extended_gate(3));
+    const std::string sent = host.to_server();
+    CHECK(client_tags(sent) == "CPBECCPBECCH");
+    host.server(extended_command("COMMIT") + parse_complete() + bind_complete() +
+                warning("25P01") + complete("COMMIT") + close_complete + close_complete);
+    const std::string more = host.to_server();
+    CHECK(more == sync_message());
+    host.server(ready());
+    CHECK(host.session.ledger().empty());
+    CHECK(host.to_client() == parse_complete() + bind_complete() + warning("25P01") +
+                                  complete("COMMIT") + ready());
+}
+
+TEST_CASE("what is not possible without a block fails behind a DO in its group") {
+    for (const std::string_view sql : {"COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SAVEPOINT s"}) {
+        BehindDo one(run(sql) + sync_message());
+        SessionHost& host = one.host;
+        CHECK(client_tags(host.to_server()) == "PBH");
+        host.server(parse_complete() + bind_complete());
+        const std::string sent = host.to_server();
+        CHECK(client_tags(sent) == "CPBECCPBECCH");
+        CHECK(contains(sent, "ROLLBACK"));
+        host.server(extended_command("ROLLBACK") + parse_complete() + bind_complete() +
+                    error("25P01"));
+        CHECK(host.to_server() == sync_message());
+        host.server(ready());
+        CHECK(host.to_client() == parse_complete() + bind_complete() + error("25P01") + ready());
+        CHECK(host.session.ledger().empty());
+    }
+}
+
+TEST_CASE("a BEGIN behind a DO in its group makes our block the client's") {
+    BehindDo one(run("BEGIN") + sync_message());
+    SessionHost& host = one.host;
+    CHECK(client_tags(host.to_server()) == "PBH");
+    host.server(parse_complete() + bind_complete());
+    CHECK(client_tags(host.to_server()) == "EH");
+    SECTION("which is there already, but not to the client") {
+        host.server(warning("25001") + complete("BEGIN"));
+        CHECK(host.to_server() == sync_message());
+        host.server(ready('T'));
+        CHECK(host.to_client() == parse_complete() + bind_complete() + complete("BEGIN") +
+                                      ready('T'));
+        CHECK(host.session.transaction_status() == 'T');
+    }
+    SECTION("and where it fails there is none") {
+        host.server(warning("25001") + error("25001"));
+        CHECK(host.to_server() == sync_message());
+        host.server(ready('E'));
+        CHECK(host.to_server() == query("ROLLBACK"));
+        host.server(complete("ROLLBACK") + ready());
+        CHECK(host.to_client() == parse_complete() + bind_complete() + error("25001") + ready());
+    }
+}
+
+TEST_CASE("a ROLLBACK of our block that a cancel meets behind a DO is sent again") {
+    BehindDo one(run("ROLLBACK") + sync_message());
+    SessionHost& host = one.host;
+    host.to_server();
+    host.server(parse_complete() + bind_complete());
+    CHECK(client_tags(host.to_server()) == "CPBECCPBECCH");
+    host.server(close_complete + error("57014"));
+    CHECK(host.to_server() == sync_message());
+    host.server(ready('E'));
+    CHECK(host.to_server() == query("ROLLBACK"));
+    host.server(complete("ROLLBACK") + ready());
+    CHECK(server_tags(host.to_client()) == "12EZ");
+}
+
+TEST_CASE("the client is told of a COMMIT at the Sync behind a DO that fails") {
+    BehindDo one(sync_message());
+    SessionHost& host = one.host;
+    CHECK(client_tags(host.to_server()) == "HCPBECCCPBECCCPBECCH");
+    host.server(extended_gate(3));
+    CHECK(client_tags(host.to_server()) == "CPBECCS");
+    host.server(close_complete + parse_complete() + bind_complete() + error("40001") + ready());
+    CHECK(host.to_client() == error("40001") + ready());
+    CHECK(host.session.ledger().empty());
+}
+
+TEST_CASE("a CALL behind a COMMIT in its group gets a block of its own") {
+    BehindDo one(run("COMMIT") + run("CALL sweep()") + sync_message());
+    SessionHost& host = one.host;
+    host.server(parse_complete() + bind_complete());
+    host.to_server();
+    host.server(extended_gate(3));
+    // COMMIT, a reading, the Parse and Bind of the CALL, BEGIN, its Execute, and what is behind the
+    // last one of a group.
+    const std::string sent = host.to_server();
+    CHECK(client_tags(sent) == "CPBECCPBECCCPBECCPBCPBECCECPBECCCPBECCCPBECCH");
+    CHECK(sent.find("BEGIN") > sent.find("sweep"));
+    CHECK(sent.find("BEGIN") != std::string::npos);
+}
+
+TEST_CASE("a Query in the middle of a group with a DO is counted with it") {
+    for (const unsigned deleted : {10u, 11u}) {
+        BehindDo one(query("SELECT 1"));
+        SessionHost& host = one.host;
+        // The DO's block is there: to a second BEGIN the server says so, and nobody hears of it.
+        const std::string sent = host.to_server();
+        CHECK(!contains(sent, "COMMIT"));
+        CHECK(client_tags(sent) == "HCPBECCCPBECCQQQ");
+        host.server(close_complete + parse_complete() + bind_complete() + warning("25001") +
+                    complete("BEGIN") + close_complete + close_complete + extended_reading(3));
+        host.server(complete("SELECT 1") + ready('T') + complete("SET CONSTRAINTS") + ready('T') +
+                    simple_reading(3 + deleted));
+        const std::string end = host.to_server();
+        if (deleted > 10) {
+            CHECK(end == query("ROLLBACK"));
+            host.server(complete("ROLLBACK") + ready());
+        } else {
+            CHECK(end == query("SET TRANSACTION READ ONLY") + query("COMMIT"));
+            host.server(complete("SET") + ready('T') + complete("COMMIT") + ready());
+        }
+        CHECK(server_tags(host.to_client()) == (deleted > 10 ? "EZ" : "CZ"));
+    }
+}
+
+TEST_CASE("a Query that is refused takes back the DO before it in its group") {
+    BehindDo one("");
+    SessionHost& host = one.host;
+    host.policy = [](const session::Judge&) {
+        policy::Judgement judgement;
+        policy::Decision decision;
+        decision.action = policy::Action::block;
+        decision.refusal.message = "no";
+        judgement.decisions.push_back(decision);
+        return judgement;
+    };
+    host.client(query("DELETE FROM t"));
+    CHECK(host.to_server().ends_with(query("ROLLBACK")));
+    host.server(error("57014") + ready('E'));
+    CHECK(host.to_server() == query("ROLLBACK"));
+    host.server(complete("ROLLBACK") + ready());
+    CHECK(server_tags(host.to_client()) == "EZ");
+    CHECK(host.session.transaction_status() == 'I');
 }
 
 TEST_CASE("after a COPY that failed behind an ignored Sync the session goes on") {
