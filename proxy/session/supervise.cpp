@@ -474,7 +474,7 @@ void Session::start_unit() {
     s.unit.read_terms = std::exchange(s.folded, nullptr);
     s.unit.read_total = s.unit.read_terms != nullptr;
     if (s.group.folded) s.group = {};  // its block goes on as the unit's
-    s.fresh = false;  // others may have made tables since
+    s.fresh = false;                   // others may have made tables since
     s.injected_error.clear();
     s.effects.reset();
     s.unusable = false;

@@ -233,13 +233,14 @@ TEST_CASE("what only the effects show is counted, whichever way it is sent") {
 }
 
 TEST_CASE("what begins or ends a transaction behind a DO in its group meets no block of ours") {
-    for (const char* const sql :
-         {"do $$ begin perform purge(1); end $$", "do /* later 30 */ $$ begin perform purge(1); end $$"}) {
+    for (const char* const sql : {"do $$ begin perform purge(1); end $$",
+                                  "do /* later 30 */ $$ begin perform purge(1); end $$"}) {
         for (const char* const verb :
              {"begin", "commit", "rollback", "commit and chain", "rollback and chain",
               "savepoint a", "release a", "rollback to savepoint a", "prepare transaction 'g'"}) {
-            play({group(sql), group(verb), group("insert into /* later 30 */ t1 select "
-                                                 "generate_series(1001, 1001)"),
+            play({group(sql), group(verb),
+                  group("insert into /* later 30 */ t1 select "
+                        "generate_series(1001, 1001)"),
                   sync_, wait_, query("rollback"), query("rollback prepared 'g'")});
             play({group(sql), query(verb), wait_, query("rollback")});
         }

@@ -289,14 +289,14 @@ TEST_CASE("to a COMMIT behind a DO in its group there is no block") {
     host.server(extended_gate(3));
     const std::string sent = host.to_server();
     CHECK(client_tags(sent) == "CPBECCPBECCH");
-    host.server(extended_command("COMMIT") + parse_complete() + bind_complete() +
-                warning("25P01") + complete("COMMIT") + close_complete + close_complete);
+    host.server(extended_command("COMMIT") + parse_complete() + bind_complete() + warning("25P01") +
+                complete("COMMIT") + close_complete + close_complete);
     const std::string more = host.to_server();
     CHECK(more == sync_message());
     host.server(ready());
     CHECK(host.session.ledger().empty());
-    CHECK(host.to_client() == parse_complete() + bind_complete() + warning("25P01") +
-                                  complete("COMMIT") + ready());
+    CHECK(host.to_client() ==
+          parse_complete() + bind_complete() + warning("25P01") + complete("COMMIT") + ready());
 }
 
 TEST_CASE("what is not possible without a block fails behind a DO in its group") {
@@ -327,8 +327,8 @@ TEST_CASE("a BEGIN behind a DO in its group makes our block the client's") {
         host.server(warning("25001") + complete("BEGIN"));
         CHECK(host.to_server() == sync_message());
         host.server(ready('T'));
-        CHECK(host.to_client() == parse_complete() + bind_complete() + complete("BEGIN") +
-                                      ready('T'));
+        CHECK(host.to_client() ==
+              parse_complete() + bind_complete() + complete("BEGIN") + ready('T'));
         CHECK(host.session.transaction_status() == 'T');
     }
     SECTION("and where it fails there is none") {
