@@ -471,7 +471,7 @@ void Session::start_unit() {
     s.unit.read_terms = std::exchange(s.folded, nullptr);
     s.unit.read_total = s.unit.read_terms != nullptr;
     if (s.group.folded) s.group = {};  // its block goes on as the unit's
-    s.fresh = false;  // others may have made tables since
+    s.fresh = false;                   // others may have made tables since
     s.injected_error.clear();
     s.effects.reset();
     s.unusable = false;
@@ -703,8 +703,7 @@ void Session::next_piece() {
     }
     // Of several statements the server would prepare the implicit transaction, with a warning.
     const bool prepares = piece.control == TransactionControl::prepare && unit.pieces.size() > 1;
-    if (unit.ours &&
-        (piece.control == TransactionControl::savepoint || piece.chains || prepares)) {
+    if (unit.ours && (piece.control == TransactionControl::savepoint || piece.chains || prepares)) {
         // To the client there is no block. The server's own words for that.
         policy::Refusal refusal;
         refusal.sqlstate = "25P01";

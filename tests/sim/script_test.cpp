@@ -233,13 +233,14 @@ TEST_CASE("what only the effects show is counted, whichever way it is sent") {
 }
 
 TEST_CASE("what begins or ends a transaction behind a DO in its group meets no block of ours") {
-    for (const char* const sql :
-         {"do $$ begin perform purge(1); end $$", "do /* later 30 */ $$ begin perform purge(1); end $$"}) {
+    for (const char* const sql : {"do $$ begin perform purge(1); end $$",
+                                  "do /* later 30 */ $$ begin perform purge(1); end $$"}) {
         for (const char* const verb :
              {"begin", "commit", "rollback", "commit and chain", "rollback and chain",
               "savepoint a", "release a", "rollback to savepoint a", "prepare transaction 'g'"}) {
-            play({group(sql), group(verb), group("insert into /* later 30 */ t1 select "
-                                                 "generate_series(1001, 1001)"),
+            play({group(sql), group(verb),
+                  group("insert into /* later 30 */ t1 select "
+                        "generate_series(1001, 1001)"),
                   sync_, wait_, query("rollback"), query("rollback prepared 'g'")});
             play({group(sql), query(verb), wait_, query("rollback")});
         }
@@ -248,6 +249,16 @@ TEST_CASE("what begins or ends a transaction behind a DO in its group meets no b
         play({group(sql), query("select 1"), group(sql), sync_});
         play({cancel_, group(sql), cancel_, group("rollback"), cancel_, sync_, cancel_});
         play({cancel_, group(sql), cancel_, query("begin"), cancel_, query("commit"), cancel_});
+    }
+}
+
+TEST_CASE("a failed block that goes on from a savepoint is one again before its Sync") {
+    for (const char* const sql :
+         {"select purge(30)", "delete from t1", "do $$ begin perform purge(30); end $$"}) {
+        const Script failed = query("begin; savepoint a; release b");
+        play({failed, group("rollback to savepoint a"), group(sql), group("commit"), sync_});
+        play({failed, group("rollback to savepoint a"), query(sql), query("commit")});
+        play({failed, group("rollback to savepoint b"), group(sql), sync_, query("rollback")});
     }
 }
 

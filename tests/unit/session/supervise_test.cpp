@@ -289,14 +289,14 @@ TEST_CASE("to a COMMIT behind a DO in its group there is no block") {
     host.server(extended_gate(3));
     const std::string sent = host.to_server();
     CHECK(client_tags(sent) == "CPBECCPBECCH");
-    host.server(extended_command("COMMIT") + parse_complete() + bind_complete() +
-                warning("25P01") + complete("COMMIT") + close_complete + close_complete);
+    host.server(extended_command("COMMIT") + parse_complete() + bind_complete() + warning("25P01") +
+                complete("COMMIT") + close_complete + close_complete);
     const std::string more = host.to_server();
     CHECK(more == sync_message());
     host.server(ready());
     CHECK(host.session.ledger().empty());
-    CHECK(host.to_client() == parse_complete() + bind_complete() + warning("25P01") +
-                                  complete("COMMIT") + ready());
+    CHECK(host.to_client() ==
+          parse_complete() + bind_complete() + warning("25P01") + complete("COMMIT") + ready());
 }
 
 TEST_CASE("what is not possible without a block fails behind a DO in its group") {
@@ -327,8 +327,8 @@ TEST_CASE("a BEGIN behind a DO in its group makes our block the client's") {
         host.server(warning("25001") + complete("BEGIN"));
         CHECK(host.to_server() == sync_message());
         host.server(ready('T'));
-        CHECK(host.to_client() == parse_complete() + bind_complete() + complete("BEGIN") +
-                                      ready('T'));
+        CHECK(host.to_client() ==
+              parse_complete() + bind_complete() + complete("BEGIN") + ready('T'));
         CHECK(host.session.transaction_status() == 'T');
     }
     SECTION("and where it fails there is none") {
@@ -422,6 +422,27 @@ TEST_CASE("a Query that is refused takes back the DO before it in its group") {
     host.server(complete("ROLLBACK") + ready());
     CHECK(server_tags(host.to_client()) == "EZ");
     CHECK(host.session.transaction_status() == 'I');
+}
+
+TEST_CASE("behind a savepoint that a failed block goes on from statements are counted") {
+    SessionHost host;
+    host.policy = supervise(by_tag(10));
+    host.log_in();
+    host.client(query("BEGIN"));
+    host.server(complete("BEGIN") + ready('T'));
+    host.client(query("DELETE FROM nowhere"));
+    host.server(error("42601") + ready('E'));
+    host.to_client();
+    host.to_server();
+    host.client(run("SAVEPOINT s") + run("DELETE FROM t") + sync_message());
+    CHECK(client_tags(host.to_server()) == "PBEPBEH");
+    host.server(parse_complete() + bind_complete() + complete("ROLLBACK") + parse_complete() +
+                bind_complete() + complete("DELETE 11"));
+    CHECK(client_tags(host.to_server()) == "PS");
+    host.server(error("42601") + ready('E'));
+    const std::string seen = host.to_client();
+    CHECK(server_tags(seen) == "12C12EZ");
+    CHECK(contains(seen, "would have changed 11 rows"));
 }
 
 TEST_CASE("after a COPY that failed behind an ignored Sync the session goes on") {
