@@ -784,7 +784,16 @@ void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
 // A COMMIT and the like was sent: what it makes of the transaction's state.
 void Session::predict(const policy::Analysis* analysis, std::uint64_t sequence) {
     using policy::TransactionControl;
-    if (analysis == nullptr || analysis->statements.size() != 1) return;
+    // Behind a ROLLBACK TO SAVEPOINT that succeeds the block goes on, and behind one that fails
+    // nothing runs before the state is told.
+    const auto may_go_on = [&] {
+        if (predicted_status_ == 'E') predicted_status_ = 'T';
+    };
+    if (analysis == nullptr) {
+        predicted_at_ = sequence;
+        return may_go_on();
+    }
+    if (analysis->statements.size() != 1) return;
     const policy::StatementFacts& facts = analysis->statements.front();
     if (!facts.controls_transaction) return;
     predicted_at_ = sequence;
@@ -799,8 +808,8 @@ void Session::predict(const policy::Analysis* analysis, std::uint64_t sequence) 
             predicted_status_ = 'I';
             forget_transaction();
             return;
+        case TransactionControl::savepoint: return may_go_on();
         case TransactionControl::none:
-        case TransactionControl::savepoint:
         case TransactionControl::finish_prepared: return;
     }
 }

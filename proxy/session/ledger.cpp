@@ -144,7 +144,8 @@ const Entry* Ledger::running() const {
     for (const Entry& entry : entries_) {
         const bool runs = ends_with_ready_for_query(entry.owed) || entry.owed == Owed::execute;
         const bool clients = entry.role == Role::client || entry.role == Role::piece ||
-                             entry.role == Role::counted || entry.role == Role::trial;
+                             entry.role == Role::counted || entry.role == Role::adopts ||
+                             entry.role == Role::trial;
         if (runs && clients) return &entry;
     }
     return nullptr;

@@ -713,8 +713,9 @@ void Session::next_piece() {
         send_to_server(protocol::encoded(protocol::Flush{}));
         return;
     }
-    if (unit.ours && (piece.control == TransactionControl::savepoint || piece.chains ||
-                      piece.control == TransactionControl::prepare)) {
+    // Of several statements the server would prepare the implicit transaction, with a warning.
+    const bool prepares = piece.control == TransactionControl::prepare && unit.pieces.size() > 1;
+    if (unit.ours && (piece.control == TransactionControl::savepoint || piece.chains || prepares)) {
         // To the client there is no block. The server's own words for that.
         policy::Refusal refusal;
         refusal.sqlstate = "25P01";
@@ -752,12 +753,11 @@ void Session::read_gate() {
 void Session::run_control() {
     Supervision::Unit& unit = supervision_->unit;
     const Supervision::Piece& piece = unit.pieces[unit.at];
-    if (unit.ours && (piece.control == TransactionControl::commit ||
-                      piece.control == TransactionControl::rollback)) {
+    if (unit.ours && (piece.commits() || piece.control == TransactionControl::rollback)) {
         // To the client there is no block: ours is ended first, and the server says the same of its
         // COMMIT as without us, that there is no transaction.
         unit.step = Step::ended;
-        const bool commits = piece.control == TransactionControl::commit;
+        const bool commits = piece.commits();
         if (commits && unit.read_total) inject_query(read_only_sql, Role::settle, nullptr);
         inject_query(commits ? commit_sql : rollback_sql, Role::settle, nullptr);
         return;

@@ -86,6 +86,23 @@ class SupervisedProtocol(Supervised):
         for steps in one_by_one("BEGIN", FIVE, "SAVEPOINT s", TWENTY, "ROLLBACK TO s", ADD, "RELEASE s", "COMMIT"):
             self.same_and_kept(*steps)
 
+    def test_a_block_that_goes_on_from_a_savepoint_is_counted(self):
+        failed = [query("BEGIN; SAVEPOINT s; SELECT 1 / 0"), ready()]
+        for sql in (THIRTY, "SELECT remove(30)", "INSERT INTO deferred VALUES (30)"):
+            for steps in ([run("ROLLBACK TO s") + run(sql) + run("COMMIT") + sync()],
+                          [run("ROLLBACK TO s") + flush(), until("C"), run(sql) + run("COMMIT") + sync()],
+                          [run("ROLLBACK TO s") + query(sql) + run("COMMIT") + sync(), ready()]):
+                self.fill()
+                frames = self.play(self.guarded, *failed, *steps, ready(), query("ROLLBACK"), ready())
+                self.assertEqual("22012", wire.sqlstates(frames)[0])
+                self.assert_refused([f for f in frames if f.tag != "E" or f.fields()["C"] != "22012"])
+                self.assert_nothing_changed()
+        for sql in (TWENTY, "SELECT 1", "SELECT 1 / 0", "ROLLBACK TO t"):
+            self.same_and_kept(*failed, run("ROLLBACK TO s") + run(sql) + run("COMMIT") + sync(), ready(),
+                               query("ROLLBACK"), ready(), what=sql)
+        self.same_and_kept(*failed, run("ROLLBACK TO t") + run(FIVE) + sync() + query("ROLLBACK TO t") + run(FIVE) +
+                           sync(), ready(3), query("ROLLBACK"), ready())
+
     def test_a_refused_transaction_can_only_be_ended(self):
         for end in ("COMMIT", "ROLLBACK", "END", "ABORT", "PREPARE TRANSACTION 'p'", "COMMIT AND CHAIN"):
             for steps in one_by_one("BEGIN", THIRTY, end, "ROLLBACK"):
@@ -241,7 +258,7 @@ class SupervisedProtocol(Supervised):
 
     def test_a_query_behind_a_do_in_its_group(self):
         for middle in ("SELECT 1", FIVE, "", "SELECT 1 / 0", "SELEC", f"{ADD}; COMMIT; {ADD}", f"ROLLBACK; {ADD}",
-                       *self.CONTROL[:9], "SAVEPOINT s"):
+                       *self.CONTROL):
             with self.subTest(middle):
                 self.same_and_kept(run(self.DO) + query(middle) + run(ADD) + sync(), ready(2), query("ROLLBACK"),
                                    ready(), what=middle)

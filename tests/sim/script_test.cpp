@@ -252,6 +252,16 @@ TEST_CASE("what begins or ends a transaction behind a DO in its group meets no b
     }
 }
 
+TEST_CASE("a failed block that goes on from a savepoint is one again before its Sync") {
+    for (const char* const sql :
+         {"select purge(30)", "delete from t1", "do $$ begin perform purge(30); end $$"}) {
+        const Script failed = query("begin; savepoint a; release b");
+        play({failed, group("rollback to savepoint a"), group(sql), group("commit"), sync_});
+        play({failed, group("rollback to savepoint a"), query(sql), query("commit")});
+        play({failed, group("rollback to savepoint b"), group(sql), sync_, query("rollback")});
+    }
+}
+
 TEST_CASE("a block that fails while its next group is on its way says so once") {
     play({query("begin"), query("release a"), group("delete from /* later 1 */ t1 where id <= 2"),
           sync_, wait_, query("rollback")});

@@ -424,6 +424,27 @@ TEST_CASE("a Query that is refused takes back the DO before it in its group") {
     CHECK(host.session.transaction_status() == 'I');
 }
 
+TEST_CASE("behind a savepoint that a failed block goes on from statements are counted") {
+    SessionHost host;
+    host.policy = supervise(by_tag(10));
+    host.log_in();
+    host.client(query("BEGIN"));
+    host.server(complete("BEGIN") + ready('T'));
+    host.client(query("DELETE FROM nowhere"));
+    host.server(error("42601") + ready('E'));
+    host.to_client();
+    host.to_server();
+    host.client(run("SAVEPOINT s") + run("DELETE FROM t") + sync_message());
+    CHECK(client_tags(host.to_server()) == "PBEPBEH");
+    host.server(parse_complete() + bind_complete() + complete("ROLLBACK") + parse_complete() +
+                bind_complete() + complete("DELETE 11"));
+    CHECK(client_tags(host.to_server()) == "PS");
+    host.server(error("42601") + ready('E'));
+    const std::string seen = host.to_client();
+    CHECK(server_tags(seen) == "12C12EZ");
+    CHECK(contains(seen, "would have changed 11 rows"));
+}
+
 TEST_CASE("after a COPY that failed behind an ignored Sync the session goes on") {
     SessionHost host;
     host.policy = supervise(in_total(10));
