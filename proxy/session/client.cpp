@@ -446,8 +446,10 @@ bool Session::client_execute(std::size_t total) {
             supervision_->gate_chains = chains && !in_our_block;
             return true;
         }
-    } else if ((in_our_block || (group_supervised() && sets_savepoint(analysis))) &&
+    } else if ((in_our_block ||
+                (sets_savepoint(analysis) && (group_supervised() || ledger_.owes_ready()))) &&
                wait_at_gate(false)) {
+        // What it makes of the block's state depends on that, which is not known before it is told.
         // Behind a savepoint that the server has made, what is refused before it would stand; and
         // what ends our block, or makes it the client's, has to know that it is still there.
         return true;
