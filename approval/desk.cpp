@@ -219,6 +219,10 @@ void Desk::Impl::wait() {
                 left = std::chrono::ceil<milliseconds>(open.expires - now);
     }
     const int timeout = static_cast<int>(std::clamp(left, milliseconds(0), backoff_max).count());
+    if (!down && store->told()) {
+        hear_next = Steady::now();
+        return;
+    }
     const int told_by = down ? -1 : store->descriptor();
     pollfd descriptors[] = {{.fd = wake_descriptor, .events = POLLIN, .revents = 0},
                             {.fd = told_by, .events = POLLIN, .revents = 0}};

@@ -126,9 +126,12 @@ public:
     // between. So what has changed is always looked up.
     Result<std::optional<std::int64_t>> version_of_others() override {
         if (connection_) take_notifications();
+        // Before what has changed is read: what comes meanwhile is for the next time.
+        told_ = false;
         return std::optional<std::int64_t>();
     }
 
+    bool told() const override { return told_; }
     std::string writer() const override { return writer_; }
     int descriptor() const override { return connection_ ? PQsocket(connection_.get()) : -1; }
     std::string where() const override { return where_.empty() ? "PostgreSQL" : where_; }
@@ -168,7 +171,14 @@ private:
             drop();
             return;
         }
-        while (PGnotify* notification = PQnotifies(connection_.get())) PQfreemem(notification);
+        drain_notifications();
+    }
+
+    void drain_notifications() {
+        while (PGnotify* notification = PQnotifies(connection_.get())) {
+            if (notification->be_pid != PQbackendPID(connection_.get())) told_ = true;
+            PQfreemem(notification);
+        }
     }
 
     // Everything that a statement has to say; an error in it leaves the connection alone as long as
@@ -207,7 +217,8 @@ private:
             }
             if (PQstatus(connection_.get()) == CONNECTION_BAD) break;
         }
-        while (PGnotify* notification = PQnotifies(connection_.get())) PQfreemem(notification);
+        // They come along with an answer, too, and then the socket tells of them no more.
+        drain_notifications();
         if (PQstatus(connection_.get()) == CONNECTION_BAD || leave) {
             Failure result = refused ? *refused : failure(PQerrorMessage(connection_.get()));
             drop();
@@ -376,6 +387,7 @@ private:
     Connection connection_;
     bool retriable_ = false;
     std::string command_;  // the tag of the last command
+    bool told_ = false;
     std::string writer_;
     std::string where_;
 };

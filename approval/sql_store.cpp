@@ -149,6 +149,7 @@ public:
     }
 
     int descriptor() const override { return database_->descriptor(); }
+    bool told() const override { return database_->told(); }
     std::string where() const override { return database_->where(); }
 
 private:

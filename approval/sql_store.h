@@ -45,6 +45,7 @@ public:
     // Another after every new connection. See Store::changed.
     virtual std::string writer() const = 0;
     virtual int descriptor() const = 0;
+    virtual bool told() const { return false; }  // see Store
     virtual std::string where() const = 0;
 };
 

@@ -57,6 +57,9 @@ public:
     // A descriptor that becomes readable when changed() may have something to say; -1: none, or
     // none now. It may be another one after any call.
     virtual int descriptor() const = 0;
+    // Whether others have told of a change since changed() was called last, so that the descriptor
+    // need not become readable for it any more.
+    virtual bool told() const { return false; }
     // Whether the store can be written, by writing.
     virtual Result<void> check() = 0;
     virtual std::string where() const = 0;  // for people: the file, or host and database

@@ -46,6 +46,7 @@ public:
         return store_->changed();
     }
     int descriptor() const override { return store_ ? store_->descriptor() : -1; }
+    bool told() const override { return store_ && store_->told(); }
     Result<void> check() override {
         if (store_) return store_->check();
         auto opened = open_();

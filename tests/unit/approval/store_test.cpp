@@ -272,6 +272,27 @@ TEST_CASE("PostgreSQL tells at once that there is news") {
     CHECK(::poll(&readable, 1, 0) == 0);
 }
 
+TEST_CASE("news that comes along with the answer to another question is known, too") {
+    Home home(HomeKind::postgres);
+    const auto one = home.open();
+    const auto two = home.open();
+    REQUIRE(two->changed().value().empty());
+    CHECK_FALSE(two->told());
+    const Ticket ticket = open_one(*one);
+    pollfd readable{.fd = two->descriptor(), .events = POLLIN, .revents = 0};
+    REQUIRE(::poll(&readable, 1, 20'000) == 1);
+    // Its answer brings the notification, and the socket is empty again.
+    CHECK(two->find(ticket.id));
+    readable.revents = 0;
+    CHECK(::poll(&readable, 1, 0) == 0);
+    CHECK(two->told());
+    CHECK(two->changed().value().size() == 1);
+    CHECK_FALSE(two->told());
+    // What it did itself is no news.
+    open_one(*two);
+    CHECK_FALSE(two->told());
+}
+
 TEST_CASE("several stores that work at once lose nothing and miss nothing") {
     EVERY_HOME;
     const auto listener = home.open();
