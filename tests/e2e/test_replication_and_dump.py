@@ -70,7 +70,13 @@ class Replication(EndToEnd):
                     wait_until(lambda: any(len(f.name) == 24 for f in where.iterdir()), 15, "a whole segment")
                 finally:
                     stop(receiver, signal.SIGINT)
+                self.wait_for_free_slots()
                 subprocess.run([binaries() / "pg_receivewal", "--drop-slot", "-S", slot], env=environment, check=True)
+
+    def wait_for_free_slots(self):
+        """The server hears of a receiver's end when it has written all that it had for it."""
+        wait_until(lambda: self.cluster.sql("SELECT count(*) FROM pg_replication_slots WHERE active") == [(0,)], 15,
+                   "the slot to be free")
 
     def test_logical_changes_are_received(self):
         def play(target):
@@ -90,6 +96,7 @@ class Replication(EndToEnd):
                 wait_until(lambda: output.read_text().count("COMMIT") == 2, 15, "two transactions")
             finally:
                 stop(receiver, signal.SIGINT)
+            self.wait_for_free_slots()
             subprocess.run(decoder + ["--drop-slot"], env=environment, check=True, timeout=20)
             return output.read_text()
 
