@@ -164,7 +164,9 @@ class Processes(EndToEnd):
         watcher.start()
         command = [str(binaries() / "pgbench"), "-n", "-h", "127.0.0.1", "-p", str(guard.port), "-U", "postgres", "-f",
                    str(script), "postgres"]
-        running = [processes.start([*command, "-c", "4", "-T", "4", *more], stdout=subprocess.PIPE,
+        # For as long as three upgrades take.
+        command += ["-c", "4", "-T", str(round(4 * processes.PATIENCE))]
+        running = [processes.start([*command, *more], stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True) for more in ((), ("-C",))]
         try:
             time.sleep(0.7)
