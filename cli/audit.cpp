@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -74,15 +75,18 @@ int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std:
 
 int verify_log(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
                std::ostream& err) {
-    // While it is read, the log may be rotated and its old files compressed.
-    constexpr int attempts = 5;
-    for (int attempt = 1;; ++attempt) {
+    // While it is read, the log may be rotated and its old files compressed: what is wrong counts
+    // only if the files were the same before and after. A busy log is rotated many times a second.
+    constexpr std::chrono::seconds patience{30};
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (true) {
         std::vector<std::filesystem::path> files = audit::files_of_log(log);
         if (files.empty()) files.push_back(log);
         std::ostringstream said, complained;
         const int status = verify_logs(files, terms, said, complained);
-        if (status != audit_intact && attempt < attempts && audit::files_of_log(log) != files)
-            continue;
+        const bool may_try_again = status != audit_intact &&
+                                   std::chrono::steady_clock::now() < until;
+        if (may_try_again && audit::files_of_log(log) != files) continue;
         out << said.str();
         err << complained.str();
         return status;
