@@ -11,7 +11,9 @@
 #include "support/catch.h"
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <boost/json.hpp>
+#include <thread>
 
 #include <sstream>
 
@@ -246,6 +248,44 @@ std::filesystem::path log_of(const Folder& folder, const std::vector<Record>& re
 }
 
 }  // namespace
+
+TEST_CASE("a log that is rotated all the time is intact whenever one looks") {
+    const Folder folder;
+    const auto log = folder / "audit.jsonl";
+    constexpr int rotations = 1000;
+    ChainPoint head;
+    const auto write_next = [&] {
+        std::string text;
+        for (int i = 0; i < 3; ++i) {
+            const std::string line = make_line(Told("DELETE FROM orders").record, head, 1000);
+            head = {head.seq + 1, sha_256_hex(line)};
+            text += line + '\n';
+        }
+        write_file(folder / "new", text);
+        std::filesystem::rename(folder / "new", log);
+    };
+    write_next();
+    std::atomic<bool> over{false};
+    std::thread writer([&] {
+        for (int i = 1; i <= rotations; ++i) {
+            std::filesystem::rename(log, log.string() + ".20261121T100000Z-" + std::to_string(i));
+            write_next();
+            // Many times while all files are read once, and for longer than a few readings take.
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        over = true;
+    });
+    int looked = 0;
+    std::string wrong;
+    do {
+        std::ostringstream out, err;
+        ++looked;
+        if (verify_log(log, {}, out, err) != 0) wrong += err.str();
+    } while (!over);
+    writer.join();
+    CHECK(wrong.empty());
+    CHECK(looked > 0);
+}
 
 TEST_CASE("search finds records by what they tell, in the log and its old files") {
     const Folder folder;
