@@ -19,6 +19,7 @@ LineReader::LineReader(const std::filesystem::path& file) {
     errno = std::filesystem::is_directory(file, ignored) ? EISDIR : 0;
     if (errno == 0) file_ = gzopen(file.c_str(), "re");
     if (file_ == nullptr) {
+        missing_ = errno == ENOENT;
         fail(State::unreadable, std::generic_category().message(errno != 0 ? errno : ENOMEM));
     } else {
         gzbuffer(file_, chunk_bytes);

@@ -34,6 +34,7 @@ public:
     std::optional<std::string_view> next();
 
     State state() const { return state_; }
+    bool missing() const { return missing_; }  // unreadable, for there is no such file
     const std::string& problem() const { return problem_; }  // a sentence, without the file's name
     std::string_view rest() const { return std::string_view(buffer_).substr(begin_); }
 
@@ -43,6 +44,7 @@ private:
 
     gzFile_s* file_ = nullptr;
     State state_ = State::reading;
+    bool missing_ = false;
     std::string problem_;
     std::string buffer_;
     std::size_t begin_ = 0;     // of what was not handed out yet

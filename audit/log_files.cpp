@@ -1,6 +1,5 @@
 #include "audit/log_files.h"
 
-#include "audit/chain.h"
 #include "audit/line_reader.h"
 
 #include <fcntl.h>
@@ -8,7 +7,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <limits>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -18,6 +16,9 @@ namespace pgchaperone::audit {
 namespace {
 
 constexpr std::string_view gz = ".gz";
+
+// No log is rotated so often that it takes as many to see the folder as it is at one time.
+constexpr int readings_max = 1000;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -52,13 +53,66 @@ bool is_old_ending(std::string_view text) {
     return (text.front() == '.' || text.front() == '-') && is_number(text.substr(1));
 }
 
-constexpr std::uint64_t no_seq = std::numeric_limits<std::uint64_t>::max();
-
-std::uint64_t first_seq(const std::filesystem::path& file) {
-    LineReader reader(file);
+// The first line's place; false where the file is gone.
+bool read_first(ListedFile& file) {
+    LineReader reader(file.path);
     const auto line = reader.next();
-    const auto place = line ? read_place(*line) : std::nullopt;
-    return place ? place->seq : no_seq;
+    if (line) file.first = read_place(*line);
+    return !reader.missing();
+}
+
+// The log's own file, and all with the name of an old one that are not empty.
+std::set<std::filesystem::path> names_once(const std::filesystem::path& log) {
+    std::set<std::filesystem::path> names;
+    const auto directory = log.has_parent_path() ? log.parent_path() : std::filesystem::path();
+    std::error_code error;
+    std::filesystem::directory_iterator entry(directory.empty() ? "." : directory, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        const std::filesystem::path name = entry->path().filename();
+        const auto end = ending(log, name);
+        std::error_code ignored;
+        if (end && is_old_ending(*end) && entry->is_regular_file(ignored) &&
+            entry->file_size(ignored) > 0)
+            names.insert(directory / name);
+    }
+    std::error_code ignored;
+    if (std::filesystem::exists(log, ignored)) names.insert(log);
+    return names;
+}
+
+// Who reads a folder in which a file is renamed may see neither of its names. It is as it was read
+// when it is read the same twice.
+std::set<std::filesystem::path> names_of(const std::filesystem::path& log) {
+    std::set<std::filesystem::path> names = names_once(log);
+    for (int i = 0; i < readings_max; ++i) {
+        std::set<std::filesystem::path> again = names_once(log);
+        if (again == names) break;
+        names = std::move(again);
+    }
+    return names;
+}
+
+// Nothing where one of them was gone before its first line was read.
+std::optional<std::vector<ListedFile>> list_once(const std::filesystem::path& log) {
+    // First, for all lines that are there by now are then in this file, or in one that is named.
+    ListedFile newest{log, {}};
+    (void)read_first(newest);
+    const std::set<std::filesystem::path> names = names_of(log);
+    std::vector<ListedFile> files;
+    for (const std::filesystem::path& name : names) {
+        const bool compressed = name.extension() == gz;
+        if (name == log || (compressed && names.contains(name.parent_path() / name.stem())))
+            continue;
+        ListedFile file{name, {}};
+        if (!read_first(file)) return std::nullopt;
+        // Where even its first line is no record, only the name of ours says that it was one.
+        if (file.first || is_own_old_name(log, name)) files.push_back(std::move(file));
+    }
+    std::stable_sort(files.begin(), files.end(), [](const ListedFile& a, const ListedFile& b) {
+        return a.first && (!b.first || a.first->seq < b.first->seq);
+    });
+    if (names.contains(log)) files.push_back(std::move(newest));
+    return files;
 }
 
 }  // namespace
@@ -88,38 +142,22 @@ bool is_own_old_name(const std::filesystem::path& log, const std::filesystem::pa
     return end && is_own_ending(*end);
 }
 
-std::vector<std::filesystem::path> old_files(const std::filesystem::path& log) {
-    std::set<std::filesystem::path> names;
-    const auto directory = log.has_parent_path() ? log.parent_path() : std::filesystem::path();
-    std::error_code error;
-    std::filesystem::directory_iterator entry(directory.empty() ? "." : directory, error);
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-        const std::filesystem::path name = entry->path().filename();
-        const auto end = ending(log, name);
-        std::error_code ignored;
-        if (end && is_old_ending(*end) && entry->is_regular_file(ignored) &&
-            entry->file_size(ignored) > 0)
-            names.insert(directory / name);
+std::vector<ListedFile> list_log(const std::filesystem::path& log) {
+    for (int i = 0; i < readings_max; ++i) {
+        if (auto files = list_once(log)) return std::move(*files);
     }
-    std::vector<std::pair<std::uint64_t, std::filesystem::path>> found;
-    for (const std::filesystem::path& name : names) {
-        const bool compressed = name.string().ends_with(gz);
-        if (compressed && names.contains(name.parent_path() / name.stem())) continue;
-        const std::uint64_t seq = first_seq(name);
-        // Where even its first line is no record, only the name of ours says that it was one.
-        if (seq != no_seq || is_own_old_name(log, name)) found.emplace_back(seq, name);
-    }
-    std::sort(found.begin(), found.end());
-    std::vector<std::filesystem::path> files;
-    files.reserve(found.size());
-    for (auto& [seq, name] : found) files.push_back(std::move(name));
-    return files;
+    return {};
 }
 
 std::vector<std::filesystem::path> files_of_log(const std::filesystem::path& log) {
-    std::vector<std::filesystem::path> files = old_files(log);
-    std::error_code ignored;
-    if (std::filesystem::exists(log, ignored)) files.push_back(log);
+    std::vector<std::filesystem::path> files;
+    for (ListedFile& file : list_log(log)) files.push_back(std::move(file.path));
+    return files;
+}
+
+std::vector<std::filesystem::path> old_files(const std::filesystem::path& log) {
+    std::vector<std::filesystem::path> files = files_of_log(log);
+    if (!files.empty() && files.back() == log) files.pop_back();
     return files;
 }
 

@@ -59,18 +59,23 @@ struct Item {
 boost::system::result<ChainPoint, OpenError> point_before(const std::filesystem::path& log) {
     std::error_code ignored;
     if (std::filesystem::file_size(log, ignored) > 0 && !ignored) return ChainPoint{};
-    const std::vector<std::filesystem::path> old = old_files(log);
-    if (old.empty()) return ChainPoint{};
-    LineReader reader(old.back());
+    std::vector<std::filesystem::path> old;
+    std::optional<LineReader> reader;
+    do {
+        old = old_files(log);
+        if (old.empty()) return ChainPoint{};
+        reader.emplace(old.back());
+        // Another process that shares the log may have compressed it just now.
+    } while (reader->missing());
     std::string last;
-    while (const auto line = reader.next()) last = *line;
+    while (const auto line = reader->next()) last = *line;
     const auto place = read_place(last);
-    const bool readable = reader.state() == LineReader::State::ended ||
-                          reader.state() == LineReader::State::torn;
+    const bool readable = reader->state() == LineReader::State::ended ||
+                          reader->state() == LineReader::State::torn;
     if (readable && place) return ChainPoint{place->seq, sha_256_hex(last)};
     return OpenError{"cannot open the audit log " + log.string() + ": it goes on from " +
                      old.back().string() + ", of which the end can't be read" +
-                     (reader.problem().empty() ? "" : ": " + reader.problem()) +
+                     (reader->problem().empty() ? "" : ": " + reader->problem()) +
                      "; mend that file or move it away"};
 }
 

@@ -1,7 +1,7 @@
 #include "cli/audit_lines.h"
 
 #include "audit/line_reader.h"
-#include "audit/log_files.h"
+#include "audit/log_reader.h"
 
 #include <charconv>
 #include <ostream>
@@ -47,28 +47,32 @@ std::string member_bytes(const boost::json::object& record, std::string_view nam
 }
 
 bool for_each_record(
-    const std::vector<std::filesystem::path>& given,
+    const std::vector<std::filesystem::path>& files,
     const std::function<void(const boost::json::object& record, std::string_view line)>& take,
     std::ostream& err) {
-    std::vector<std::filesystem::path> files = given;
+    const auto take_line = [&](std::string_view line) {
+        boost::system::error_code problem;
+        const auto value = boost::json::parse({line.data(), line.size()}, problem);
+        if (problem || !value.is_object()) return;
+        const boost::json::object& record = value.get_object();
+        if (record.contains("session")) take(record, line);
+    };
+    const auto complain = [&](const std::string& problem) {
+        if (!problem.empty()) err << "pgchaperone: can't read " << problem << '\n';
+        return problem.empty();
+    };
     if (files.size() == 1) {
-        const auto all = audit::files_of_log(files.front());
-        if (!all.empty()) files = all;
+        audit::LogReader reader(files.front());
+        while (const auto line = reader.next()) take_line(*line);
+        return complain(reader.problem());
     }
     for (const std::filesystem::path& file : files) {
         audit::LineReader reader(file);
-        while (const auto line = reader.next()) {
-            boost::system::error_code problem;
-            const auto value = boost::json::parse({line->data(), line->size()}, problem);
-            if (problem || !value.is_object()) continue;
-            const boost::json::object& record = value.get_object();
-            if (record.contains("session")) take(record, *line);
-        }
-        if (reader.state() == audit::LineReader::State::unreadable ||
-            reader.state() == audit::LineReader::State::damaged) {
-            err << "pgchaperone: can't read " << file.string() << ": " << reader.problem() << '\n';
+        while (const auto line = reader.next()) take_line(*line);
+        if ((reader.state() == audit::LineReader::State::unreadable ||
+             reader.state() == audit::LineReader::State::damaged) &&
+            !complain(file.string() + ": " + reader.problem()))
             return false;
-        }
     }
     return true;
 }

@@ -201,8 +201,9 @@ class Processes(EndToEnd):
         self.assertIn("intact", guard.verify())
         # Of all files, old ones included: no record is missing, and none is there twice.
         found = subprocess.run([guard_module.binary(), "audit", "search", "--rule", "record", "--json", str(guard.audit)],
-                               text=True, capture_output=True, timeout=60).stdout.splitlines()
-        records = [one for one in map(json.loads, found) if one["event"] == "decision"]
+                               text=True, capture_output=True, timeout=60)
+        self.assertEqual((0, ""), (found.returncode, found.stderr))
+        records = [one for one in map(json.loads, found.stdout.splitlines()) if one["event"] == "decision"]
         self.assertEqual(done + 1, len(records))
         self.assertEqual(len(records), len({r["seq"] for r in records}))
         self.assertGreater(len(list(guard.directory.glob("audit.jsonl.*"))), 0)

@@ -11,11 +11,12 @@
 #include "support/catch.h"
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <boost/json.hpp>
-#include <thread>
+#include <zlib.h>
 
+#include <atomic>
 #include <sstream>
+#include <thread>
 
 using namespace pgchaperone::audit;
 using namespace pgchaperone::cli;
@@ -249,41 +250,101 @@ std::filesystem::path log_of(const Folder& folder, const std::vector<Record>& re
 
 }  // namespace
 
-TEST_CASE("a log that is rotated all the time is intact whenever one looks") {
-    const Folder folder;
-    const auto log = folder / "audit.jsonl";
-    constexpr int rotations = 1000;
-    ChainPoint head;
-    const auto write_next = [&] {
+namespace {
+
+// A log that is rotated, and of which the old files are compressed, all the time.
+class BusyLog {
+public:
+    static constexpr int rotations = 1000;
+    static constexpr int lines_each = 3;
+
+    explicit BusyLog(const Folder& folder) : log_(folder / "audit.jsonl"), next_(folder / "new") {
+        write_next();
+        thread_ = std::jthread([this] {
+            for (int i = 1; i <= rotations; ++i) {
+                const std::string old = log_.string() + ".20261121T100000Z-" + std::to_string(i);
+                std::filesystem::rename(log_, old);
+                write_next();
+                if (i % 2 == 0) compress(old);
+                // Many times while all files are read once, and for longer than a few readings
+                // take.
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+            over_ = true;
+        });
+    }
+
+    const std::filesystem::path& log() const { return log_; }
+    bool over() const { return over_; }
+    std::uint64_t lines() const { return lines_; }
+
+private:
+    void write_next() {
         std::string text;
-        for (int i = 0; i < 3; ++i) {
-            const std::string line = make_line(Told("DELETE FROM orders").record, head, 1000);
-            head = {head.seq + 1, sha_256_hex(line)};
+        for (int i = 0; i < lines_each; ++i) {
+            const std::string line = make_line(Told("DELETE FROM orders").record, head_, 1000);
+            head_ = {head_.seq + 1, sha_256_hex(line)};
             text += line + '\n';
         }
-        write_file(folder / "new", text);
-        std::filesystem::rename(folder / "new", log);
-    };
-    write_next();
-    std::atomic<bool> over{false};
-    std::thread writer([&] {
-        for (int i = 1; i <= rotations; ++i) {
-            std::filesystem::rename(log, log.string() + ".20261121T100000Z-" + std::to_string(i));
-            write_next();
-            // Many times while all files are read once, and for longer than a few readings take.
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-        over = true;
-    });
+        write_file(next_, text);
+        std::filesystem::rename(next_, log_);
+        lines_ = head_.seq;
+    }
+    // As the guard does.
+    static void compress(const std::string& file) {
+        const gzFile out = gzopen((file + ".gz.tmp").c_str(), "wb");
+        const std::string text = read_file(file);
+        gzwrite(out, text.data(), static_cast<unsigned>(text.size()));
+        gzclose(out);
+        std::filesystem::rename(file + ".gz.tmp", file + ".gz");
+        std::filesystem::remove(file);
+    }
+
+    std::filesystem::path log_, next_;
+    ChainPoint head_;
+    std::atomic<std::uint64_t> lines_{0};
+    std::atomic<bool> over_{false};
+    std::jthread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("a log that is rotated all the time is intact whenever one looks") {
+    const Folder folder;
+    const BusyLog busy(folder);
     int looked = 0;
     std::string wrong;
     do {
         std::ostringstream out, err;
         ++looked;
-        if (verify_log(log, {}, out, err) != 0) wrong += err.str();
-    } while (!over);
-    writer.join();
-    CHECK(wrong.empty());
+        if (verify_log(busy.log(), {}, out, err) != 0) wrong += err.str();
+    } while (!busy.over());
+    CHECK(wrong == "");
+    CHECK(looked > 0);
+}
+
+TEST_CASE("search reads each record once of a log that is rotated all the time") {
+    const Folder folder;
+    const BusyLog busy(folder);
+    int looked = 0;
+    std::string wrong;
+    do {
+        const std::uint64_t there = busy.lines();
+        std::ostringstream err;
+        std::uint64_t seq = 0;
+        bool in_order = true;
+        const bool read = for_each_record(
+            {busy.log()},
+            [&](const boost::json::object& record, std::string_view) {
+                in_order = in_order && record.at("seq").to_number<std::uint64_t>() == ++seq;
+            },
+            err);
+        ++looked;
+        if (!read || !in_order || seq < there)
+            wrong += err.str() + "read " + std::to_string(seq) + " of " + std::to_string(there) +
+                     (in_order ? "" : ", not in order") + '\n';
+    } while (!busy.over());
+    CHECK(wrong == "");
     CHECK(looked > 0);
 }
 
