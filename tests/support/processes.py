@@ -1,7 +1,6 @@
 """Starting, watching and stopping the programs that a test needs. What is started here is stopped here, by its
 own process id; should the test itself be killed, the kernel ends its children."""
 
-import ctypes
 import os
 import pwd
 import signal
@@ -9,8 +8,6 @@ import socket
 import subprocess
 import time
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 # How many times as long as in an ordinary build one waits for what has to happen: programs with sanitizers are slow
 # (tests/CMakeLists.txt). What a test measures is never stretched by it.
 PATIENCE = float(os.environ.get("PGCHAPERONE_TEST_PATIENCE", "1"))
@@ -40,10 +37,9 @@ def as_postgres() -> dict:
 
 
 def start(command, *, death_signal=signal.SIGKILL, **options) -> subprocess.Popen:
-    def tie_to_parent():
-        _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-
-    return subprocess.Popen([str(c) for c in command], preexec_fn=tie_to_parent, **options)
+    # A function of ours between fork and exec would do as well, but then all memory of this process is copied first.
+    tied = ["setpriv", "--pdeathsig", signal.Signals(death_signal).name.removeprefix("SIG")]
+    return subprocess.Popen([*tied, *map(str, command)], **options)
 
 
 def stop(process: subprocess.Popen, by: int = signal.SIGTERM, patience_s: float = 10.0) -> bool:
