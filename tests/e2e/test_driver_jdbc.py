@@ -8,6 +8,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import processes
 from support.e2e import EndToEnd, main
 
 HERE = Path(__file__).resolve().parent
@@ -28,7 +29,7 @@ class Jdbc(EndToEnd):
             url = f"jdbc:postgresql://{target.host}:{target.port}/postgres?user=postgres&ApplicationName=jdbc"
             done = subprocess.run([JAVA, "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-cp",
                                    f"{DRIVER}:{self.directory}", "DriverJdbc", url],
-                                  capture_output=True, text=True, timeout=120, env=target.environment())
+                                  capture_output=True, text=True, timeout=120 * processes.PATIENCE, env=target.environment())
             self.assertEqual((0, ""), (done.returncode, done.stderr), done.stdout)
             return re.sub(r"statement \"?S_\d+", "statement (a name)", done.stdout)
 

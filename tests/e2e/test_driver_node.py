@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import processes
 from support.e2e import EndToEnd, main
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +38,8 @@ REASON = why_not()
 class Node(EndToEnd):
     def test_the_driver_prints_the_same(self):
         def play(target):
-            done = subprocess.run([NODE, "--no-deprecation", str(HERE / "driver_node.js")], capture_output=True, text=True, timeout=60,
+            done = subprocess.run([NODE, "--no-deprecation", str(HERE / "driver_node.js")], capture_output=True, text=True,
+                                  timeout=60 * processes.PATIENCE,
                                   env=target.environment(NODE_PATH=node_path()))
             self.assertEqual((0, ""), (done.returncode, done.stderr), done.stdout)
             return [json.loads(line) for line in done.stdout.splitlines()]

@@ -15,6 +15,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import test_driver_jdbc
 import test_driver_node
+from support import processes
 from support.approval import FILL_SQL, Held
 from support.e2e import main, needs_guard
 
@@ -204,7 +205,7 @@ class Drivers(Held):
     def test_node(self):
         def play(target):
             done = subprocess.run([test_driver_node.NODE, "--no-deprecation", str(HERE / "driver_hold_node.js")],
-                                  capture_output=True, text=True, timeout=60,
+                                  capture_output=True, text=True, timeout=60 * processes.PATIENCE,
                                   env=target.environment(PGUSER="clerk", NODE_PATH=test_driver_node.node_path()))
             self.assertEqual((0, ""), (done.returncode, done.stderr), done.stdout)
             return [json.loads(line) for line in done.stdout.splitlines()]
@@ -224,7 +225,7 @@ class Drivers(Held):
             self.assertEqual(0, built.returncode, built.stderr)
         done = subprocess.run([test_driver_jdbc.JAVA, "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-cp",
                                f"{test_driver_jdbc.DRIVER}:{self.directory}", "DriverHoldJdbc", *arguments],
-                              capture_output=True, text=True, timeout=120, env=target.environment())
+                              capture_output=True, text=True, timeout=120 * processes.PATIENCE, env=target.environment())
         self.assertEqual((0, ""), (done.returncode, done.stderr), done.stdout)
         return done.stdout
 

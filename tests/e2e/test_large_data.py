@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import sanitizers
 from support.e2e import EndToEnd, main, needs_guard, wire
 from support.processes import reset_peak_memory, status_kib
 from support.wire import bind, copy_data, copy_done, execute, parse, query, sync
 
 MIB = 1 << 20
 LIMIT_KIB = 32 * 1024
-SANITIZED = bool(os.environ.get("PGCHAPERONE_SANITIZED"))  # their shadow memory says nothing about the guard
 
 
 class LargeData(EndToEnd):
@@ -27,7 +27,7 @@ class LargeData(EndToEnd):
             self.before_kib = status_kib(self.guard.pid, "VmRSS")
 
     def assert_memory_was_bounded(self):
-        if self.guard.process and not SANITIZED:
+        if self.guard.process and not sanitizers.ON:
             grown = status_kib(self.guard.pid, "VmHWM") - self.before_kib
             self.assertLess(grown, LIMIT_KIB, "KiB that the guard's memory grew by at its peak")
 
@@ -119,7 +119,7 @@ class LargeData(EndToEnd):
         finally:
             for connection in connections:
                 connection.close()
-        if not SANITIZED:
+        if not sanitizers.ON:
             self.assertLess(grown, 50 * 64, "KiB for 50 idle sessions")
 
 

@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import fake_server
+from support import fake_server, sanitizers
 from support.e2e import EndToEnd, Guard, Target, main, needs_guard
 from support.processes import status_kib, wait_until
 
@@ -93,6 +93,7 @@ class Pgbench(EndToEnd):
     MANY = ("-C", "-M", "prepared", "-c", "8", "-j", "2")
 
     @needs_guard
+    @unittest.skipIf(sanitizers.ON, "of the memory nothing can be said")
     @unittest.skipIf(ASKS_THE_SERVER, "the guard has questions that only a real server can answer")
     def test_thousands_of_connections_leave_nothing_behind(self):
         # A real server takes ten times as long to begin a session as all others that take part.
@@ -113,6 +114,7 @@ class Pgbench(EndToEnd):
         self.assertLess(status_kib(guard.pid, "VmRSS") - before, 1000, "KiB grown by 2,000 connections")
 
     @needs_guard
+    @unittest.skipIf(sanitizers.ON, "of the memory nothing can be said")
     @unittest.skipUnless(ASKS_THE_SERVER, "thousands of them are in the test above")
     def test_hundreds_of_connections_leave_nothing_behind(self):
         self.bench("-S", *self.MANY, "-t", "30", transactions=240)

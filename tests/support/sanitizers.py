@@ -11,6 +11,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Whether the programs have sanitizers, of which the allocators keep what is freed: their memory says nothing then.
+ON = bool(os.environ.get("PGCHAPERONE_SANITIZED"))
+
 _directory = Path(tempfile.mkdtemp(prefix="pgchaperone-test-reports-"))
 _owner = os.getpid()
 _seen: dict = {}  # how much of each file has been told
