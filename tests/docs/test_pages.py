@@ -3,7 +3,8 @@
 - every relative link and anchor leads somewhere;
 - every ```yaml block is a whole configuration that `pgchaperone config check` has nothing against;
 - every command line of pgchaperone's uses a command and options that there are;
-- docs/troubleshooting.md quotes nothing that the program does not say, and leaves out nothing that clients are told.
+- docs/troubleshooting.md quotes nothing that the program does not say, and leaves out nothing that clients are told
+  or whoever runs it, at the start and in the log.
 
     PGCHAPERONE_BIN=build/test/pgchaperone /usr/bin/python3 -B tests/docs/test_pages.py
 """
@@ -29,6 +30,9 @@ TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 NAMES = ("pgchaperone", "build/release/pgchaperone", "NEW/pgchaperone")
 # Codes that are compared with what a server says, and told to nobody.
 ONLY_COMPARED = {"25001", "25006", "10000"}
+
+# Of calls that no caller makes.
+NEVER_TOLD = {"TLS is disabled: there is nothing to load"}
 
 
 def pages() -> list:
@@ -215,6 +219,12 @@ def covers(quoted: str, message: str) -> bool:
     return re.fullmatch(pattern + r"\W*", message, re.DOTALL) is not None or quoted.startswith(message + " ")
 
 
+def names(quoted: str, message: str) -> bool:
+    """Whether what is quoted has the words by which this message is known among others: its longest piece, or most of it."""
+    own = max(fragments(message), key=len)
+    return any(own in piece or (piece in own and len(piece) * 2 >= len(own)) for piece in fragments(quoted))
+
+
 class Troubleshooting(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -234,8 +244,8 @@ class Troubleshooting(unittest.TestCase):
                 cls.quoted += [(number, span) for span in spans]
 
     def test_what_is_quoted_is_said(self):
-        literals = sources.literals()
-        self.assertGreater(len(self.quoted), 80)
+        literals = sources.literals() + list(sources.messages())
+        self.assertGreater(len(self.quoted), 180)
         wrong = []
         for number, quoted in self.quoted:
             pieces = fragments(quoted)
@@ -250,9 +260,21 @@ class Troubleshooting(unittest.TestCase):
         told = {message: file for message, file in sources.messages().items()
                 if fragments(message.removeprefix("pgchaperone:")) and file != "proxy/main.cpp"}
         self.assertGreater(len(told), 50)
+        self.assertIn("pgchaperone: no header of PROXY protocol came", told)
         quoted = [text for _, text in self.quoted]
         wrong = [f"{file}: {message}" for message, file in told.items()
                  if not any(covers(one, message) for one in quoted)]
+        self.assertEqual([], wrong, "docs/troubleshooting.md does not have:\n" + "\n".join(wrong))
+
+    def test_what_operators_are_told_is_there(self):
+        """At the start and in the log. What has no words of its own passes on what others say."""
+        told = {message: file for message, file in sources.notes().items()
+                if sum(map(len, fragments(message))) >= 12 and message not in NEVER_TOLD}
+        self.assertGreater(len(told), 100)
+        self.assertEqual(set(), NEVER_TOLD - set(sources.notes()))
+        quoted = [text for _, text in self.quoted]
+        wrong = [f"{file}: {message}" for message, file in told.items()
+                 if not any(names(one, message) for one in quoted)]
         self.assertEqual([], wrong, "docs/troubleshooting.md does not have:\n" + "\n".join(wrong))
 
     def test_what_pages_show_of_errors_is_said(self):
@@ -284,6 +306,8 @@ class Troubleshooting(unittest.TestCase):
         self.assertTrue(covers("pgchaperone: … was denied", "pgchaperone: … was denied"))
         self.assertFalse(covers("pgchaperone: …", "pgchaperone: … was denied"))
         self.assertFalse(covers("pgchaperone: the server did not", "pgchaperone: the server did not answer"))
+        self.assertTrue(names("cannot open …: it is no file", "it is no file"))
+        self.assertFalse(names("cannot open …: …", "cannot open …: it goes on from …, whose end is not there"))
         self.assertEqual(["the log of", "is full"], fragments("the log of … is full"))
 
 
