@@ -41,26 +41,21 @@ object described(value inner, std::string_view description) {
 }
 
 value of_setting(const Setting& setting) {
-    object out{{"description", string(setting.summary)}};
+    object out{{"description", string(setting.summary)},
+               {"examples", array{string(setting.example)}}};
     switch (setting.shape) {
         case Setting::Shape::size:
         case Setting::Shape::count: out["type"] = array{"integer", "string"}; break;
         case Setting::Shape::word:
             out["enum"] = array(setting.words.begin(), setting.words.end());
             break;
-        case Setting::Shape::duration:
-            out["type"] = "string";
-            out["examples"] = array{"500ms", "60s", "5m"};
-            break;
-        case Setting::Shape::endpoint:
-            out["type"] = "string";
-            out["examples"] = array{"127.0.0.1:6432", "[::1]:5432", "/var/run/postgresql:5432"};
-            break;
         case Setting::Shape::list:
             out["anyOf"] = array{
                 object{{"type", "string"}},
                 object{{"type", "array"}, {"minItems", 1}, {"items", object{{"type", "string"}}}}};
             break;
+        case Setting::Shape::endpoint:
+        case Setting::Shape::duration:
         case Setting::Shape::path:
         case Setting::Shape::text: out["type"] = "string"; break;
     }

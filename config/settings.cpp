@@ -281,6 +281,7 @@ std::span<const Setting> settings() {
                 {},
                 "Where clients connect: an address and a port, or a directory for a Unix-domain "
                 "socket.",
+                "0.0.0.0:6432",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.listen); },
                 [](const O& o) { return o.listen.text(); }},
         Setting{"upstream",
@@ -290,6 +291,7 @@ std::span<const Setting> settings() {
                 {},
                 "The PostgreSQL server to guard: an address and a port, or the directory of its "
                 "Unix-domain socket.",
+                "db.internal:5432",
                 [](O& o, S t, Base) { return put(parse_endpoint(t), o.upstream); },
                 [](const O& o) { return o.upstream.text(); }},
         Setting{"databases",
@@ -298,6 +300,7 @@ std::span<const Setting> settings() {
                 Shape::list,
                 {},
                 "Which databases clients find there: names, with * and ? and commas between them.",
+                "shop, crm_*",
                 [](O& o, S t, Base) { return put_databases(t, o.databases); },
                 [](const O& o) { return databases_text(o.databases); }},
         Setting{
@@ -308,6 +311,7 @@ std::span<const Setting> settings() {
             {},
             "Load balancers, whose connections begin with a header of PROXY protocol v2 that says "
             "who the client is: addresses and networks, with commas between them.",
+            "10.0.0.0/24, 10.0.1.7",
             [](O& o, S t, Base) { return put_networks(t, o.proxy_protocol); },
             [](const O& o) { return networks_text(o.proxy_protocol); }},
         Setting{"threads",
@@ -316,6 +320,7 @@ std::span<const Setting> settings() {
                 Shape::count,
                 {},
                 "Threads that serve connections; 0 means one for each processor core.",
+                "4",
                 [](O& o, S t, Base) { return put(parse_count(t, 0, 1024), o.threads); },
                 [](const O& o) { return std::to_string(o.threads); }},
         Setting{"login_timeout",
@@ -324,6 +329,7 @@ std::span<const Setting> settings() {
                 Shape::duration,
                 {},
                 "How long a client may take from connecting to being logged in.",
+                "30s",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.login_timeout); },
                 [](const O& o) { return duration_text(o.login_timeout); }},
         Setting{"connect_timeout",
@@ -332,6 +338,7 @@ std::span<const Setting> settings() {
                 Shape::duration,
                 {},
                 "How long connecting to the server may take.",
+                "3s",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.connect_timeout); },
                 [](const O& o) { return duration_text(o.connect_timeout); }},
         Setting{"idle_timeout",
@@ -341,6 +348,7 @@ std::span<const Setting> settings() {
                 {},
                 "How long a session may do nothing outside of a transaction before it is ended; "
                 "0s: for ever.",
+                "8h",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.idle_timeout); },
                 [](const O& o) { return duration_text(o.idle_timeout); }},
         Setting{
@@ -351,6 +359,7 @@ std::span<const Setting> settings() {
             {},
             "How long a session may do nothing inside a transaction before it is ended and the "
             "transaction rolled back; 0s: for ever.",
+            "10m",
             [](O& o, S t, Base) { return put(parse_duration(t), o.idle_in_transaction_timeout); },
             [](const O& o) { return duration_text(o.idle_in_transaction_timeout); }},
         Setting{"drain_timeout",
@@ -360,6 +369,7 @@ std::span<const Setting> settings() {
                 {},
                 "How long sessions may finish what they do when pgchaperone is told to end; 0s: "
                 "not at all.",
+                "2m",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.drain_timeout); },
                 [](const O& o) { return duration_text(o.drain_timeout); }},
         Setting{"handover_timeout",
@@ -369,6 +379,7 @@ std::span<const Setting> settings() {
                 {},
                 "How long sessions may go on in a process that another one has taken over from, "
                 "at an upgrade by SIGUSR2; 0s: not at all.",
+                "12h",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.handover_timeout); },
                 [](const O& o) { return duration_text(o.handover_timeout); }},
         Setting{"environment",
@@ -378,6 +389,7 @@ std::span<const Setting> settings() {
                 {},
                 "The name of what is guarded, such as PRODUCTION, which clients are told when they "
                 "log in; without it they are told nothing.",
+                "PRODUCTION",
                 [](O& o, S t, Base) { return put_environment(t, o.environment); },
                 [](const O& o) { return o.environment; }},
         Setting{"limits.connections",
@@ -386,6 +398,7 @@ std::span<const Setting> settings() {
                 Shape::count,
                 {},
                 "How many sessions there may be at the same time; 0: as many as the server takes.",
+                "200",
                 [](O& o, S t, Base) {
                     return put(parse_count(t, 0, connections_max), o.limits.connections);
                 },
@@ -396,6 +409,7 @@ std::span<const Setting> settings() {
                 Shape::count,
                 {},
                 "How many of them one role may have; 0: any number.",
+                "20",
                 [](O& o, S t, Base) {
                     return put(parse_count(t, 0, connections_max), o.limits.connections_per_user);
                 },
@@ -407,6 +421,7 @@ std::span<const Setting> settings() {
                 {},
                 "How many of them may come from one address; 0: any number. Sessions by a "
                 "Unix-domain socket have none.",
+                "50",
                 [](O& o, S t, Base) {
                     return put(parse_count(t, 0, connections_max),
                                o.limits.connections_per_address);
@@ -418,6 +433,7 @@ std::span<const Setting> settings() {
                 Shape::count,
                 {},
                 "How many of limits.connections are kept for the policy's operators and approvers.",
+                "5",
                 [](O& o, S t, Base) {
                     return put(parse_count(t, 0, connections_max), o.limits.reserved);
                 },
@@ -427,6 +443,7 @@ std::span<const Setting> settings() {
             "Who checks the password: passthrough leaves it to the server; password asks for it "
             "over TLS and "
             "logs in to the server with it; users checks it here, by users.file.",
+            "users",
             [](O& o, S t, Base) { return put(parse_word(t, authentications()), o.authentication); },
             [](const O& o) {
                 return authentications()[static_cast<std::size_t>(o.authentication)];
@@ -438,6 +455,7 @@ std::span<const Setting> settings() {
                 {},
                 "Who may log in, with authentication: users: names and SCRAM verifiers, as "
                 "`pgchaperone user add` writes them.",
+                "/etc/pgchaperone/users",
                 [](O& o, S t, Base b) { return put_path(t, b, o.users.file); },
                 [](const O& o) { return o.users.file.string(); }},
         Setting{"users.passwords",
@@ -447,13 +465,14 @@ std::span<const Setting> settings() {
                 {},
                 "Names and passwords with which pgchaperone logs in to the server in their place; "
                 "without it the server must ask for none (certificate).",
+                "/etc/pgchaperone/passwords",
                 [](O& o, S t, Base b) { return put_path(t, b, o.users.passwords); },
                 [](const O& o) { return o.users.passwords.string(); }},
         Setting{"client_tls.mode", "--client-tls", "MODE", Shape::word, client_tls_modes(),
                 "TLS with clients: disable, allow and prefer (where the client asks for it), "
                 "require, verify-ca and "
                 "verify-full (with a client certificate).",
-                [](O& o, S t, Base) { return put_mode(t, o.client_tls.mode); },
+                "require", [](O& o, S t, Base) { return put_mode(t, o.client_tls.mode); },
                 [](const O& o) { return mode_text(o.client_tls.mode); }},
         Setting{"client_tls.certificate",
                 "--client-tls-cert",
@@ -461,6 +480,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The certificate chain that clients see (PEM).",
+                "/etc/pgchaperone/server.crt",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.certificate); },
                 [](const O& o) { return o.client_tls.certificate.string(); }},
         Setting{"client_tls.key",
@@ -469,6 +489,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The key of that certificate (PEM).",
+                "/etc/pgchaperone/server.key",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.key); },
                 [](const O& o) { return o.client_tls.key.string(); }},
         Setting{"client_tls.ca",
@@ -477,11 +498,13 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "Authorities that may sign clients' certificates (PEM).",
+                "/etc/pgchaperone/clients.crt",
                 [](O& o, S t, Base b) { return put_path(t, b, o.client_tls.ca); },
                 [](const O& o) { return o.client_tls.ca.string(); }},
         Setting{"upstream_tls.mode", "--upstream-tls", "MODE", Shape::word, upstream_modes,
                 "TLS with the server, as libpq's sslmode: disable, prefer, require, verify-ca or "
                 "verify-full.",
+                "verify-full",
                 [](O& o, S t, Base) -> Wrong {
                     if (t == "allow") {
                         return "\"allow\" is not offered towards the server: it would try in clear "
@@ -496,6 +519,7 @@ std::span<const Setting> settings() {
                 "How TLS with the server begins: postgres sends SSLRequest first; direct begins at "
                 "once (server 17 "
                 "or newer).",
+                "direct",
                 [](O& o, S t, Base) {
                     return put(parse_word(t, negotiations()), o.upstream_tls.negotiation);
                 },
@@ -511,6 +535,7 @@ std::span<const Setting> settings() {
                 "this machine, with "
                 "verify-full only.",
                 // A word and no file's name; net::make_client_context knows it, too.
+                "/etc/pgchaperone/root.crt",
                 [](O& o, S t, Base b) {
                     return put_path(t, t == "system" ? std::filesystem::path() : b,
                                     o.upstream_tls.ca);
@@ -522,6 +547,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The certificate to show to the server (PEM).",
+                "/etc/pgchaperone/client.crt",
                 [](O& o, S t, Base b) { return put_path(t, b, o.upstream_tls.certificate); },
                 [](const O& o) { return o.upstream_tls.certificate.string(); }},
         Setting{"upstream_tls.key",
@@ -530,6 +556,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The key of that certificate (PEM).",
+                "/etc/pgchaperone/client.key",
                 [](O& o, S t, Base b) { return put_path(t, b, o.upstream_tls.key); },
                 [](const O& o) { return o.upstream_tls.key.string(); }},
         Setting{"audit.file",
@@ -539,6 +566,7 @@ std::span<const Setting> settings() {
                 {},
                 "The audit log: one JSON object a line for every statement that was not simply "
                 "allowed.",
+                "/var/log/pgchaperone/audit.jsonl",
                 [](O& o, S t, Base b) { return put_path(t, b, o.audit.file); },
                 [](const O& o) { return o.audit.file.string(); }},
         Setting{"audit.rotate_size",
@@ -547,6 +575,7 @@ std::span<const Setting> settings() {
                 Shape::size,
                 {},
                 "The audit log goes on in a new file when it is so large; 0: never.",
+                "1GB",
                 [](O& o, S t, Base) { return put(parse_size(t), o.audit.rotate_bytes); },
                 [](const O& o) { return size_text(o.audit.rotate_bytes); }},
         Setting{"audit.rotate_every",
@@ -556,6 +585,7 @@ std::span<const Setting> settings() {
                 {},
                 "The audit log goes on in a new file each time that a multiple of this has passed "
                 "(1d: at midnight UTC); 0s: never.",
+                "1d",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.audit.rotate_every); },
                 [](const O& o) { return duration_text(o.audit.rotate_every); }},
         Setting{"audit.keep",
@@ -564,10 +594,11 @@ std::span<const Setting> settings() {
                 Shape::count,
                 {},
                 "How many old files of the audit log are kept; 0: all of them.",
+                "400",
                 [](O& o, S t, Base) { return put(parse_count(t, 0, 1'000'000), o.audit.keep); },
                 [](const O& o) { return std::to_string(o.audit.keep); }},
         Setting{"audit.compress", "--audit-compress", "WHETHER", Shape::word, on_off(),
-                "Whether old files of the audit log are compressed (gzip): on or off.",
+                "Whether old files of the audit log are compressed (gzip): on or off.", "off",
                 [](O& o, S t, Base) { return put(parse_flag(t), o.audit.compress); },
                 [](const O& o) { return std::string(o.audit.compress ? "on" : "off"); }},
         Setting{"audit.checkpoint_key",
@@ -577,6 +608,7 @@ std::span<const Setting> settings() {
                 {},
                 "The private Ed25519 key (PEM) that signs checkpoints of the audit log; without it "
                 "there are none.",
+                "/etc/pgchaperone/audit.key",
                 [](O& o, S t, Base b) { return put_path(t, b, o.audit.checkpoint_key); },
                 [](const O& o) { return o.audit.checkpoint_key.string(); }},
         Setting{"audit.checkpoint_every",
@@ -586,6 +618,7 @@ std::span<const Setting> settings() {
                 {},
                 "After how many lines of the audit log a checkpoint is signed; it is after a "
                 "minute in any case.",
+                "100",
                 [](O& o, S t, Base) {
                     return put(parse_count(t, 1, 1'000'000), o.audit.checkpoint_every);
                 },
@@ -594,6 +627,7 @@ std::span<const Setting> settings() {
             "audit.on_failure", "--audit-on-failure", "WHAT", Shape::word, audit_failures(),
             "What comes of a statement whose record can't be written: refuse, or allow (it runs "
             "without one, and the log tells).",
+            "allow",
             [](O& o, S t, Base) {
                 return put(parse_word(t, audit_failures()), o.audit.on_failure);
             },
@@ -608,6 +642,7 @@ std::span<const Setting> settings() {
             {},
             "How long a statement waits for its record to be on the disk before that counts as "
             "a failure.",
+            "2s",
             [](O& o, S t, Base) -> Wrong {
                 const auto time = parse_duration(t);
                 if (time && time->count() == 0)
@@ -616,7 +651,7 @@ std::span<const Setting> settings() {
             },
             [](const O& o) { return duration_text(o.audit.patience); }},
         Setting{"audit.stdout", "--audit-stdout", "WHETHER", Shape::word, on_off(),
-                "Whether records go to standard output, too: on or off.",
+                "Whether records go to standard output, too: on or off.", "on",
                 [](O& o, S t, Base) { return put(parse_flag(t), o.audit.standard_output); },
                 [](const O& o) { return std::string(o.audit.standard_output ? "on" : "off"); }},
         Setting{"audit.syslog",
@@ -626,6 +661,7 @@ std::span<const Setting> settings() {
                 {},
                 "The syslog server (RFC 5424) that records go to, too: the path of a Unix-domain "
                 "socket, such as /dev/log, udp://HOST:PORT or tcp://HOST:PORT.",
+                "tcp://logs.internal:601",
                 [](O& o, S t, Base) { return put_syslog(t, o.audit.syslog); },
                 [](const O& o) { return o.audit.syslog.text(); }},
         Setting{"approval.store",
@@ -636,6 +672,7 @@ std::span<const Setting> settings() {
                 "Where tickets are kept: a file (SQLite), or a PostgreSQL database that several "
                 "replicas share, as a connection string of libpq's (postgresql://... or host=... "
                 "dbname=...).",
+                "postgresql://guard@db.internal/tickets",
                 [](O& o, S t, Base b) { return put_store(t, b, o.approval.store); },
                 [](const O& o) { return without_password(o.approval.store); }},
         Setting{"approval.replica",
@@ -645,6 +682,7 @@ std::span<const Setting> settings() {
                 {},
                 "The name of this proxy among those that share the store; without it the host's "
                 "name and the address it listens on.",
+                "guard-1",
                 [](O& o, S t, Base) -> Wrong {
                     if (t.empty() || t.size() > replica_bytes_max) {
                         return "a replica's name has 1 to " + std::to_string(replica_bytes_max) +
@@ -661,6 +699,7 @@ std::span<const Setting> settings() {
                 {},
                 "Where the approval page is served; without it there is none, and no port is "
                 "opened.",
+                "0.0.0.0:8443",
                 [](O& o, S t, Base) -> Wrong {
                     auto parsed = parse_endpoint(t);
                     if (!parsed) return parsed.error().message;
@@ -674,6 +713,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The certificate chain of the page (PEM); without it the page speaks plain HTTP.",
+                "/etc/pgchaperone/page.crt",
                 [](O& o, S t, Base b) { return put_path(t, b, o.web.certificate); },
                 [](const O& o) { return o.web.certificate.string(); }},
         Setting{"web.key",
@@ -682,6 +722,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "The key of that certificate (PEM).",
+                "/etc/pgchaperone/page.key",
                 [](O& o, S t, Base b) { return put_path(t, b, o.web.key); },
                 [](const O& o) { return o.web.key.string(); }},
         Setting{"web.url",
@@ -691,6 +732,7 @@ std::span<const Setting> settings() {
                 {},
                 "Where people reach the page, if a proxy stands in front of it: "
                 "https://guard.example.org.",
+                "https://guard.example.org",
                 [](O& o, S t, Base) { return put_origin(t, o.web.url); },
                 [](const O& o) { return o.web.url; }},
         Setting{"web.trusted_proxies",
@@ -700,6 +742,7 @@ std::span<const Setting> settings() {
                 {},
                 "Proxies in front of the page whose X-Forwarded-For is believed: addresses and "
                 "networks, with commas between them.",
+                "10.0.0.0/24",
                 [](O& o, S t, Base) { return put_networks(t, o.web.trusted_proxies); },
                 [](const O& o) { return networks_text(o.web.trusted_proxies); }},
         Setting{"web.database",
@@ -708,6 +751,7 @@ std::span<const Setting> settings() {
                 Shape::text,
                 {},
                 "The database that people log in to on the page; it is only asked who they are.",
+                "shop",
                 [](O& o, S t, Base) -> Wrong {
                     if (t.empty() || t.size() > database_bytes_max) {
                         return "the name of a database has 1 to 63 bytes";
@@ -722,6 +766,7 @@ std::span<const Setting> settings() {
                 Shape::duration,
                 {},
                 "How long after somebody's last page was closed they are logged out.",
+                "15m",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.web.session_idle); },
                 [](const O& o) { return duration_text(o.web.session_idle); }},
         Setting{"web.session_life",
@@ -730,6 +775,7 @@ std::span<const Setting> settings() {
                 Shape::duration,
                 {},
                 "How long after logging in they are logged out, whatever they do.",
+                "8h",
                 [](O& o, S t, Base) { return put(parse_duration(t), o.web.session_life); },
                 [](const O& o) { return duration_text(o.web.session_life); }},
         Setting{"web.pages",
@@ -739,6 +785,7 @@ std::span<const Setting> settings() {
                 {},
                 "How many pages may wait for news at the same time; more than these ask now and "
                 "then.",
+                "50",
                 [](O& o, S t, Base) { return put(parse_count(t, 0, 500), o.web.pages); },
                 [](const O& o) { return std::to_string(o.web.pages); }},
         Setting{"metrics.listen",
@@ -748,6 +795,7 @@ std::span<const Setting> settings() {
                 {},
                 "Where /metrics (for Prometheus), /healthz and /readyz are served; without it no "
                 "port is opened for them.",
+                "0.0.0.0:9187",
                 [](O& o, S t, Base) -> Wrong {
                     auto parsed = parse_endpoint(t);
                     if (!parsed) return parsed.error().message;
@@ -756,7 +804,7 @@ std::span<const Setting> settings() {
                 },
                 [](const O& o) { return o.metrics ? o.metrics->text() : std::string(); }},
         Setting{"log.level", "--log-level", "LEVEL", Shape::word, log_levels(),
-                "How much the log tells: trace, debug, info, warn, error, critical or off.",
+                "How much the log tells: trace, debug, info, warn, error, critical or off.", "warn",
                 [](O& o, S t, Base) -> Wrong {
                     const auto word = parse_word(t == "warning" ? S("warn") : t, log_levels());
                     if (!word) return word.error().message;
@@ -765,7 +813,7 @@ std::span<const Setting> settings() {
                 },
                 [](const O& o) { return o.log.level; }},
         Setting{"log.format", "--log-format", "FORMAT", Shape::word, log_formats(),
-                "How the log is written: text, or json (one object a line).",
+                "How the log is written: text, or json (one object a line).", "json",
                 [](O& o, S t, Base) { return put(parse_word(t, log_formats()), o.log.format); },
                 [](const O& o) { return log_formats()[static_cast<std::size_t>(o.log.format)]; }},
         Setting{"log.file",
@@ -774,6 +822,7 @@ std::span<const Setting> settings() {
                 Shape::path,
                 {},
                 "Where the log goes; without it to standard error.",
+                "/var/log/pgchaperone/pgchaperone.log",
                 [](O& o, S t, Base b) { return put_path(t, b, o.log.file); },
                 [](const O& o) { return o.log.file.string(); }},
     };

@@ -23,6 +23,7 @@ struct Setting {
     Shape shape;
     std::vector<std::string> words;  // of Shape::word
     std::string_view summary;
+    std::string_view example;  // as people would set it: another value than the default
 
     // Reads `text` into `options` (of a list: with commas between); paths are relative to `base`.
     // Gives what is wrong, or nothing.

@@ -256,6 +256,8 @@ def key_lines(schema, key, node):
         text = (text + (" " if text else "") + f"({kind})") if kind and kind != "text" or not text else text
     if "default" in node and node["default"] not in ("", None):
         text += f" Default: {node['default']}."
+    if "examples" in node:
+        text += f" Example: {', '.join(map(str, node['examples']))}."
     return [".TP", f"\\fB{roff(key)}\\fR", roff(text)]
 
 

@@ -118,6 +118,13 @@ class Manual(unittest.TestCase):
                 settings += [f"{key}.{below}" for below in inner] if inner else [key]
         self.assertGreater(len(settings), 30)
         self.assertLessEqual(set(settings), keys("SETTINGS"))
+        words = " ".join(sections["SETTINGS"].replace("‐", "-").split())
+        nodes = [below for key, node in self.schema["properties"].items() if key not in ("policy", "webhooks", "upstreams")
+                 for below in node.get("properties", {key: node}).values()]
+        examples = [node["examples"][0] for node in nodes if "examples" in node]
+        self.assertGreater(len(examples), 45)
+        for example in examples:
+            self.assertIn(f"Example: {example}.", words)
         self.assertLessEqual(set(self.schema["$defs"]["policy"]["properties"]), keys("POLICY"))
         self.assertLessEqual(set(self.schema["$defs"]["match"]["properties"]), keys("Conditions"))
         self.assertLessEqual(set(self.schema["$defs"]["hold"]["properties"]), keys("Held statements"))

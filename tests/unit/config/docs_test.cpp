@@ -78,16 +78,51 @@ TEST_CASE("every configuration in the documentation loads without a problem") {
     CHECK(count >= 4);
 }
 
-TEST_CASE("docs/configuration.md has every setting with its option, default and meaning") {
+TEST_CASE("docs/configuration.md has every setting with its option, default, example and meaning") {
     const std::string text = page("configuration.md");
     for (const config::Setting& setting : config::settings()) {
         const std::string by_default = setting.show(config::Options{});
         const std::string row = "| `" + std::string(setting.key) + "` | `" +
                                 std::string(setting.option) + " " + std::string(setting.metavar) +
                                 "` | " + (by_default.empty() ? "none" : "`" + by_default + "`") +
-                                " | " + std::string(setting.summary) + " |";
+                                " | `" + std::string(setting.example) + "` | " +
+                                std::string(setting.summary) + " |";
         INFO(row);
         CHECK(holds(text, row));
+    }
+}
+
+TEST_CASE(
+    "every example of a setting is taken from a file and says something else than the default") {
+    std::string yaml, section;
+    for (const config::Setting& setting : config::settings()) {
+        const std::size_t dot = setting.key.find('.');
+        const bool inside = dot != std::string_view::npos;
+        const std::string own(inside ? setting.key.substr(0, dot) : std::string_view());
+        if (inside && own != section) yaml += own + ":\n";
+        section = own;
+        const std::string_view name = inside ? setting.key.substr(dot + 1) : setting.key;
+        yaml += std::string(inside ? "  " : "") + std::string(name) + ": " +
+                std::string(setting.example) + "\n";
+    }
+    config::Problems problems;
+    config::Surroundings surroundings;
+    surroundings.read_file = [&](const std::filesystem::path&) -> config::Parsed<std::string> {
+        return {boost::system::in_place_value, yaml};
+    };
+    surroundings.environment = [](const std::string&) { return std::nullopt; };
+    config::Request request;
+    request.file = "example.yaml";
+    const auto loaded = config::load(request, problems, surroundings);
+    INFO(yaml << problems.text());
+    REQUIRE(loaded.has_value());
+    CHECK(problems.text() == "");
+    for (const config::Setting& setting : config::settings()) {
+        INFO(setting.key << ": " << setting.example);
+        config::Options alone;
+        CHECK_FALSE(setting.set(alone, setting.example, {}).has_value());
+        CHECK(setting.show(loaded->options) == setting.show(alone));
+        CHECK(setting.show(loaded->options) != setting.show(config::Options{}));
     }
 }
 
