@@ -112,6 +112,12 @@ class Links(unittest.TestCase):
             if page.parent == ROOT / "docs" and page.name != "README.md":
                 self.assertIn(f"]({page.name})", index, f"docs/README.md does not list {page.name}")
 
+    def test_the_readme_is_one_screen(self):
+        """Two commands, one example and links; all else is a page of its own."""
+        page = PAGES[ROOT / "README.md"]
+        self.assertLessEqual(len(page.path.read_text().splitlines()), 48)
+        self.assertEqual(["sh", ""], [kind for kind, _, _ in page.blocks])
+
 
 class Configurations(unittest.TestCase):
     def test_each_passes_config_check(self):
