@@ -1,10 +1,11 @@
 // Runs a fuzz target without libFuzzer: every file and folder given, then seeded random inputs, of
 // which each is an input that makes sense with a few bytes changed, cut or doubled. It learns
-// nothing from coverage; it finds what is near the surface, in every test run. A failing input is
-// told by its seed.
+// nothing from coverage; it finds what is near the surface, in every test run. An input that fails,
+// or takes longer than a minute, is told by its seed.
 //
-//   NAME [--runs N | --seconds N] [--seed S] [--write FOLDER] [FILE|FOLDER]...
+//   NAME [--runs N | --seconds N] [--seed S|random] [--write FOLDER] [FILE|FOLDER]...
 //
+// --seed random tries other inputs in each run: those of S, S+1 and so on, of an S that is told.
 // With --write it tries nothing: it writes N inputs that make sense into the folder, from which a
 // fuzzer that learns from coverage begins.
 
@@ -19,6 +20,7 @@
 #include <iostream>
 #include <iterator>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,13 +31,41 @@ namespace {
 
 using pgchaperone::test::Random;
 
+constexpr unsigned longest_run_s = 60;
+
 std::uint64_t running_seed = 0;
 
-void tell_seed(int) {
+// Ends the program as it would have ended without.
+void tell_seed(int signal) {
     char text[100];
-    const int size = std::snprintf(text, sizeof text, "run it again with --runs 1 --seed %llu\n",
+    const int size = std::snprintf(text, sizeof text, "%srun it again with --runs 1 --seed %llu\n",
+                                   signal == SIGALRM ? "it takes too long; " : "",
                                    static_cast<unsigned long long>(running_seed));
     if (::write(STDERR_FILENO, text, static_cast<std::size_t>(size)) < 0) return;
+    ::raise(signal);
+}
+
+// Sanitizers abort too where they are told to (abort_on_error=1); a handler that they have of their
+// own says more than ours. A stack that has overflowed is no place to tell anything from.
+void tell_seed_at_the_end() {
+    static char stack[64 * 1024];
+    const stack_t other{stack, 0, sizeof stack};
+    ::sigaltstack(&other, nullptr);
+    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGALRM}) {
+        struct sigaction before {
+        }, ours{};
+        ::sigaction(signal, nullptr, &before);
+        if (before.sa_handler != SIG_DFL) continue;
+        ours.sa_handler = tell_seed;
+        ours.sa_flags = static_cast<int>(SA_ONSTACK | SA_RESETHAND);
+        ::sigaction(signal, &ours, nullptr);
+    }
+}
+
+std::uint64_t seed_of(std::string_view text) {
+    if (text != "random") return std::strtoull(std::string(text).c_str(), nullptr, 10);
+    std::random_device device;
+    return device();
 }
 
 // Runs it from a block of exactly its size, so that the address sanitizer sees the first byte read
@@ -118,12 +148,12 @@ int main(int argc, char** argv) {
         } else if (argument == "--seconds" && has_value) {
             time = std::chrono::seconds(std::strtoull(argv[++i], nullptr, 10));
         } else if (argument == "--seed" && has_value) {
-            seed = std::strtoull(argv[++i], nullptr, 10);
+            seed = seed_of(argv[++i]);
         } else if (argument == "--write" && has_value) {
             folder = argv[++i];
         } else if (argument.substr(0, 2) == "--") {
             std::cerr << "usage: " << argv[0]
-                      << " [--runs N | --seconds N] [--seed S] [--write FOLDER] "
+                      << " [--runs N | --seconds N] [--seed S|random] [--write FOLDER] "
                          "[FILE|FOLDER]...\n";
             return 2;
         } else {
@@ -134,14 +164,15 @@ int main(int argc, char** argv) {
         write_seeds(folder, seed, runs);
         return 0;
     }
-    // Sanitizers abort too where they are told to (abort_on_error=1): either way the seed is told.
-    std::signal(SIGABRT, tell_seed);
+    tell_seed_at_the_end();
     const Clock::time_point begin = Clock::now();
     std::uint64_t done = 0;
     for (; time ? Clock::now() - begin < *time : done < runs; ++done) {
         running_seed = seed + done;
+        ::alarm(longest_run_s);
         run(input_of(running_seed));
     }
+    ::alarm(0);
     std::cout << files << " files and " << done << " random inputs from seed " << seed << " on\n";
     return 0;
 }
