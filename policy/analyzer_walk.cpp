@@ -626,17 +626,24 @@ void Walker::create_function(const JsonObject& body, std::string_view text) {
 
 void Walker::do_block(const JsonObject& body, std::string_view text) {
     std::string_view language = "plpgsql";
-    std::string_view source;
+    std::optional<std::string_view> source;
     for (const Json item : items_field(body, "args")) {
         const auto element = as_node(item);
         const auto argument = element ? field(element->body, "arg") : std::nullopt;
-        if (argument) {
-            (text_field(element->body, "defname") == "language" ? language
-                                                                : source) = string_value(*argument);
-        }
+        if (!argument) continue;
+        if (text_field(element->body, "defname") == "language")
+            language = string_value(*argument);
+        else
+            source = string_value(*argument);
+    }
+    // The grammar takes it, the server does not, and PL/pgSQL's parser in libpg_query ends the
+    // process.
+    if (!source) {
+        hides("runs code that is not here");
+        return;
     }
     if (language == "plpgsql") {
-        plpgsql(text, source);
+        plpgsql(text, *source);
         return;
     }
     hides("runs code in a language that is not read here");

@@ -72,20 +72,23 @@ TEST_CASE("calls in a body make it opaque") {
 }
 
 TEST_CASE("a body that cannot be read is opaque, and never the end of the process") {
-    for (const char* sql : {"DO 'x'", "DO ''", "DO $$ BEGIN $$", "DO $$ BEGIN SELECT ( ; END $$",
-                            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'x'",
-                            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql",
-                            "CREATE FUNCTION f() RETURNS int AS 'BEGIN END'",
-                            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'a', 'b'",
-                            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT ('",
-                            "CREATE FUNCTION f() RETURNS int LANGUAGE sql",
-                            "CREATE FUNCTION f() RETURNS nothing.at_all LANGUAGE plpgsql AS $$ "
-                            "DECLARE a x.y%type; BEGIN $$",
-                            "DO $$ DECLARE a a%rowtype; b b.c%type[]; BEGIN #option END $$"}) {
+    for (const char* sql :
+         {"DO 'x'", "DO ''", "DO $$ BEGIN $$", "DO $$ BEGIN SELECT ( ; END $$",
+          "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'x'",
+          "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql",
+          "CREATE FUNCTION f() RETURNS int AS 'BEGIN END'",
+          "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'a', 'b'",
+          "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT ('",
+          "CREATE FUNCTION f() RETURNS int LANGUAGE sql",
+          "CREATE FUNCTION f() RETURNS nothing.at_all LANGUAGE plpgsql AS $$ "
+          "DECLARE a x.y%type; BEGIN $$",
+          "DO $$ DECLARE a a%rowtype; b b.c%type[]; BEGIN #option END $$", "DO LANGUAGE plpgsql",
+          "DO LANGUAGE sql", "DO LANGUAGE plperlu", "DO LANGUAGE plpgsql LANGUAGE plpgsql"}) {
         INFO(sql);
         const StatementFacts facts = facts_of(sql);
         CHECK((facts.opaque.set || facts.unparsable.set));
     }
+    CHECK(facts_of("DO LANGUAGE plpgsql").opaque.reason == "runs code that is not here");
 }
 
 TEST_CASE("a body with backslashes is not guessed at while standard_conforming_strings is off") {
