@@ -1,8 +1,6 @@
 """node-postgres: driver_node.js prints the same direct and through the guard."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import unittest
@@ -11,26 +9,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
 from support.e2e import EndToEnd, main
+from support.node import NODE, node_path, why_not
 
 HERE = Path(__file__).resolve().parent
-NODE = shutil.which("node") or shutil.which("nodejs")
-
-
-def node_path() -> str:
-    """Where node-postgres may be: what tools/deps installed, Debian's packages, what the caller names."""
-    deps = os.environ.get("PGCHAPERONE_DEPS", str(HERE.parents[1] / "build" / "deps"))
-    return ":".join(filter(None, [os.environ.get("NODE_PATH"), f"{deps}/node/node_modules", f"{deps}/node_modules",
-                                  "/usr/share/nodejs", "/usr/lib/nodejs"]))
-
-
-def why_not() -> str:
-    if not NODE:
-        return "node is not installed"
-    found = subprocess.run([NODE, "-e", "require('pg')"], env={**os.environ, "NODE_PATH": node_path()},
-                           capture_output=True)
-    return "" if found.returncode == 0 else "node-postgres (the package pg) is not installed"
-
-
 REASON = why_not()
 
 

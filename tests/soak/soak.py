@@ -1,17 +1,22 @@
-"""Soak: many kinds of clients, faults, reloads and rotation against one guard for as long as one likes. What must hold:
-it lives, its memory and its descriptors stay flat, no committed row is lost or doubled, and its audit log verifies.
+"""Soak: many kinds of clients, faults, reloads, upgrades and rotation against one guard for as long as one likes. What must
+hold: it lives, its memory and its descriptors stay flat, no committed row is lost or doubled, a reload is in force when it
+says so, the scripts of drivers come to their ends, and its audit log verifies.
 
 Run by tools/soak, and for some seconds by ctest.
 """
 
 import argparse
+import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,24 +27,46 @@ import psycopg
 from support import guard as guard_module
 from support import processes
 from support import sanitizers
-from support.cluster import Cluster, binaries
-from support.guard import Guard
+from support import node
+from support.certificates import Authority
+from support.cluster import RESET_SQL, Cluster, binaries
+from support.upgrades import UpgradedGuard, adopt_successors
 
-POLICY = """policy:
+try:
+    import asyncpg
+except ImportError:
+    asyncpg = None
+
+E2E = Path(__file__).resolve().parents[1] / "e2e"
+JDBC = Path("/usr/share/java/postgresql.jar")
+# What drivers do by their scripts is counted, and far from any limit.
+CONFIGURATION = """policy:
   preset: interactive
   default: allow
   approvers: [bob]
   operators: [postgres]
   rules:
     - name: held
-      match: { command: DELETE, relation: held }
-      action: { hold: { wait: 20s, evidence: trial } }
-limits: { connections: 200, reserved: 3 }
-audit: { rotate_size: 1MB, keep: 5 }
+      match: {{ command: DELETE, relation: held }}
+      action: {{ hold: {{ wait: 20s, evidence: trial }} }}
+    - name: {policy}
+      match: {{ command: UPDATE, relation: toggled }}
+      action: block
+    - name: drivers-counted
+      match: {{ database: "soak_*", runs_in_transaction: true, controls_transaction: false, unparsable: false }}
+      action: {{ supervise: {{ max_rows: 100000000, effects: total, exclusive_locks: allow }} }}
+    - name: drivers
+      match: {{ database: "soak_*" }}
+      action: allow
+limits: {{ connections: 200, reserved: 3 }}
+client_tls: {{ mode: allow, certificate: {certificate}, key: {key} }}
+audit: {{ rotate_size: 1MB, keep: 5 }}
 environment: SOAK
 """
+POLICIES = ("by-day", "by-night")
 SCHEMA = """
-CREATE ROLE alice LOGIN SUPERUSER; CREATE ROLE bob LOGIN SUPERUSER;
+CREATE ROLE alice LOGIN SUPERUSER; CREATE ROLE bob LOGIN SUPERUSER; CREATE ROLE driver LOGIN SUPERUSER;
+CREATE TABLE toggled (id int);
 CREATE TABLE counted (worker int, number int, UNIQUE (worker, number));
 CREATE TABLE accounts AS SELECT i AS id, 100 AS amount FROM generate_series(1, 50) i;
 CREATE TABLE held (id int);
@@ -50,7 +77,15 @@ CREATE TABLE wide AS SELECT i AS id, repeat('x', 200) AS text FROM generate_seri
 EXPECTED = ("pgchaperone", "terminating connection", "the database system is", "server closed the connection",
             "connection is closed", "the connection is lost", "canceling statement", "deadlock detected", "consuming input",
             "could not receive data", "could not send data", "Connection refused", "in failed sql transaction",
-            "current transaction is aborted", "connection failed", "SSL SYSCALL", "closed the connection", "57P")
+            "current transaction is aborted", "connection failed", "SSL SYSCALL", "closed the connection", "57P",
+            "connection was closed in the middle", "SSL connection has been closed", "unexpected eof",
+            "connection reset by peer", "Connection reset by peer", "Connect call failed", "connection_lost")
+ERRORS = (psycopg.Error, OSError) + ((asyncpg.PostgresError, asyncpg.InterfaceError) if asyncpg else ())
+# Between two upgrades at least a quarter of all time passes, so that the memory of one process can be judged.
+UPGRADE_PAUSES_S = (4, 1800)
+# How long a driver's script may take: some of its steps wait on purpose.
+SCRIPT_S = 120
+RESTART_PAUSE_S = 120
 
 
 class Soak:
@@ -63,36 +98,51 @@ class Soak:
         self.committed = set()
         self.in_doubt = set()
         self.lock = threading.Lock()
+        self.directory = Path(tempfile.mkdtemp(prefix="pgchaperone-test-soak-"))
+        self.missing = []  # drivers that are not installed here
+        self.memory = {}  # KiB at each second, of each process that served
+        self.policy = POLICIES[0]
+        self.restarting = False
         self.cluster = Cluster(settings={"max_connections": 120})
+        for name in ("soak_jdbc", "soak_node"):
+            self.cluster.sql(f"CREATE DATABASE {name} TEMPLATE postgres", dbname="template1")
         self.cluster.sql(SCHEMA)
-        self.guard = Guard(self.cluster, "--threads", "2", configuration=POLICY)
+        self.pair = Authority(self.directory).issue("guard")
+        self.guard = UpgradedGuard(self.cluster, "--threads", "2", configuration=self.configuration())
+
+    def configuration(self) -> str:
+        return CONFIGURATION.format(policy=self.policy, certificate=self.pair.certificate, key=self.pair.key)
 
     def over(self) -> bool:
         return time.monotonic() >= self.end
 
-    def connect(self, user: str = "alice", **options):
-        return psycopg.connect(host=self.guard.host, port=self.guard.port, user=user, dbname="postgres",
-                               autocommit=True, connect_timeout=20, **options)
+    def connect(self, user: str = "alice", chance=random, **options):
+        return psycopg.connect(host=self.guard.host, port=self.guard.port, user=user, dbname="postgres", autocommit=True,
+                               connect_timeout=20, sslmode=chance.choice(["disable", "require"]), **options)
 
     def worker(self, number: int, work):
         chance = random.Random(self.seed * 1000 + number)
         while not self.over():
             try:
-                work(chance, number)
+                whole = work(chance, number) is not False
                 with self.lock:
-                    self.done[work.__name__] += 1
-            except (psycopg.Error, OSError) as error:
-                text = str(error)
+                    self.done[work.__name__ if whole else f"{work.__name__}: unfinished at the end"] += 1
+            except ERRORS as error:
+                text = f"{type(error).__name__}: {error}"
                 with self.lock:
                     self.done[f"{work.__name__}: refused or cut off"] += 1
                     if not any(word in text for word in EXPECTED):
                         self.unexpected.append(f"{work.__name__}: {text}")
                 time.sleep(0.1)
+            except Exception as error:  # a thread that ends would go unnoticed
+                with self.lock:
+                    self.unexpected.append(f"{work.__name__}: {type(error).__name__}: {error}")
+                return
 
     # --- clients -----------------------------------------------------------------------------------------
 
     def reads(self, chance, _):
-        with self.connect() as connection:
+        with self.connect(chance=chance) as connection:
             for _ in range(chance.randrange(1, 30)):
                 assert connection.execute("SELECT sum(id) FROM wide WHERE id > %s", (chance.randrange(2000),),
                                           prepare=chance.random() < 0.5).fetchone()
@@ -101,7 +151,7 @@ class Soak:
 
     def counts(self, chance, worker):
         """Every row that was said to be committed is there once; one whose answer was lost is there or not."""
-        with self.connect() as connection:
+        with self.connect(chance=chance) as connection:
             for _ in range(20):
                 key = (worker, chance.getrandbits(31))
                 with self.lock:
@@ -113,14 +163,14 @@ class Soak:
                     self.committed.add(key)
 
     def moves(self, chance, _):
-        with self.connect() as connection, connection.transaction():
+        with self.connect(chance=chance) as connection, connection.transaction():
             one, other = chance.sample(range(1, 51), 2)
             connection.execute("UPDATE accounts SET amount = amount - 1 WHERE id = %s", (one,))
             with connection.transaction():
                 connection.execute("UPDATE accounts SET amount = amount + 1 WHERE id = %s", (other,))
 
     def is_refused(self, chance, _):
-        with self.connect() as connection:
+        with self.connect(chance=chance) as connection:
             try:
                 connection.execute(chance.choice(["DELETE FROM accounts", "TRUNCATE accounts", "DROP TABLE wide",
                                                   "UPDATE wide SET text = ''"]))
@@ -131,7 +181,7 @@ class Soak:
             raise OSError("what destroys was let through")
 
     def copies(self, chance, _):
-        with self.connect() as connection, connection.cursor() as cursor:
+        with self.connect(chance=chance) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TEMPORARY TABLE mine (id int, text text)")
             with cursor.copy("COPY mine FROM STDIN") as copy:
                 for number in range(chance.randrange(2000)):
@@ -168,7 +218,7 @@ class Soak:
             pass
 
     def cancels(self, chance, _):
-        with self.connect() as connection:
+        with self.connect(chance=chance) as connection:
             threading.Timer(chance.random() * 0.2, connection.cancel).start()
             try:
                 connection.execute("SELECT pg_sleep(0.15)")
@@ -192,6 +242,101 @@ class Soak:
                     pass
         time.sleep(0.02)
 
+    def asyncpg_counts(self, chance, worker):
+        """As counts(), by a driver that speaks the protocol by itself: binary, prepared, in batches and by cursors."""
+        asyncio.run(self._asyncpg(chance, worker))
+
+    async def _asyncpg(self, chance, worker):
+        tls = ssl.create_default_context(cafile=str(self.pair.authority)) if chance.random() < 0.5 else False
+        connection = await asyncpg.connect(host=self.guard.host, port=self.guard.port, user="alice", database="postgres",
+                                           timeout=20, ssl=tls)
+        try:
+            for _ in range(10):
+                keys = [(worker, chance.getrandbits(31)) for _ in range(5)]
+                with self.lock:
+                    self.in_doubt.update(keys)
+                await connection.executemany("INSERT INTO counted VALUES ($1, $2)", keys)
+                with self.lock:
+                    self.in_doubt.difference_update(keys)
+                    self.committed.update(keys)
+                async with connection.transaction():
+                    rows = [row async for row in connection.cursor("SELECT id FROM wide ORDER BY id LIMIT $1", 100, prefetch=30)]
+                assert len(rows) == 100, len(rows)
+            if chance.random() < 0.3:
+                try:
+                    await connection.execute("SELECT pg_sleep(20)", timeout=0.1)
+                except asyncio.TimeoutError:
+                    pass
+                assert await connection.fetchval("SELECT 1") == 1
+        finally:
+            if chance.random() < 0.2:
+                connection.terminate()
+            else:
+                await connection.close(timeout=20)
+
+    def jdbc_script(self, chance, _):
+        if not (self.directory / "DriverJdbc.class").exists():
+            built, said = self._run(["javac", "-cp", JDBC, "-d", self.directory, E2E / "DriverJdbc.java"])
+            if built != 0 and self.over():
+                return False
+            assert built == 0, said
+        tls = chance.choice(["disable", "require"])
+        url = f"jdbc:postgresql://{self.guard.host}:{self.guard.port}/soak_jdbc?user=driver&sslmode={tls}"
+        return self._script("soak_jdbc", ["java", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-cp",
+                                          f"{JDBC}:{self.directory}", "DriverJdbc", url])
+
+    def node_script(self, chance, _):
+        return self._script("soak_node", [self.node, "--no-deprecation", E2E / "driver_node.js"], NODE_PATH=self.node_path,
+                            PGHOST=self.guard.host, PGPORT=str(self.guard.port), PGUSER="driver", PGDATABASE="soak_node",
+                            PGSSLMODE=chance.choice(["disable", "no-verify"]))
+
+    def _script(self, database: str, command: list, **environment) -> bool:
+        """A driver's whole script comes to its end, through reloads and upgrades, unless its server was restarted meanwhile."""
+        before = self.done["server restarts"]
+        try:
+            self.cluster.sql(RESET_SQL, dbname=database)
+        except psycopg.OperationalError as error:
+            raise ConnectionError("the server is being restarted: 57P") from error
+        status, said = self._run(command, **environment)
+        if status != 0 and not self.over():
+            if self.restarting or self.done["server restarts"] > before:
+                raise ConnectionError("the server was restarted: 57P")
+            raise RuntimeError(f"the script {'hangs' if status is None else f'ended with status {status}'}: {said[-1500:]}")
+        return status == 0
+
+    def _run(self, command: list, **environment):
+        """A program's exit status and what it said; None where it was still running when all is over, or for too long."""
+        with open(self.directory / f"{threading.current_thread().name}.out", "w+", errors="replace") as out:
+            process = processes.start(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                      env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC", **environment})
+            until = time.monotonic() + SCRIPT_S * processes.PATIENCE
+            while process.poll() is None and not self.over() and time.monotonic() < until:
+                time.sleep(0.05)
+            status = process.poll()
+            if status is None:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            return status, out.read()
+
+    def drivers(self) -> list:
+        """What is installed here of drivers that are not libpq's."""
+        works = []
+        if asyncpg:
+            works.append(self.asyncpg_counts)
+        else:
+            self.missing.append("asyncpg")
+        if shutil.which("java") and shutil.which("javac") and JDBC.exists():
+            works.append(self.jdbc_script)
+        else:
+            self.missing.append("pgjdbc")
+        self.node, self.node_path = node.NODE, node.node_path()
+        if node.why_not():
+            self.missing.append("node-postgres")
+        else:
+            works.append(self.node_script)
+        return works
+
     def bench(self, chance, _):
         subprocess.run([binaries() / "pgbench", "-n", *chance.choice([["-C"], ["-M", "extended"], ["-M", "prepared"]]), "-c",
                         "3", "-t", "20", "-f", Path(__file__).with_name("select.sql"), "-h", self.guard.host, "-p",
@@ -201,58 +346,102 @@ class Soak:
     # --- faults ------------------------------------------------------------------------------------------
 
     def faults(self):
+        try:
+            self._faults()
+        except (AssertionError, OSError) as error:  # of an upgrade, of a server that does not start
+            self.unexpected.append(f"faults: {type(error).__name__}: {error}")
+
+    def _faults(self):
         chance = random.Random(self.seed)
-        restart = time.monotonic() + 60
+        upgrade_pause = min(max(UPGRADE_PAUSES_S[0], self.seconds / 4), UPGRADE_PAUSES_S[1])
+        restart, upgrade = time.monotonic() + RESTART_PAUSE_S, time.monotonic() + upgrade_pause
         while not self.over():
             time.sleep(0.5 + chance.random())
             try:
+                if time.monotonic() > upgrade:
+                    self.guard.upgrade()
+                    self.done["upgrades"] += 1
+                    upgrade = time.monotonic() + upgrade_pause
                 what = chance.randrange(3)
                 if what == 0:
-                    self.guard.hang_up()
-                    self.done["reloads"] += 1
+                    self.reload()
                 elif what == 1:
                     ended = self.cluster.sql(
                         "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
                         " WHERE usename IN ('alice', 'bob') ORDER BY random() LIMIT 2) chosen")
                     self.done["backends ended"] += len(ended)
                 if time.monotonic() > restart:
-                    restart = time.monotonic() + 60
-                    self.cluster.process.send_signal(signal.SIGINT)
-                    self.cluster.process.wait(60)
-                    port, self.cluster.port = self.cluster.port, None
-                    free, processes.free_port = processes.free_port, lambda: port
-                    try:
-                        self.cluster.start()
-                    finally:
-                        processes.free_port = free
-                    self.done["server restarts"] += 1
+                    restart = time.monotonic() + RESTART_PAUSE_S
+                    self.restart_server()
             except psycopg.Error:
                 pass
 
+    def reload(self):
+        """Another policy, which whoever is refused by it sees."""
+        self.policy = POLICIES[1 - POLICIES.index(self.policy)]
+        written = self.guard.configuration_file.with_suffix(".new")
+        written.write_text(self.configuration())
+        written.rename(self.guard.configuration_file)
+        self.guard.hang_up()
+        try:
+            processes.wait_until(lambda: self.policy in self.refusal(), 10, f"the policy {self.policy}", every_s=0.1)
+        except TimeoutError:
+            self.unexpected.append(f"after a reload the policy is not {self.policy}: {self.refusal()}")
+        self.done["reloads that were seen"] += 1
+
+    def refusal(self) -> str:
+        try:
+            with self.connect("postgres") as connection:
+                connection.execute("UPDATE toggled SET id = 1 WHERE id = 2")
+        except psycopg.Error as error:
+            return str(error)
+        return "not refused"
+
+    def restart_server(self):
+        self.restarting = True
+        self.cluster.process.send_signal(signal.SIGINT)
+        self.cluster.process.wait(60)
+        port, self.cluster.port = self.cluster.port, None
+        free, processes.free_port = processes.free_port, lambda: port
+        try:
+            self.cluster.start()
+        finally:
+            processes.free_port = free
+        self.done["server restarts"] += 1
+        self.restarting = False
+
     # --- all of it ---------------------------------------------------------------------------------------
 
-    def run(self) -> list:
-        works = [self.reads, self.counts, self.counts, self.moves, self.is_refused, self.copies, self.asks_a_second_person,
-                 self.cancels, self.leaves_half_way, self.leaves_half_way, self.bench]
-        threads = [threading.Thread(target=self.worker, args=(i, work), name=work.__name__) for i, work in enumerate(works)]
-        threads.append(threading.Thread(target=self.faults, name="faults"))
-        descriptors = len(os.listdir(f"/proc/{self.guard.pid}/fd"))
-        for thread in threads:
-            thread.start()
-        memory = []
+    def watch(self):
+        """Who serves, and how much memory it has, each second."""
         told = time.monotonic()
         while not self.over():
             time.sleep(min(1.0, max(0.0, self.end - time.monotonic())))
             if not self.guard.alive():
                 self.end = 0
-                break
-            memory.append(processes.status_kib(self.guard.pid, "VmRSS"))
+                return
+            serving = self.guard.pid
+            values = self.memory.setdefault(serving, [])
+            values.append(processes.status_kib(serving, "VmRSS"))
             if time.monotonic() - told > 60:
                 told = time.monotonic()
-                print(f"{int(self.end - told)} s left, {memory[-1] // 1024} MiB, {sum(self.done.values())} rounds", flush=True)
+                print(f"{int(self.end - told)} s left, {values[-1] // 1024} MiB, {sum(self.done.values())} rounds", flush=True)
+
+    def run(self) -> list:
+        works = [self.reads, self.counts, self.counts, self.moves, self.is_refused, self.copies, self.asks_a_second_person,
+                 self.cancels, self.leaves_half_way, self.leaves_half_way, self.bench, *self.drivers()]
+        for name in self.missing:
+            print(f"without {name}, which is not installed")
+        threads = [threading.Thread(target=self.worker, args=(i, work), name=work.__name__) for i, work in enumerate(works)]
+        threads.append(threading.Thread(target=self.watch, name="watch"))
+        descriptors = len(os.listdir(f"/proc/{self.guard.pid}/fd"))
+        for thread in threads:
+            thread.start()
+        # A server that is started again ends with the thread that did it: so this is done here.
+        self.faults()
         for thread in threads:
             thread.join(90)
-        return self.wrong(threads, descriptors, memory)
+        return self.wrong(threads, descriptors, self.memory)
 
     def wrong(self, threads, descriptors, memory) -> list:
         wrong = [f"{t.name} hangs" for t in threads if t.is_alive()]
@@ -274,17 +463,21 @@ class Soak:
         except TimeoutError:
             wrong.append(f"it holds {len(os.listdir(f'/proc/{self.guard.pid}/fd'))} descriptors, and began with {descriptors}")
         # The first half is for warming up: caches fill, and the allocator keeps what it had once.
-        if len(memory) >= 60:
-            quarter = len(memory) // 4
-            middle, last = statistics.median(memory[2 * quarter:3 * quarter]), statistics.median(memory[3 * quarter:])
+        for pid, values in memory.items():
+            if len(values) < 60:
+                continue
+            quarter = len(values) // 4
+            middle, last = statistics.median(values[2 * quarter:3 * quarter]), statistics.median(values[3 * quarter:])
             if last > middle * 1.1 and last - middle > 4096:
-                wrong.append(f"its memory grows: {int(middle)} KiB in the third quarter, {int(last)} KiB in the last")
+                wrong.append(f"the memory of process {pid} grows: {int(middle)} KiB in the third quarter of its time, "
+                             f"{int(last)} KiB in the last")
         self.guard.stop()
         verified = subprocess.run([guard_module.binary(), "audit", "verify", self.guard.audit], capture_output=True, text=True)
         if verified.returncode != 0:
             wrong.append("the audit log: " + verified.stdout + verified.stderr)
-        print(f"memory in MiB: {memory[0] // 1024 if memory else '?'} at first, {max(memory, default=0) // 1024} at most, "
-              f"{memory[-1] // 1024 if memory else '?'} at last")
+        for pid, values in memory.items():
+            print(f"memory of process {pid} in MiB: {values[0] // 1024} at first, {max(values) // 1024} at most, "
+                  f"{values[-1] // 1024} at last, of {len(values)} s")
         for what, count in sorted(self.done.items()):
             print(f"  {count:8} {what}")
         return wrong
@@ -292,6 +485,7 @@ class Soak:
     def close(self):
         self.guard.erase()
         self.cluster.erase()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def main():
@@ -300,6 +494,7 @@ def main():
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}, {arguments.seconds:g} s")
+    adopt_successors()
     soak = Soak(arguments.seconds, arguments.seed)
     try:
         wrong = soak.run()
