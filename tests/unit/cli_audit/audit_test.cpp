@@ -417,6 +417,10 @@ TEST_CASE("search finds records by what they tell, in the log and its old files"
     CHECK(found(with(&SearchTerms::table, "public.orders")) == "DELETE FROM orders;");
     CHECK(found(with(&SearchTerms::table, "rders")).empty());
     CHECK(found(with(&SearchTerms::table, "items")) == "DELETE FROM items;SELECT purge();");
+    // The statement's text names no schema, and so it may be any; of the effects it is known.
+    CHECK(found(with(&SearchTerms::table, "public.items")) == "DELETE FROM items;SELECT purge();");
+    CHECK(found(with(&SearchTerms::table, "sales.items")) == "DELETE FROM items;");
+    CHECK(found(with(&SearchTerms::table, "sales.tems")).empty());
     CHECK(found(with(&SearchTerms::decision, "supervise")) == "SELECT purge();");
     CHECK(found(with(&SearchTerms::rule, "fine")) == "DELETE FROM items;");
     CHECK(found(with(&SearchTerms::text, "PURGE")) == "SELECT purge();");
