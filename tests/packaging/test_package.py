@@ -294,18 +294,39 @@ class MaintainerScripts(unittest.TestCase):
         self.log = self.root / "calls"
         bin_folder = self.root / "usr" / "bin"
         bin_folder.mkdir(parents=True)
-        for name in ("systemctl", "systemd-sysusers", "deb-systemd-helper", "deb-systemd-invoke"):
-            program = bin_folder / name
-            program.write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.log}"\n')
-            program.chmod(0o755)
+        for name in ("systemd-sysusers", "deb-systemd-helper", "deb-systemd-invoke"):
+            self.stub(f"bin/{name}", "")
+        # Of a service that does not run.
+        self.stub("bin/systemctl", 'case "$*" in *is-active*) exit 3 ;; esac')
         (self.root / "run/systemd/system").mkdir(parents=True)
         for folder in ("var/lib/pgchaperone", "var/log/pgchaperone"):
             (self.root / folder).mkdir(parents=True)
             (self.root / folder / "file").touch()
 
+    def stub(self, name, text):
+        program = self.root / "usr" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "{program.name} $*" >>"{self.log}"\n{text}\n')
+        program.chmod(0o755)
+
+    def running(self, takes_over=True, old_systemd=False):
+        """A service that runs; the signal makes another process of it, or nothing. Nobody waits in earnest."""
+        process = self.root / "process"
+        process.write_text("100")
+        self.stub("bin/systemctl", f'''
+            case "$*" in
+                *--kill-whom*) [ {int(old_systemd)} = 0 ] || exit 1 ;;
+            esac
+            case "$*" in
+                *is-active*) exit 0 ;;
+                *show*) cat "{process}" ;;
+                *kill*) echo $(($(cat "{process}") + {int(takes_over)})) >"{process}" ;;
+            esac''')
+        self.stub("bin/sleep", "")
+
     def call(self, script, *arguments):
         """Runs a script twice, since dpkg may do so; returns what the first and the second run called."""
-        text = re.sub(r"(?<![\w/])/(var|run|usr/bin)/", rf"{self.root}/\1/", (SCRIPTS / script).read_text())
+        text = re.sub(r"(?<![\w/])/(var|run|usr/s?bin)/", rf"{self.root}/\1/", (SCRIPTS / script).read_text())
         copy = self.root / script
         copy.write_text(text)
         runs = []
@@ -325,13 +346,39 @@ class MaintainerScripts(unittest.TestCase):
         self.assertIn("deb-systemd-helper enable pgchaperone.service", calls)
         self.assertEqual("deb-systemd-invoke start pgchaperone.service", calls[-1])
 
-    def test_an_upgrade_restarts_what_runs_and_starts_nothing(self):
+    def test_an_upgrade_starts_nothing_that_is_stopped(self):
         self.assertEqual([], self.call("prerm", "upgrade", "0.2.0"))
         calls = self.call("postinst", "configure", "0.0.9")
         self.assertEqual("deb-systemd-invoke try-restart pgchaperone.service", calls[-1])
         self.assertNotIn("deb-systemd-invoke start pgchaperone.service", calls)
+        self.assertEqual([], [call for call in calls if " kill " in call])
         self.call("postrm", "upgrade", "0.2.0")
         self.assertEqual([True, True], self.state_is_there())
+
+    def test_an_upgrade_lets_the_new_program_take_over_from_what_runs(self):
+        for old_systemd, option in ((False, "--kill-whom=main"), (True, "--kill-who=main")):
+            self.running(old_systemd=old_systemd)
+            calls = self.call("postinst", "configure", "0.0.9")
+            self.assertIn(f"systemctl --system kill -s USR2 {option} pgchaperone.service", calls)
+            self.assertEqual([], [call for call in calls if "deb-systemd-invoke" in call])
+            self.assertLess(calls.index("systemctl --system daemon-reload"), len(calls) - 3)
+
+    def test_what_does_not_take_over_in_time_is_restarted(self):
+        self.running(takes_over=False)
+        calls = self.call("postinst", "configure", "0.0.9")
+        self.assertEqual(30, calls.count("sleep 1"))
+        self.assertEqual("deb-systemd-invoke try-restart pgchaperone.service", calls[-1])
+
+    def test_a_policy_that_forbids_a_restart_forbids_taking_over(self):
+        self.running()
+        self.stub("sbin/policy-rc.d", "exit 101")
+        calls = self.call("postinst", "configure", "0.0.9")
+        self.assertIn("policy-rc.d pgchaperone.service try-restart", calls)
+        self.assertEqual([], [call for call in calls if " kill " in call])
+        # Which asks it as well, and then does nothing.
+        self.assertEqual("deb-systemd-invoke try-restart pgchaperone.service", calls[-1])
+        self.stub("sbin/policy-rc.d", "exit 104")
+        self.assertEqual(1, len([call for call in self.call("postinst", "configure", "0.0.9") if " kill " in call]))
 
     def test_a_removal_stops_the_service_and_keeps_what_it_wrote(self):
         self.assertEqual(["deb-systemd-invoke stop pgchaperone.service"], self.call("prerm", "remove"))
