@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "config/loader.h"
 #include "proxy/net/log_format.h"
+#include "proxy/net/named_files.h"
 #include "proxy/net/server.h"
 
 #include <boost/asio/ip/host_name.hpp>
@@ -19,6 +20,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -204,6 +206,15 @@ int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload
                       });
 }
 
+std::vector<cli::FileProblem> check_files(const config::Loaded& loaded) {
+    std::vector<cli::FileProblem> out;
+    for (net::FileProblem& one :
+         net::problems_of_files(server_options(loaded), loaded.options.log.file))
+        out.push_back(
+            {std::move(one.upstream), std::move(one.key), std::move(one.text), one.warning});
+    return out;
+}
+
 }  // namespace
 
-int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve); }
+int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve, check_files); }

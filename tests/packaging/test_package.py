@@ -132,7 +132,8 @@ class Package(unittest.TestCase):
         self.assertEqual(sorted(in_etc), sorted(conffiles))
 
     def test_the_default_configuration_has_no_fault_and_its_commented_parts_neither(self):
-        self.assertIn("good", run(self.program, "config", "check", "--strict", self.configuration))
+        # The folders that it names are made by systemd.
+        self.assertIn("good", run(self.program, "config", "check", "--strict", "--no-files", self.configuration))
         # What is commented out is meant to be used: keys that are there, in the form that they have.
         text = self.configuration.read_text()
         switched_on = re.sub(r"^# (\w+_tls:|  )", r"\1", text, flags=re.M)
