@@ -25,9 +25,7 @@ bool may(const path& file, int what) {
     return ::faccessat(AT_FDCWD, file.c_str(), what, AT_EACCESS) == 0;
 }
 
-path folder_of(const path& file) {
-    return file.has_parent_path() ? file.parent_path() : path(".");
-}
+path folder_of(const path& file) { return file.has_parent_path() ? file.parent_path() : path("."); }
 
 // Who writes a file that is not there, or beside which others are made.
 enum class Folder : std::uint8_t { must_exist, is_made };
@@ -53,7 +51,8 @@ std::string problem_of_written(const path& file, Folder rule, bool others_beside
     if (there && S_ISDIR(status.st_mode)) return name + words(EISDIR);
     if (there && others_beside && !S_ISREG(status.st_mode))
         return name + "it is not a regular file";
-    if (there && !may(file, W_OK)) return name + words(errno);
+    // Its end is read before more is written behind it.
+    if (there && !may(file, others_beside ? R_OK | W_OK : W_OK)) return name + words(errno);
     return there && !others_beside ? std::string() : problem_of_folder(folder_of(file), rule);
 }
 
@@ -121,8 +120,7 @@ std::vector<FileProblem> problems_of_files(const ServerOptions& options, const p
     if (options.web && !options.web->certificate.empty())
         look.tls({}, "web", TlsRole::server,
                  {TlsMode::require, options.web->certificate, options.web->key, {}});
-    look.note({}, "audit.file",
-              problem_of_written(options.audit.file, Folder::must_exist, true));
+    look.note({}, "audit.file", problem_of_written(options.audit.file, Folder::must_exist, true));
     if (const path& key = options.audit.checkpoint_key; !key.empty()) {
         const auto loaded = audit::Key::load_private(key);
         if (loaded.has_error()) look.note({}, "audit.checkpoint_key", loaded.error().text);
