@@ -36,7 +36,17 @@ using Reload = std::function<Reloaded()>;
 // time.
 using ServeFunction = std::function<int(const config::Loaded&, RuleBooks, Reload reload)>;
 
+// Something that is wrong with a file or folder that the configuration names.
+struct FileProblem {
+    std::string upstream;  // whose setting names it; empty: one of the top level
+    std::string key;
+    std::string text;
+    bool warning = false;
+};
+// Looks at all of them, as `serve` would find them, and changes nothing.
+using CheckFiles = std::function<std::vector<FileProblem>(const config::Loaded&)>;
+
 // What main does. Never throws.
-int run(int argc, char** argv, ServeFunction serve) noexcept;
+int run(int argc, char** argv, ServeFunction serve, CheckFiles check_files) noexcept;
 
 }  // namespace pgchaperone::cli

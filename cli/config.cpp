@@ -4,10 +4,38 @@
 
 #include <iostream>
 #include <memory>
+#include <set>
+#include <utility>
 
 namespace pgchaperone::cli {
+namespace {
 
-void add_config(CLI::App& app, int& status) {
+// Each where the setting is said that names the file, and but once: entries of `upstreams` take
+// over what the top level has.
+void add_file_problems(const std::string& file, const config::Loaded& loaded,
+                       const std::vector<FileProblem>& found, config::Problems& problems) {
+    std::set<std::pair<std::string, std::string>> told;
+    for (const FileProblem& one : found) {
+        if (!told.insert({one.key, one.text}).second) continue;
+        policy::Place place{file, 0, 0};
+        if (const auto at = loaded.places.find(one.key); at != loaded.places.end())
+            place = at->second;
+        for (const config::Upstream& entry : loaded.upstreams) {
+            if (entry.name != one.upstream) continue;
+            if (const auto at = entry.places.find(one.key); at != entry.places.end())
+                place = at->second;
+        }
+        const std::string message = one.key + ": " + one.text;
+        if (one.warning)
+            problems.warning(place, message);
+        else
+            problems.error(place, message);
+    }
+}
+
+}  // namespace
+
+void add_config(CLI::App& app, int& status, CheckFiles check_files) {
     CLI::App* command = app.add_subcommand("config", "Check and show configurations");
     command->require_subcommand(1);
 
@@ -15,22 +43,29 @@ void add_config(CLI::App& app, int& status) {
         std::string file;
         std::string policy;
         bool strict = false;
+        bool no_files = false;
     };
     auto arguments = std::make_shared<Arguments>();
 
     CLI::App* check = command->add_subcommand(
-        "check", "Report everything that is wrong with a configuration");
-    check->add_option("file", arguments->file, "Configuration file (YAML)")
+        "check",
+        "Report everything that is wrong with a configuration and the files that it names");
+    check->add_option("-c,--config,file", arguments->file, "Configuration file (YAML)")
         ->type_name("FILE")
         ->required();
     check->add_flag("--strict", arguments->strict, "Warnings count as errors");
-    check->callback([arguments, &status] {
+    check->add_flag("--no-files", arguments->no_files,
+                    "Do not look at the files and folders that it names, which are elsewhere or "
+                    "another user's");
+    check->callback([arguments, &status, check_files = std::move(check_files)] {
         config::Request request;
         request.file = arguments->file;
         config::Problems problems;
         const auto loaded = config::load(request, problems, config::real_surroundings());
+        if (loaded && !arguments->no_files)
+            add_file_problems(request.file.string(), *loaded, check_files(*loaded), problems);
         problems.print(std::cerr);
-        if (!loaded || (arguments->strict && !problems.empty())) {
+        if (problems.has_errors() || (arguments->strict && !problems.empty())) {
             status = exit_trouble;
             return;
         }

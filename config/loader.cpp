@@ -35,7 +35,7 @@ public:
             if (const auto wrong = setting->set(loaded_.options, text, {})) {
                 problems_.error({std::string(setting->option), 0, 0}, *wrong);
             }
-            places_[std::string(setting->key)] = {std::string(setting->option), 0, 0};
+            loaded_.places[std::string(setting->key)] = {std::string(setting->option), 0, 0};
         }
         if (!request_.policy.empty()) {
             load_named_policy(request_.policy);
@@ -141,7 +141,7 @@ private:
         std::map<std::string, policy::Place>& places;
         bool entry = false;
     };
-    Target top_level() { return {loaded_.options, places_}; }
+    Target top_level() { return {loaded_.options, loaded_.places}; }
 
     void load_section(YamlReader& reader, const std::string& section, const YAML::Node& node,
                       const std::filesystem::path& base, Target target) {
@@ -246,6 +246,7 @@ private:
                          "name: billing; it stands in logs, tickets and metrics");
         check_entry(reader, node, places);
         if (own_policy) has_own_policy_.insert(entry.name);
+        entry.places = places;
         entry_places_[entry.name] = std::move(places);
         loaded_.upstreams.push_back(std::move(entry));
     }
@@ -297,7 +298,7 @@ private:
                                 key + ": " + problem.message, problem.advice);
             }
         };
-        report(loaded_.options, places_, policy::Place{request_.file.string(), 0, 0});
+        report(loaded_.options, loaded_.places, policy::Place{request_.file.string(), 0, 0});
         for (const Upstream& entry : loaded_.upstreams)
             report(entry.options, entry_places_[entry.name], entry.place);
         for (const EntryProblem& problem : problems_of_upstreams(loaded_)) {
@@ -364,7 +365,6 @@ private:
     PolicyLoader policies_;
     Loaded loaded_;
     std::vector<std::filesystem::path> open_;
-    std::map<std::string, policy::Place> places_;
     policy::Place policy_place_;
     bool has_policy_ = false;
     std::optional<Entries> entries_;

@@ -9,6 +9,7 @@
 #include "policy/rule.h"
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,13 +31,15 @@ struct Upstream {
     Options options;
     policy::Policy policy;
     policy::Place place;
+    std::map<std::string, policy::Place> places;  // of its own settings, by their keys
 };
 
 struct Loaded {
     Options options;
     policy::Policy policy;
     std::vector<Upstream> upstreams;  // in their order; those of the top level come after them
-    std::vector<std::filesystem::path> files;  // all that were read
+    std::vector<std::filesystem::path> files;     // all that were read
+    std::map<std::string, policy::Place> places;  // where the top level's settings are said
 };
 
 // Nothing where `problems` has errors afterwards; warnings don't keep it from being loaded.

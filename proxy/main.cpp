@@ -3,10 +3,11 @@
 #include "cli/cli.h"
 #include "config/loader.h"
 #include "proxy/net/log_format.h"
+#include "proxy/net/named_files.h"
+#include "proxy/net/program_log.h"
 #include "proxy/net/server.h"
 
 #include <boost/asio/ip/host_name.hpp>
-#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -19,6 +20,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -171,26 +173,33 @@ net::ServerOptions server_options(const config::Loaded& loaded) {
     return server;
 }
 
-void start_log(const config::Log& log) {
-    auto logger = log.file.empty() ? spdlog::stderr_logger_mt("pgchaperone")
-                                   : spdlog::basic_logger_mt("pgchaperone", log.file.string());
+// Its file; null: it goes to standard error.
+std::shared_ptr<net::ProgramLog> start_log(const config::Log& log) {
+    std::shared_ptr<net::ProgramLog> file;
+    if (!log.file.empty()) file = std::make_shared<net::ProgramLog>(log.file);
+    auto logger = file ? std::make_shared<spdlog::logger>("pgchaperone", file)
+                       : spdlog::stderr_logger_mt("pgchaperone");
     logger->set_level(spdlog::level::from_str(log.level));
     logger->flush_on(spdlog::level::info);
     logger->set_formatter(log.format == config::LogFormat::json ? net::json_log_formatter()
                                                                 : net::text_log_formatter());
     spdlog::set_default_logger(std::move(logger));
+    return file;
 }
 
 int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload) {
+    std::shared_ptr<net::ProgramLog> log;
     try {
-        start_log(loaded.options.log);
+        log = start_log(loaded.options.log);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
         return cli::exit_trouble;
     }
-    const auto reload_all = [reload = std::move(reload)] {
-        cli::Reloaded reloaded = reload();
+    const auto reload_all = [reload = std::move(reload), log] {
         net::Reloaded out;
+        // First, so that the new file tells of all the rest.
+        if (log) out.log_trouble = log->reopen();
+        cli::Reloaded reloaded = reload();
         out.trouble = std::move(reloaded.trouble);
         out.webhooks = std::move(reloaded.webhooks);
         for (const config::Options& options : reloaded.options)
@@ -204,6 +213,15 @@ int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload
                       });
 }
 
+std::vector<cli::FileProblem> check_files(const config::Loaded& loaded) {
+    std::vector<cli::FileProblem> out;
+    for (net::FileProblem& one :
+         net::problems_of_files(server_options(loaded), loaded.options.log.file))
+        out.push_back(
+            {std::move(one.upstream), std::move(one.key), std::move(one.text), one.warning});
+    return out;
+}
+
 }  // namespace
 
-int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve); }
+int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve, check_files); }

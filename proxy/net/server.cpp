@@ -262,7 +262,7 @@ public:
         std::string restart;
         const bool policy_taken = reloaded.trouble.empty();
         std::string trouble = std::move(reloaded.trouble);
-        if (trouble.empty()) {
+        if (policy_taken) {
             shared_.webhooks->replace(reloaded.webhooks);
             for (const auto& upstream : shared_.upstreams)
                 change(*upstream, reloaded.changeable.at(upstream->index));
@@ -275,6 +275,11 @@ public:
             }
         } else {
             spdlog::error("reload: the policy stays as it was: {}", trouble);
+        }
+        if (!reloaded.log_trouble.empty()) {
+            const std::string wrong = reloaded.log_trouble + "; the one opened before stays in use";
+            spdlog::error("reload: {}", wrong);
+            trouble += (trouble.empty() ? "" : "\n") + wrong;
         }
         const auto try_to = [&](const char* what_stays, const auto& load) {
             try {

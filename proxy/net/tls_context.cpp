@@ -64,11 +64,10 @@ int select_alpn(SSL*, const unsigned char** chosen, unsigned char* chosen_size,
     return SSL_TLSEXT_ERR_OK;
 }
 
-// The certificate chain and its key. Adds what the operator should know to `warnings`.
-TlsResult<void> load_identity(SSL_CTX* context, const TlsSettings& settings,
-                              std::vector<std::string>& warnings) {
+// Adds what the operator should know to `warnings`, as the next one does.
+TlsResult<void> load_certificate(SSL_CTX* context, const TlsSettings& settings,
+                                 std::vector<std::string>& warnings) {
     const std::string certificate = settings.certificate.string();
-    const std::string key = settings.key.string();
     if (std::string problem = unreadable("certificate", settings.certificate); !problem.empty())
         return wrong(std::move(problem));
     if (SSL_CTX_use_certificate_chain_file(context, certificate.c_str()) != 1)
@@ -76,6 +75,21 @@ TlsResult<void> load_identity(SSL_CTX* context, const TlsSettings& settings,
                      " cannot be used: " + take_openssl_reason() +
                      "; a PEM file with the certificate first, then "
                      "those of its issuers, is expected");
+    const X509* own = SSL_CTX_get0_certificate(context);
+    if (X509_cmp_current_time(X509_get0_notAfter(own)) < 0)
+        warnings.push_back("the certificate " + certificate +
+                           " has expired: peers that check it will refuse it");
+    if (X509_cmp_current_time(X509_get0_notBefore(own)) > 0)
+        warnings.push_back("the certificate " + certificate +
+                           " is not valid yet: peers that check it will refuse it");
+    return {};
+}
+
+// Whether it belongs to the certificate is only asked where one was loaded.
+TlsResult<void> load_key(SSL_CTX* context, const TlsSettings& settings,
+                         std::vector<std::string>& warnings) {
+    const std::string certificate = settings.certificate.string();
+    const std::string key = settings.key.string();
     if (std::string problem = unreadable("key", settings.key); !problem.empty())
         return wrong(std::move(problem));
     bool passphrase_asked = false;
@@ -96,20 +110,20 @@ TlsResult<void> load_identity(SSL_CTX* context, const TlsSettings& settings,
         return wrong("the key " + key + " cannot be used: " + words +
                      "; a private key in PEM is expected");
     }
-    if (SSL_CTX_check_private_key(context) != 1) {
+    if (SSL_CTX_get0_certificate(context) && SSL_CTX_check_private_key(context) != 1) {
         ERR_clear_error();
         return wrong("the key " + key + " does not belong to the certificate " + certificate);
     }
     if (std::string problem = check_key_permissions(settings.key); !problem.empty())
         warnings.push_back(std::move(problem));
-    const X509* own = SSL_CTX_get0_certificate(context);
-    if (X509_cmp_current_time(X509_get0_notAfter(own)) < 0)
-        warnings.push_back("the certificate " + certificate +
-                           " has expired: peers that check it will refuse it");
-    if (X509_cmp_current_time(X509_get0_notBefore(own)) > 0)
-        warnings.push_back("the certificate " + certificate +
-                           " is not valid yet: peers that check it will refuse it");
     return {};
+}
+
+// The certificate chain and its key.
+TlsResult<void> load_identity(SSL_CTX* context, const TlsSettings& settings,
+                              std::vector<std::string>& warnings) {
+    if (auto done = load_certificate(context, settings, warnings); !done) return done;
+    return load_key(context, settings, warnings);
 }
 
 TlsResult<void> load_authorities(SSL_CTX* context, const std::filesystem::path& ca) {
@@ -236,6 +250,41 @@ TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings) {
     if (SSL_CTX_set_alpn_protos(context, alpn_postgresql, alpn_postgresql_size) != 0)
         return wrong("ALPN cannot be used: " + take_openssl_reason());
     return TlsContextPtr(std::make_shared<const TlsContext>(std::move(parts)));
+}
+
+std::vector<TlsFileProblem> problems_of_tls_files(TlsRole role, const TlsSettings& settings) {
+    std::vector<TlsFileProblem> out;
+    if (settings.mode == TlsMode::disable) return out;
+    ERR_clear_error();
+    const ContextPtr context(SSL_CTX_new(TLS_method()), &SSL_CTX_free);
+    const ContextPtr context_of_key(SSL_CTX_new(TLS_method()), &SSL_CTX_free);
+    const auto note = [&](TlsFile file, const TlsResult<void>& done,
+                          std::vector<std::string>& warnings) {
+        if (!done) out.push_back({file, done.error().text, false});
+        for (std::string& one : warnings) out.push_back({file, std::move(one), true});
+        warnings.clear();
+    };
+    if (context && context_of_key) {
+        std::vector<std::string> warnings;
+        if (!settings.certificate.empty()) {
+            const auto done = load_certificate(context.get(), settings, warnings);
+            note(TlsFile::certificate, done, warnings);
+            SSL_CTX* const with = done ? context.get() : context_of_key.get();
+            const auto key_done = load_key(with, settings, warnings);
+            note(TlsFile::key, key_done, warnings);
+        }
+        const bool needed = role == TlsRole::client || needs_authorities(settings.mode);
+        const bool of_system = role == TlsRole::client && settings.ca == "system";
+        if (needed && !of_system && !settings.ca.empty())
+            note(TlsFile::ca, load_authorities(context.get(), settings.ca), warnings);
+    }
+    for (const TlsFileProblem& one : out)
+        if (!one.warning) return out;
+    // What can be said of no file alone.
+    const auto made = role == TlsRole::server ? make_server_context(settings)
+                                              : make_client_context(settings);
+    if (!made) out.push_back({TlsFile::certificate, made.error().text, false});
+    return out;
 }
 
 std::string check_key_permissions(const std::filesystem::path& key) {

@@ -103,6 +103,16 @@ TlsResult<TlsContextPtr> make_server_context(const TlsSettings& settings);
 // `disable` is an error of the caller.
 TlsResult<TlsContextPtr> make_client_context(const TlsSettings& settings);
 
+// What is wrong with the files of such settings, each looked at whatever is wrong with the others;
+// `warning`: it works all the same, and the operator should know. For `config check`.
+enum class TlsFile : std::uint8_t { certificate, key, ca };
+struct TlsFileProblem {
+    TlsFile file = TlsFile::certificate;
+    std::string text;
+    bool warning = false;
+};
+std::vector<TlsFileProblem> problems_of_tls_files(TlsRole role, const TlsSettings& settings);
+
 // PostgreSQL's rule for private keys: a regular file, 0600 or less where it is ours, 0640 or less
 // where it is root's. Returns an empty text or a sentence that says what to change.
 std::string check_key_permissions(const std::filesystem::path& key);

@@ -38,23 +38,49 @@ std::string text_of(const std::filesystem::path& file) {
                              problem.text);
 }
 
+session::Secret secret_of(const std::filesystem::path& file) {
+    std::string read = text_of(file);
+    return session::Secret::take(read);
+}
+
+session::Users users_of(const std::filesystem::path& file, const std::string& secret) {
+    const session::Secret text = secret_of(file);
+    auto users = session::Users::parse_users(text.view(), secret);
+    if (users.has_error()) fail(file, users.error());
+    return std::move(*users);
+}
+
+void add_passwords(const std::filesystem::path& file, session::Users& users) {
+    const session::Secret text = secret_of(file);
+    if (auto done = users.parse_passwords(text.view()); done.has_error()) fail(file, done.error());
+}
+
 }  // namespace
 
 std::shared_ptr<const session::Users> load_users(const UsersSettings& settings,
                                                  const std::string& secret) {
-    session::Secret text = [&] {
-        std::string read = text_of(settings.file);
-        return session::Secret::take(read);
-    }();
-    auto users = session::Users::parse_users(text.view(), secret);
-    if (users.has_error()) fail(settings.file, users.error());
-    if (!settings.passwords.empty()) {
-        std::string read = text_of(settings.passwords);
-        text = session::Secret::take(read);
-        if (auto done = users->parse_passwords(text.view()); done.has_error())
-            fail(settings.passwords, done.error());
-    }
-    return std::make_shared<const session::Users>(std::move(*users));
+    session::Users users = users_of(settings.file, secret);
+    if (!settings.passwords.empty()) add_passwords(settings.passwords, users);
+    return std::make_shared<const session::Users>(std::move(users));
+}
+
+ProblemsOfUsers problems_of_users(const UsersSettings& settings) {
+    const auto problem_of = [](const auto& work) -> std::string {
+        try {
+            work();
+            return {};
+        } catch (const std::runtime_error& error) {
+            return error.what();
+        }
+    };
+    ProblemsOfUsers out;
+    out.file = problem_of([&] { (void)users_of(settings.file, {}); });
+    if (settings.passwords.empty()) return out;
+    out.passwords = problem_of([&] {
+        session::Users nobody = session::Users::parse_users({}, {}).value();
+        add_passwords(settings.passwords, nobody);
+    });
+    return out;
 }
 
 }  // namespace pgchaperone::net

@@ -19,4 +19,12 @@ struct UsersSettings {
 std::shared_ptr<const session::Users> load_users(const UsersSettings& settings,
                                                  const std::string& secret);
 
+// What keeps load_users from it, for each of the files: the first that is wrong with it, or
+// nothing. For `config check`.
+struct ProblemsOfUsers {
+    std::string file;
+    std::string passwords;
+};
+ProblemsOfUsers problems_of_users(const UsersSettings& settings);
+
 }  // namespace pgchaperone::net

@@ -415,6 +415,45 @@ class Sessions(Held):
         self.assertEqual(0, guard.wait_for_end(old))
         self.assertEqual(0, guard.wait_for_end(guard.pid))
 
+    def test_a_reload_goes_on_in_a_new_log_file_of_old_processes_too(self):
+        guard = UpgradedGuard(self.cluster, configuration=policy(*RULES), start=False)
+        self.addCleanup(guard.erase)
+        self.addCleanup(self.forget, guard)
+        guard.log = guard.directory / "program.log"
+        guard.options += ["--log-file", str(guard.log)]
+        guard.start()
+        reloaded = "reload: the policy is in force"
+        session = self.wire(target=target_of(guard))
+        wait_until(lambda: guard.said("logged in"), 10, "who has logged in to be told of")
+        before = guard.log.rename(guard.directory / "1")
+        guard.kill(signal.SIGHUP)
+        wait_until(lambda: guard.log.exists() and reloaded in guard.log.read_text(), 10, "a new file")
+        began = before.read_text()
+        self.assertIn("listening on", began)
+        self.assertNotIn(reloaded, began)
+        end = f"session {re.findall('session ([0-9]+): logged in', began)[-1]}: end"
+        self.assertNotIn("listening on", guard.log.read_text())
+        # Nothing can be written to a folder: the one before is written on, and has what is wrong.
+        before = guard.log.rename(guard.directory / "2")
+        guard.log.mkdir()
+        guard.kill(signal.SIGHUP)
+        wait_until(lambda: before.read_text().count(reloaded) == 2, 10, "a reload")
+        self.assertRegex(before.read_text(), r"reload: can't open the log file \S+program.log: Is a directory; the one opened before")
+        guard.log.rmdir()
+        guard.kill(signal.SIGHUP)
+        wait_until(lambda: guard.log.is_file() and reloaded in guard.log.read_text(), 10, "a new file")
+
+        old = guard.upgrade()
+        # The old process has read the configuration when it was replaced.
+        wait_until(lambda: guard.log_text().count(reloaded) == 2, 10, "the old process")
+        guard.log.rename(guard.directory / "3")
+        guard.kill(signal.SIGHUP)
+        wait_until(lambda: guard.log.exists() and guard.log.read_text().count(reloaded) == 2, 10, "both in a new file")
+        session.close()
+        self.assertEqual(0, guard.wait_for_end(old))
+        self.assertIn(end, guard.log.read_text())
+        self.assertNotIn(end, (guard.directory / "3").read_text())
+
     def test_old_sessions_have_their_time_and_no_more(self):
         guard, target = self.upgraded()
         guard.configuration_file.write_text("handover_timeout: 700ms\n" + policy(*RULES))

@@ -68,7 +68,7 @@ class Files(unittest.TestCase):
         files = [path for path in DOCKER.rglob("pgchaperone.yaml") if "provisioning" not in path.parts]
         self.assertEqual(3, len(files))
         for path in files:
-            done = run(binary(), "config", "check", "--strict", path, env={**os.environ, **SURROUNDINGS})
+            done = run(binary(), "config", "check", "--strict", "--no-files", path, env={**os.environ, **SURROUNDINGS})
             self.assertEqual(0, done.returncode, done.stdout)
 
     def test_scripts_have_no_fault_of_syntax(self):
@@ -447,7 +447,16 @@ class Kubernetes(unittest.TestCase):
         return one
 
     def pod(self, folder):
-        return self.only(folder, "Deployment")["spec"]["template"]["spec"]
+        return self.workload(folder)["template"]["spec"]
+
+    def workload(self, folder):
+        return self.only(folder, {"sidecar": "Deployment", "shared": "StatefulSet"}[folder])["spec"]
+
+    def volumes(self, folder):
+        """By name; a claim is one for each replica."""
+        claims = self.workload(folder).get("volumeClaimTemplates", [])
+        return {**{one["name"]: one for one in self.pod(folder)["volumes"]},
+                **{one["metadata"]["name"]: {"claim": one["spec"]} for one in claims}}
 
     def guard(self, folder):
         pod = self.pod(folder)
@@ -498,12 +507,12 @@ class Kubernetes(unittest.TestCase):
             guard, configuration = self.guard(folder), self.configuration(folder)
             self.assertEqual(set(re.findall(r"\$\{(\w+)", text)), {one["name"] for one in guard["env"]})
             mounts = {one["mountPath"]: one for one in guard["volumeMounts"]}
-            volumes = {one["name"]: one for one in self.pod(folder)["volumes"]}
+            volumes = self.volumes(folder)
             self.assertEqual(set(volumes), {one["name"] for one in mounts.values()})
             written = [configuration["audit"]["file"], configuration["approval"]["store"], "/tmp/x"]
             for path in [path for path in written if path.startswith("/")]:
                 mount = mounts[str(Path(path).parent)]
-                self.assertIn("emptyDir", volumes[mount["name"]])
+                self.assertTrue({"emptyDir", "claim"} & set(volumes[mount["name"]]))
                 self.assertFalse(mount.get("readOnly", False))
             for key in ("certificate", "key"):
                 path = configuration.get("client_tls", {}).get(key)
@@ -513,6 +522,27 @@ class Kubernetes(unittest.TestCase):
             self.assertEqual(generated["name"], volumes["configuration"]["configMap"]["name"])
             self.assertEqual(guard["args"][-1], "/etc/pgchaperone/" + generated["files"][0])
             self.assertTrue(mounts["/etc/pgchaperone"]["readOnly"])
+
+    def test_the_audit_log_never_becomes_larger_than_its_volume(self):
+        for folder in self.objects:
+            audit = self.configuration(folder)["audit"]
+            volume = self.volumes(folder)["audit"]
+            room = volume["claim"]["resources"]["requests"]["storage"] if "claim" in volume else volume["emptyDir"]["sizeLimit"]
+            room_mb = int(re.fullmatch(r"(\d+)Gi", room)[1]) * 1024
+            size_mb = int(re.fullmatch(r"(\d+)MB", audit["rotate_size"])[1])
+            # What is written, and one that is both there and being compressed.
+            self.assertGreater(audit["keep"], 0)
+            self.assertLess(size_mb * (audit["keep"] + 2), room_mb, folder)
+
+    def test_a_changed_rule_is_no_new_pod(self):
+        for folder, kustomization in self.kustomizations.items():
+            (generated,) = kustomization["configMapGenerator"]
+            self.assertIs(True, generated["options"]["disableNameSuffixHash"], folder)
+            mounts = {one["mountPath"]: one for one in self.guard(folder)["volumeMounts"]}
+            self.assertNotIn("subPath", mounts["/etc/pgchaperone"], "what is mounted so is never brought up to date")
+        # What the page says to do then.
+        self.assertIn("kill -HUP 1", (ROOT / "docs" / "install.md").read_text())
+        self.assertIn('ENTRYPOINT ["/usr/bin/pgchaperone"]', (DOCKER / "Dockerfile").read_text())
 
     def test_ports_and_probes_are_those_of_the_configuration(self):
         for folder in self.objects:
@@ -538,17 +568,17 @@ class Kubernetes(unittest.TestCase):
         self.assertIn("preStop", self.guard("shared")["lifecycle"])
 
     def test_everything_shared_selects_the_guards_pods(self):
-        labels = self.only("shared", "Deployment")["spec"]["template"]["metadata"]["labels"]
+        labels = self.workload("shared")["template"]["metadata"]["labels"]
         for one in self.objects["shared"]:
             spec = one.get("spec", {})
             selector = spec.get("podSelector", spec.get("selector"))
             if selector is not None:
                 self.assertEqual(labels, selector.get("matchLabels", selector), one["kind"])
         for folder in self.objects:
-            deployment = self.only(folder, "Deployment")["spec"]
-            self.assertEqual(deployment["template"]["metadata"]["labels"], deployment["selector"]["matchLabels"])
+            workload = self.workload(folder)
+            self.assertEqual(workload["template"]["metadata"]["labels"], workload["selector"]["matchLabels"])
         kinds = {one["kind"] for one in self.objects["shared"]}
-        self.assertLessEqual({"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Secret", "Namespace"}, kinds)
+        self.assertLessEqual({"StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy", "Secret", "Namespace"}, kinds)
         ports = {one["name"] for one in self.guard("shared")["ports"]}
         for one in self.objects["shared"]:
             if one["kind"] == "Service":
@@ -558,10 +588,15 @@ class Kubernetes(unittest.TestCase):
         self.assertEqual(["Ingress", "Egress"], policy["policyTypes"])
 
     def test_several_replicas_share_their_tickets_and_survive_one_another(self):
-        deployment = self.only("shared", "Deployment")["spec"]
-        self.assertGreaterEqual(deployment["replicas"], 2)
-        self.assertEqual(0, deployment["strategy"]["rollingUpdate"]["maxUnavailable"])
-        self.assertLess(self.only("shared", "PodDisruptionBudget")["spec"]["maxUnavailable"], deployment["replicas"])
+        workload = self.workload("shared")
+        self.assertGreaterEqual(workload["replicas"], 2)
+        # One at a time, each with the name and the audit log that it had.
+        self.assertEqual({"type": "RollingUpdate"}, workload["updateStrategy"])
+        self.assertLess(self.only("shared", "PodDisruptionBudget")["spec"]["maxUnavailable"], workload["replicas"])
+        (audit,) = workload["volumeClaimTemplates"]
+        self.assertEqual(["ReadWriteOnce"], audit["spec"]["accessModes"])
+        services = {one["metadata"]["name"]: one["spec"] for one in self.objects["shared"] if one["kind"] == "Service"}
+        self.assertEqual("None", services[workload["serviceName"]]["clusterIP"])
         self.assertEqual("${PGCHAPERONE_STORE}", self.configuration("shared")["approval"]["store"])
         self.assertEqual("${POD_NAME}", self.configuration("shared")["approval"]["replica"])
         env = {one["name"]: one for one in self.guard("shared")["env"]}

@@ -51,8 +51,9 @@ Run run(std::vector<std::string> words) {
     std::ostringstream out;
     auto* before = std::cout.rdbuf(out.rdbuf());
     Run result;
-    result.status = cli::run(static_cast<int>(argv.size()), argv.data(),
-                             [](const auto&, auto, auto) { return 99; });
+    result.status = cli::run(
+        static_cast<int>(argv.size()), argv.data(), [](const auto&, auto, auto) { return 99; },
+        [](const auto&) { return std::vector<cli::FileProblem>(); });
     std::cout.rdbuf(before);
     result.out = out.str();
     return result;

@@ -2,9 +2,12 @@
 #include "support/catch.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 using namespace pgchaperone;
@@ -37,6 +40,9 @@ Result run(std::vector<std::string> words) {
             const bool all = std::all_of(books.begin(), books.end(),
                                          [](const auto& book) { return book->version() == 2; });
             return again.trouble.empty() && all && again.options.size() == books.size() ? 7 : 8;
+        },
+        [](const config::Loaded&) {
+            return std::vector<cli::FileProblem>{{"", "audit.file", "it is elsewhere", true}};
         });
     std::cout.rdbuf(old_out);
     std::cerr.rdbuf(old_err);
@@ -95,7 +101,22 @@ TEST_CASE("config prints what is built in") {
     CHECK_THAT(run({"config", "show", "--policy", "agent"}).out,
                ContainsSubstring("default: block"));
     CHECK(run({"config", "check", "/nonexistent.yaml"}).status == 2);
+    CHECK(run({"config", "check"}).status == 2);
     CHECK(run({"config"}).status == 2);
+}
+
+TEST_CASE(
+    "config check tells what is wrong with files where they are named, unless it is not to look") {
+    const std::filesystem::path file = std::filesystem::temp_directory_path() /
+                                       ("run_test-" + std::to_string(::getpid()) + ".yaml");
+    std::ofstream(file) << "audit:\n  file: audit.jsonl\n";
+    const Result r = run({"config", "check", file.string()});
+    CHECK(r.status == 0);
+    CHECK_THAT(r.err,
+               ContainsSubstring(file.string() + ":2:9: warning: audit.file: it is elsewhere"));
+    CHECK(run({"config", "check", "--strict", file.string()}).status == 2);
+    CHECK(run({"config", "check", "--strict", "--no-files", "-c", file.string()}).status == 0);
+    std::filesystem::remove(file);
 }
 
 TEST_CASE("explain prints facts, rules and the decision") {
