@@ -109,6 +109,15 @@ class Audit(EndToEnd):
             self.assert_intact(guard)
         processes.wait_until(lambda: len(old_files(guard.audit)) > 10, 30, "ten old files")
         done = load.end()
+
+        def outcomes() -> int:
+            try:
+                return len({record["seq"] for record in records(guard.audit) if record["event"] == "done"})
+            except (OSError, EOFError, ValueError):
+                return 0  # a line is being written, or a file compressed
+
+        # The last of them may fill a file once more.
+        processes.wait_until(lambda: outcomes() >= len(done), 20, "what came of all to be recorded")
         processes.wait_until(lambda: all(one.suffix == ".gz" for one in old_files(guard.audit)), 20,
                              "the old files to be compressed")
         told = self.assert_intact(guard)
