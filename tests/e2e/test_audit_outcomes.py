@@ -170,6 +170,7 @@ class AuditOutcomes(EndToEnd):
         connection = self.connect(autocommit=False)
         connection.execute("INSERT INTO scratch VALUES (1, 'x')")
         connection.close()
+        self.wait_for(2)
         asleep = self.connect()
         pid = asleep.info.backend_pid
 

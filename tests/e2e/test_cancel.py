@@ -1,5 +1,6 @@
 """Cancelling: the right session always, in clear and over TLS, however the request comes."""
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -14,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.certificates import Authority
 from support.e2e import EndToEnd, Guard, Target, binaries, main, needs_guard, wire
 from support.wire import flush, query, run, sync
+
+PASS = "SELECT 'passed' FROM pg_advisory_xact_lock_shared(1)"
+AT_THE_BARRIER = "wait_event = 'advisory'"
 
 
 class Cancel(EndToEnd):
@@ -33,6 +37,13 @@ class Cancel(EndToEnd):
 
     def sleepers(self, name):
         return f"wait_event = 'PgSleep' AND application_name = '{name}'"
+
+    @contextlib.contextmanager
+    def barrier(self):
+        """Whoever runs PASS waits for as long as the block lasts, however slow the machine is."""
+        with self.cluster.connect() as holder:
+            holder.execute("SELECT pg_advisory_lock(1)")
+            yield
 
     def send_cancel(self, target, pid, key):
         with wire.Wire(target.address) as connection:
@@ -73,10 +84,11 @@ class Cancel(EndToEnd):
     def test_a_cancel_with_a_wrong_key_or_pid_does_nothing(self):
         def play(target):
             with target.wire(application_name="safe") as connection:
-                connection.send(query("SELECT 'slept' FROM pg_sleep(0.6)"))
-                self.cluster.wait_for_backends(1, self.sleepers("safe"))
-                self.send_cancel(target, connection.pid, bytes(b ^ 0x55 for b in connection.key))
-                self.send_cancel(target, connection.pid ^ 1, connection.key)
+                with self.barrier():
+                    connection.send(query(PASS))
+                    self.cluster.wait_for_backends(1, AT_THE_BARRIER + " AND application_name = 'safe'")
+                    self.send_cancel(target, connection.pid, bytes(b ^ 0x55 for b in connection.key))
+                    self.send_cancel(target, connection.pid ^ 1, connection.key)
                 return connection.until_ready()
 
         self.assertEqual([], wire.sqlstates(self.same(play)))
@@ -117,7 +129,7 @@ class Cancel(EndToEnd):
 
         def work(i):
             try:
-                connections[i].execute("SELECT pg_sleep(2.5)")
+                connections[i].execute(PASS)
                 outcomes[i] = "finished"
             except psycopg.errors.QueryCanceled:
                 outcomes[i] = "cancelled"
@@ -125,11 +137,14 @@ class Cancel(EndToEnd):
                 outcomes[i] = repr(error)
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
-        for thread in threads:
-            thread.start()
-        self.cluster.wait_for_backends(count, "wait_event = 'PgSleep' AND application_name LIKE 'many%'")
-        for i in chosen:
-            connections[i].cancel()
+        with self.barrier():
+            for thread in threads:
+                thread.start()
+            self.cluster.wait_for_backends(count, AT_THE_BARRIER + " AND application_name LIKE 'many%'")
+            for i in chosen:
+                connections[i].cancel()
+            for i in chosen:
+                threads[i].join(20)
         for thread in threads:
             thread.join(20)
         self.assertEqual(["cancelled" if i in chosen else "finished" for i in range(count)], outcomes)

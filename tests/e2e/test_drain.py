@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import wire
 from support.e2e import EndToEnd, Guard, Target, binaries, main, needs_guard
-from support.processes import wait_until
+from support.processes import PATIENCE, wait_until
 from support.wire import query
 
 
@@ -27,7 +27,7 @@ class Drain(EndToEnd):
 
     def ended(self, within_s: float):
         process, self.own.process = self.own.process, None
-        self.assertEqual(0, process.wait(within_s))
+        self.assertEqual(0, process.wait(within_s * PATIENCE))
 
     def test_no_transaction_that_had_begun_fails(self):
         target = self.guarded_by("--threads", "2", "--drain-timeout", "20s")
@@ -137,7 +137,7 @@ class Drain(EndToEnd):
             self.assertTrue(busy.silent_for(0.2))
             self.own.process.send_signal(signal.SIGTERM)
             self.assertEqual(["57P01"], wire.sqlstates(busy.until_closed()))
-        self.ended(3)
+        self.ended(10)
 
 
 if __name__ == "__main__":

@@ -194,12 +194,16 @@ class Psycopg(EndToEnd):
 
     def test_cancel(self):
         def body(connection):
-            timer = threading.Timer(0.3, connection.cancel)
-            timer.start()
+            def cancel():
+                self.cluster.wait_for_backends(1, "wait_event = 'PgSleep'")
+                connection.cancel()
+
+            thread = threading.Thread(target=cancel)
+            thread.start()
             try:
                 connection.execute("SELECT pg_sleep(20)")
             except psycopg.errors.QueryCanceled as error:
-                timer.join()
+                thread.join()
                 connection.rollback()
                 return str(error), connection.execute("SELECT 'alive'").fetchone()
 

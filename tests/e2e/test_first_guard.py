@@ -394,11 +394,11 @@ class FirstGuard(EndToEnd):
     def test_a_statement_that_is_slow_to_read_stalls_nobody(self):
         """The scanner takes time with the square of the depth of comments: a bound has to come before it."""
         with self.guarded.wire() as slow, self.guarded.wire() as other:
-            slow.send(query("/*" * 30_000))
+            slow.send(query("/*" * 150_000))
             before = time.monotonic()
             other.ask("SELECT 1 /* " + "x" * 100_000 + " */")
             slow.until_ready()
-            self.assertLess(time.monotonic() - before, 1.0)
+            self.assertLess(time.monotonic() - before, 5.0)
 
 
 if __name__ == "__main__":

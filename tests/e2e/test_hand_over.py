@@ -56,7 +56,7 @@ class Processes(EndToEnd):
         ports = (f"http://127.0.0.1:{metrics}/healthz", f"http://127.0.0.1:{page}/")
         script = self.directory / "insert.sql"
         script.write_text("\\set number random(1, 1000000)\n"
-                          "BEGIN;\nINSERT INTO handed VALUES (:client_id, :number);\nEND;\n")
+                          "BEGIN;\nINSERT INTO handed VALUES (:worker, :number);\nEND;\n")
         asked = []
         stop = threading.Event()
 
@@ -74,18 +74,21 @@ class Processes(EndToEnd):
         watcher.start()
         command = [str(binaries() / "pgbench"), "-n", "-h", "127.0.0.1", "-p", str(guard.port), "-U", "postgres", "-f",
                    str(script), "postgres"]
-        # For as long as three upgrades take.
-        command += ["-c", "4", "-T", str(round(4 * processes.PATIENCE))]
-        running = [processes.start([*command, *more], stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True) for more in ((), ("-C",))]
+        # Until it is told that the three upgrades are over.
+        command += ["-c", "4", "-T", str(round(30 * processes.PATIENCE))]
+        running = [processes.start([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                   for more in (("-D", "worker=1"), ("-D", "worker=2", "-C"))]
         try:
-            time.sleep(0.7)
+            wait_until(lambda: self.cluster.sql("SELECT count(DISTINCT worker) FROM handed") == [(2,)], 20,
+                       "both to be under way")
             old = []
             for _ in range(3):
                 old.append(guard.upgrade())
                 time.sleep(0.3)
             # Those with lasting connections are in the first process, and it still serves them.
             self.assertIsNone(guard.status(old[0]))
+            for r in running:
+                r.send_signal(signal.SIGALRM)  # as when its time is over
             said = [r.communicate(timeout=60)[0] for r in running]
         finally:
             for r in running:
@@ -316,7 +319,8 @@ class Processes(EndToEnd):
         except TimeoutError:
             pass
         self.assertEqual({guard.pid}, {pid for pid, _ in said[first + 1:] + rest})
-        self.assertEqual((guard.pid, ["STOPPING=1"]), rest[-1])
+        # It feeds the watchdog while it stops, too.
+        self.assertEqual([(guard.pid, ["STOPPING=1"])], [one for one in rest if one != (guard.pid, ["WATCHDOG=1"])])
 
 
 @needs_guard
@@ -361,7 +365,7 @@ class Sessions(Held):
         self.wait_for_state(ticket, "withdrawn", target=target)
         # Of a statement that runs it is the server that is asked, whoever has sent it.
         other.send(query("SELECT pg_sleep(20)"))
-        time.sleep(0.2)
+        self.cluster.wait_for_backends(1, "wait_event = 'PgSleep'")
         with wire.Wire(target.address) as messenger:
             messenger.send(wire.cancel_request(other.pid, other.key))
             messenger.until_closed()
@@ -456,7 +460,7 @@ class Sessions(Held):
 
     def test_old_sessions_have_their_time_and_no_more(self):
         guard, target = self.upgraded()
-        guard.configuration_file.write_text("handover_timeout: 700ms\n" + policy(*RULES))
+        guard.configuration_file.write_text("handover_timeout: 2s\n" + policy(*RULES))
         clerk = self.wire(target=target)
         old = guard.upgrade()
         self.done(clerk, "SELECT 1")

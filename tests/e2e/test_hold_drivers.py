@@ -196,8 +196,12 @@ class Drivers(Held):
                 await c.close()
 
         self.assertEqual("alive", asyncio.run(asyncio.wait_for(go(), 60)))
-        states = {r["statement"]: r["state"] for r in self.ask("bob", "SHOW chaperone.history")}
-        self.assertEqual("withdrawn", states["UPDATE jobs SET state = $1"])
+
+        def state():
+            history = self.ask("bob", "SHOW chaperone.history")
+            return {r["statement"]: r["state"] for r in history}["UPDATE jobs SET state = $1"]
+
+        processes.wait_until(lambda: state() == "withdrawn", 10, "what nobody waits for to be withdrawn")
 
     # --- node-postgres -----------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ class Evidence(Held):
                         clerk.rows("SELECT name FROM pg_cursors")
                     self.assertEqual(before, after)
                     clerk.ask("ROLLBACK")
+                self.cluster.wait_for_backends(0, "application_name = 'asker'")
                 self.assert_nothing_left_open()
 
     def test_a_trial_takes_no_unnamed_statement_or_portal_away(self):
@@ -170,7 +171,7 @@ class Evidence(Held):
     def test_a_client_that_leaves_during_a_trial_opens_no_ticket(self):
         before = self.stat("tickets_opened")
         clerk = self.wire(application_name="asker")
-        clerk.send(query("UPDATE tried SET state = pg_sleep(0.02)::text"))
+        clerk.send(query("UPDATE tried SET state = pg_sleep(0.2)::text"))
         self.cluster.wait_for_backends(1, "application_name = 'asker' AND wait_event = 'PgSleep'")
         clerk.close()
         self.cluster.wait_for_backends(0, "application_name = 'asker'")

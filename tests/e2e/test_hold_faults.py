@@ -28,6 +28,7 @@ class Faults(Held):
         return self.wire(user, target, application_name="victim", **options)
 
     def backend(self) -> int:
+        self.cluster.wait_for_backends(1, "application_name = 'victim'")
         return self.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'")[0][0]
 
     def cancel(self, connection, target=None):

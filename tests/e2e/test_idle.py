@@ -37,7 +37,7 @@ class Idle(EndToEnd):
                 connection.ask(text)
                 frames = connection.until_closed()
                 self.assertEqual(["25P03"], wire.sqlstates(frames))
-                self.cluster.wait_for_backends(0, "application_name = 'idler'", timeout_s=2)
+                self.cluster.wait_for_backends(0, "application_name = 'idler'")
         self.assertEqual([(0,)], self.cluster.sql("SELECT count(*) FROM scratch WHERE id = 4711"))
         self.assertNotIn("unexpected EOF", self.cluster.log.read_text(errors="replace"))
 
@@ -69,11 +69,11 @@ class Idle(EndToEnd):
 
     def test_notifications_keep_nobody_alive(self):
         began = time.monotonic()
-        with self.guarded.wire() as connection:
+        with self.guarded.wire() as connection, self.cluster.connect() as other:
             connection.ask("LISTEN channel")
             tags = ""
             while "E" not in tags:
-                self.cluster.sql("NOTIFY channel")
+                other.execute("NOTIFY channel")
                 frame = connection.frame()
                 tags += frame.tag
                 time.sleep(0.05)

@@ -119,7 +119,10 @@ class Replication(EndToEnd):
                         seen.append(frame.body[25:])
                 connection.send(message("c"))
                 ended = [f for f in connection.until_ready() if f.tag != "d"]
-                return first, keepalive.body[:1], seen, ended, connection.ask("SELECT 1")
+                result = first, keepalive.body[:1], seen, ended, connection.ask("SELECT 1")
+            # With the session goes the slot, whose name is used again.
+            self.cluster.wait_for_backends(0, "backend_type = 'walsender'")
+            return result
 
         self.same(play, reset=True)
 

@@ -149,7 +149,7 @@ class SupervisionFaults(Supervised):
                 self.assert_gone_and_nothing_changed()
 
     def test_timeouts_are_as_direct(self):
-        for setting in ("statement_timeout = '60ms'", "lock_timeout = '60ms'"):
+        for setting in ("statement_timeout = '300ms'", "lock_timeout = '60ms'"):
             for name, (shape, count) in RUNS.items():
                 with self.subTest(name, setting=setting), self.cluster.connect(autocommit=False) as holder:
                     self.fill()

@@ -260,8 +260,8 @@ class Upstreams(EndToEnd):
     def test_records_and_sessions_name_the_server(self):
         billing = self.connect(user="clerk", dbname="billing")
         billing.execute("INSERT INTO bills SELECT 1 WHERE false")
-        processes.wait_until(lambda: any(r["event"] == "done" for r in self.guard.audit_records(outcomes=True)), 10,
-                             "its end")
+        processes.wait_until(lambda: any(r["event"] == "done" and r.get("rule") == "told"
+                                         for r in self.guard.audit_records(outcomes=True)), 10, "its end")
         records = [r for r in self.guard.audit_records(outcomes=True) if r.get("rule") == "told"]
         self.assertEqual({"billing"}, {r["upstream"] for r in records})
         self.assertEqual({"decision", "done"}, {r["event"] for r in records})
@@ -293,14 +293,20 @@ class Upstreams(EndToEnd):
         self.assertEqual(documented_figures(), self.watcher.kinds())
 
     def test_a_cancel_reaches_the_server_that_gave_the_key(self):
-        for target, database in ((self.guarded, "postgres"), (self.guarded, "billing"), (self.agents, "billing")):
+        for target, database, cluster in ((self.guarded, "postgres", self.cluster), (self.guarded, "billing", self.other),
+                                          (self.agents, "billing", self.other)):
             with self.subTest(target=target.name, database=database):
                 connection = self.connect(target, dbname=database)
-                timer = threading.Timer(0.3, connection.cancel)
-                timer.start()
+
+                def cancel():
+                    cluster.wait_for_backends(1, "wait_event = 'PgSleep'")
+                    connection.cancel()
+
+                thread = threading.Thread(target=cancel)
+                thread.start()
                 with self.assertRaises(psycopg.errors.QueryCanceled):
                     connection.execute("SELECT pg_sleep(30)")
-                timer.join()
+                thread.join()
 
     def test_a_cancel_of_another_replicas_session_is_tried_at_every_server(self):
         for cluster, database in ((self.cluster, "postgres"), (self.other, "billing")):

@@ -41,7 +41,7 @@ TERMS = {
     "soon": "wait: 300ms, evidence: none",
     "pair": "wait: 0s, evidence: none, approvals: 2",
     "selfish": "wait: 0s, evidence: none, allow_self: true",
-    "brief": "wait: 0s, evidence: none, ticket_ttl: 1s",
+    "brief": "wait: 0s, evidence: none, ticket_ttl: 2s",
     "inside": "wait: 60s, evidence: none, in_transaction: refuse",
     "told": "wait: 60s, evidence: none, notify_every: 1s",
     "planned": "wait: 60s, evidence: plan",

@@ -62,7 +62,8 @@ SETTINGS = {
     "fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off",
     "wal_level": "logical", "max_wal_senders": "8", "max_replication_slots": "8",
     "max_prepared_transactions": "4", "max_connections": "60", "shared_buffers": "32MB",
-    "jit": "off", "synchronize_seqscans": "off", "log_min_messages": "warning", "log_line_prefix": "%m [%p] %q%u@%d ",
+    "jit": "off", "synchronize_seqscans": "off", "log_min_messages": "warning", "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
     "timezone": "UTC", "lc_messages": "C", "track_functions": "all",
 }
 
@@ -198,7 +199,14 @@ class Cluster:
         """Waits until so many client sessions match the condition on pg_stat_activity."""
         text = ("SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') "
                 f"AND pid <> pg_backend_pid() AND ({where})")
-        with self.connect() as connection:
+
+        def connected():
+            try:
+                return self.connect()
+            except psycopg.OperationalError:
+                return None  # those who are waited for may take all the places
+
+        with processes.wait_until(connected, timeout_s, "a place for one more session") as connection:
             processes.wait_until(lambda: connection.execute(text).fetchone()[0] == count, timeout_s,
                                  f"{count} sessions where {where}", every_s=0.03)
 

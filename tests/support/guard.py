@@ -122,10 +122,18 @@ class Guard:
     def start(self) -> None:
         if direct():
             return
-        with open(self.log, "a") as log:
-            self.process = processes.start(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                           cwd=self.directory)
-        processes.wait_until(self._listens, 20, "the guard to listen")
+        for turn in range(5):  # another program may take the port between our looking and the guard's binding
+            told = len(self.log_text())
+            with open(self.log, "a") as log:
+                self.process = processes.start(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                               cwd=self.directory)
+            try:
+                processes.wait_until(self._listens, 20, "the guard to listen")
+                return
+            except RuntimeError:
+                taken = f"can't listen on 127.0.0.1:{self.port}: " in self.log_text()[told:]
+                if not taken or turn == 4:
+                    raise
 
     def _listens(self) -> bool:
         if self.process.poll() is not None:
