@@ -92,6 +92,8 @@ TlsResult<void> load_key(SSL_CTX* context, const TlsSettings& settings,
     const std::string key = settings.key.string();
     if (std::string problem = unreadable("key", settings.key); !problem.empty())
         return wrong(std::move(problem));
+    // Asked before: a key of another kind takes the certificate's place.
+    const bool has_certificate = SSL_CTX_get0_certificate(context) != nullptr;
     bool passphrase_asked = false;
     SSL_CTX_set_default_passwd_cb(context, &no_passphrase);
     SSL_CTX_set_default_passwd_cb_userdata(context, &passphrase_asked);
@@ -110,7 +112,7 @@ TlsResult<void> load_key(SSL_CTX* context, const TlsSettings& settings,
         return wrong("the key " + key + " cannot be used: " + words +
                      "; a private key in PEM is expected");
     }
-    if (SSL_CTX_get0_certificate(context) && SSL_CTX_check_private_key(context) != 1) {
+    if (has_certificate && SSL_CTX_check_private_key(context) != 1) {
         ERR_clear_error();
         return wrong("the key " + key + " does not belong to the certificate " + certificate);
     }

@@ -101,6 +101,20 @@ class Manual(unittest.TestCase):
                 if not meaning.startswith("Print this help"):
                     self.assertIn(meaning, at[1].replace("‐", "-"), path)
 
+    def test_whatever_tells_of_a_reload_names_all_that_it_takes(self):
+        source = (ROOT / "config" / "settings.cpp").read_text()
+        (rule,) = re.findall(r"bool changes_on_reload\(.*?\n}", source, re.S)
+        keys = [key.rstrip(".") for key in re.findall(r'"(\w+\.?)"', rule)]
+        self.assertGreater(len(keys), 4)
+        text = (ROOT / "packaging" / "man" / "pgchaperone.1.in").read_text()
+        told = [text.partition(".B SIGHUP")[2].partition(".TP")[0],
+                (ROOT / "packaging" / "pgchaperone.yaml").read_text().partition("\nlisten:")[0],
+                (ROOT / "docs" / "operations.md").read_text().partition("**SIGHUP, or")[2].partition("```")[0]]
+        for words in told:
+            words = words.replace("idle time-outs", "idle_timeout idle_in_transaction_timeout")
+            for key in [*keys, "policy", "webhooks", "users", "ertificates"]:
+                self.assertIn(key, words)
+
     @needs("mandoc")
     def test_the_second_page_tells_every_key_of_the_configuration(self):
         page = self.text_of("pgchaperone.yaml.5")

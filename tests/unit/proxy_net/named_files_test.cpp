@@ -74,6 +74,8 @@ TEST_CASE("each file of a TLS section is looked at, whatever is wrong with the o
     tls.key = directory.write("other.key", authority.issue().key_pem());
     CHECK_THAT(named.problem(), ContainsSubstring("client_tls.key: ") &&
                                     ContainsSubstring("does not belong to the certificate"));
+    tls.key = directory.write("rsa.key", authority.issue({.key_kind = "RSA"}).key_pem());
+    CHECK_THAT(named.problem(), ContainsSubstring("does not belong to the certificate"));
     // What a listener does not use is not looked at; a client checks by it in every mode.
     tls = good;
     tls.ca = named.file("missing");
