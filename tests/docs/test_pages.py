@@ -1,7 +1,7 @@
 """The pages against what they speak of:
 
 - every relative link and anchor leads somewhere;
-- every ```yaml block is a whole configuration that `pgchaperone config check` has nothing against;
+- every ```yaml block is a whole configuration that `pgchaperone config check` has nothing against, and every key is in one;
 - every command line of pgchaperone's uses a command and options that there are;
 - docs/troubleshooting.md quotes nothing that the program does not say, and leaves out nothing that clients are told
   or whoever runs it, at the start and in the log.
@@ -10,6 +10,7 @@
 """
 
 import concurrent.futures
+import json
 import os
 import re
 import shlex
@@ -138,6 +139,19 @@ class Configurations(unittest.TestCase):
 
             wrong = [one for one in workers.map(problems, enumerate(blocks)) if one]
         self.assertEqual([], wrong, "\n" + "\n".join(wrong))
+
+    def test_each_key_is_in_one(self):
+        """Of what is no setting, and so has no example in the reference's table. What a policy matches by has a table, too."""
+        schema = json.loads(subprocess.run([PROGRAM, "config", "schema"], capture_output=True, text=True, check=True).stdout)
+        kinds = {name: set(schema["$defs"][name]["properties"]) for name in ("policy", "hold", "supervise")}
+        kinds["rule"] = {key for form in schema["$defs"]["rule"]["anyOf"] for key in form["properties"]}
+        kinds["rule"].remove("include")  # it would be of a file that the page does not have
+        kinds["webhooks"] = set(schema["properties"]["webhooks"]["items"]["properties"])
+        shown = "\n".join(text for page in PAGES.values() for kind, _, text in page.blocks if kind == "yaml")
+        wrong = [f"{kind}: {key}" for kind, keys in kinds.items() for key in sorted(keys)
+                 if not re.search(rf"(?:^|[\s{{,-]){key}:", shown, re.MULTILINE)]
+        self.assertEqual([], wrong, "no configuration of the pages shows these")
+        self.assertGreater(sum(map(len, kinds.values())), 40)
 
 
 class Commands(unittest.TestCase):
