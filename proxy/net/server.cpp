@@ -517,6 +517,9 @@ private:
         if (!audit.checkpoint_key.empty()) {
             auto key = audit::Key::load_private(audit.checkpoint_key);
             if (key.has_error()) throw std::runtime_error(key.error().text);
+            if (const std::string problem = check_key_permissions(audit.checkpoint_key);
+                !problem.empty())
+                spdlog::warn("audit log: {}", problem);
             options.checkpoint_key = std::make_shared<const audit::Key>(std::move(*key));
         }
         options.on_completion = [this](std::span<const audit::Completion> done) {

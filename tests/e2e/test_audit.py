@@ -183,7 +183,11 @@ class Audit(EndToEnd):
         self.assertEqual(1, verified.returncode)
         self.assertIn("no line of the log is a signed checkpoint", verified.stderr)
         # Nor does it help to wait until pgchaperone signs it.
+        words = f"audit log: the key {key} can be read or changed by others; chmod it to 0600 or less"
+        self.assertNotIn(words, guard.log_text())
+        key.chmod(0o640)
         guard.start()
+        self.assertIn(words, guard.log_text())
         with psycopg.connect(host=guard.host, port=guard.port, user="postgres", dbname="postgres", autocommit=True) as one:
             one.execute("INSERT INTO scratch VALUES (1, 'after')")
         guard.stop()
