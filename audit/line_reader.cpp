@@ -48,6 +48,12 @@ std::optional<std::string_view> LineReader::next() {
     return std::nullopt;
 }
 
+std::optional<std::string_view> LineReader::peek() {
+    const auto line = next();
+    if (line) begin_ = searched_ = static_cast<std::size_t>(line->data() - buffer_.data());
+    return line;
+}
+
 // Reads more behind what is there. False at the end, whatever kind of end it is.
 bool LineReader::fill() {
     buffer_.erase(0, begin_);

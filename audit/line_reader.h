@@ -33,6 +33,9 @@ public:
     // other: then the state says why.
     std::optional<std::string_view> next();
 
+    // The same, and the next call has it once more.
+    std::optional<std::string_view> peek();
+
     State state() const { return state_; }
     bool missing() const { return missing_; }  // unreadable, for there is no such file
     const std::string& problem() const { return problem_; }  // a sentence, without the file's name

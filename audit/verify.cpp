@@ -1,7 +1,5 @@
 #include "audit/verify.h"
 
-#include "audit/line_reader.h"
-
 #include <algorithm>
 #include <string_view>
 #include <utility>
@@ -111,8 +109,13 @@ private:
 
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after,
                     const std::optional<ChainPoint>& expected, SignatureCheck* signatures) {
-    ChainChecker checker(after, expected, signatures);
     LineReader reader(file);
+    return verify(reader, after, expected, signatures);
+}
+
+Verification verify(LineReader& reader, const std::optional<ChainPoint>& after,
+                    const std::optional<ChainPoint>& expected, SignatureCheck* signatures) {
+    ChainChecker checker(after, expected, signatures);
     while (const auto line = reader.next()) {
         if (!checker.line(*line)) return checker.take();
     }

@@ -6,6 +6,7 @@
 // a head that was noted elsewhere. Signed checkpoints show the last, but for the lines behind them.
 
 #include "audit/chain.h"
+#include "audit/line_reader.h"
 #include "audit/signature.h"
 
 #include <cstdint>
@@ -53,6 +54,9 @@ struct SignatureCheck {
 // `after`: the head of the file before (rotation): the first line must follow it. Without it the
 // first line may start anywhere in the chain. `expected`: a head that was noted earlier; look for
 // it. `signatures`: check those of checkpoints, too.
+Verification verify(LineReader& file, const std::optional<ChainPoint>& after = {},
+                    const std::optional<ChainPoint>& expected = {},
+                    SignatureCheck* signatures = nullptr);
 Verification verify(const std::filesystem::path& file, const std::optional<ChainPoint>& after = {},
                     const std::optional<ChainPoint>& expected = {},
                     SignatureCheck* signatures = nullptr);

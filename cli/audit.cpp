@@ -1,6 +1,6 @@
 #include "cli/audit.h"
 
-#include "audit/log_files.h"
+#include "audit/log_walk.h"
 #include "audit/verify.h"
 #include "cli/audit_search.h"
 #include "cli/subcommands.h"
@@ -49,7 +49,7 @@ std::string lines_text(const audit::SignatureCheck::Stretch& stretch) {
 // What the checkpoints amount to, once the chain is in order and each of them was made by its key.
 int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std::uint64_t allowed,
                     std::ostream& out, std::ostream& err) {
-    if (check.checkpoints == 0 && check.begun) {
+    if (check.checkpoints == 0) {
         err << "pgchaperone: no line of the log is a signed checkpoint: it was written without a "
                "key, or anew by somebody who has none\n";
         return audit_broken;
@@ -71,71 +71,122 @@ int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std:
     return status;
 }
 
+// Verifies file after file as one chain.
+class Verifier {
+public:
+    Verifier(const VerifyTerms& terms, std::ostream& out, std::ostream& err)
+        : terms_(terms), out_(out), err_(err), before_(terms.after) {
+        signatures_.keys = terms.keys;
+    }
+
+    // Anything but audit_intact ends it, and was told.
+    int file(const std::filesystem::path& file, audit::LineReader& reader) {
+        files_.push_back(file);
+        const audit::Verification result = audit::verify(
+            reader, before_, terms_.expected, terms_.keys.empty() ? nullptr : &signatures_);
+        switch (result.outcome) {
+            case audit::Verification::Outcome::unreadable:
+                err_ << "pgchaperone: can't read " << file.string() << ": " << result.problem
+                     << '\n';
+                return audit_trouble;
+            case audit::Verification::Outcome::broken:
+                err_ << file.string() << ":" << result.line << ": " << result.problem << '\n';
+                if (result.claimed) tell_fork(files_, file, result, err_);
+                err_ << file.string() << ": the chain is broken; " << counted(result.lines, "line")
+                     << " before that " << (result.lines == 1 ? "is" : "are") << " in order\n";
+                return audit_broken;
+            case audit::Verification::Outcome::intact: break;
+        }
+        if (terms_.whole && !before_ && result.begin.seq > 0) {
+            err_ << file.string() << ":1: lines 1 to " << result.begin.seq
+                 << " of the log are not there: its oldest files were removed; where that is as it "
+                    "should be, say --partial, or --after with the point that this one follows\n";
+            return audit_broken;
+        }
+        print_intact(file, result, out_);
+        found_ = found_ || result.contains_expected;
+        // An empty first file says nothing of where the chain stands.
+        if (before_ || result.lines > 0) before_ = result.head;
+        return audit_intact;
+    }
+
+    int end() {
+        if (terms_.expected && !found_) {
+            err_ << "pgchaperone: line " << terms_.expected->seq
+                 << " is not there as it was noted: the end of the log was cut off, or it was "
+                    "written anew\n";
+            return audit_broken;
+        }
+        if (terms_.keys.empty()) return audit_intact;
+        return tell_signatures(signatures_, before_ ? before_->seq : 0, terms_.unsigned_max, out_,
+                               err_);
+    }
+
+    std::optional<std::uint64_t> last_seq() const {
+        return before_ ? std::optional(before_->seq) : std::nullopt;
+    }
+
+private:
+    const VerifyTerms& terms_;
+    std::ostream& out_;
+    std::ostream& err_;
+    std::vector<std::filesystem::path> files_;
+    std::optional<audit::ChainPoint> before_;
+    audit::SignatureCheck signatures_;
+    bool found_ = false;
+};
+
+int verify_once(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
+                std::ostream& err) {
+    Verifier verifier(terms, out, err);
+    audit::LogWalk walk(log);
+    while (audit::LineReader* const reader = walk.next(verifier.last_seq())) {
+        if (const int status = verifier.file(walk.path(), *reader); status != audit_intact)
+            return status;
+    }
+    return verifier.end();
+}
+
 }  // namespace
 
 int verify_log(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
                std::ostream& err) {
-    // While it is read, the log may be rotated and its old files compressed: what is wrong counts
-    // only if the files were the same before and after. A busy log is rotated many times a second.
+    // While it is read, its last line may be half written, or its oldest file be removed as `keep`
+    // says: what is wrong counts when it is found so twice.
     constexpr std::chrono::seconds patience{30};
     const auto until = std::chrono::steady_clock::now() + patience;
+    std::optional<std::string> before;
     while (true) {
-        std::vector<std::filesystem::path> files = audit::files_of_log(log);
-        if (files.empty()) files.push_back(log);
         std::ostringstream said, complained;
-        const int status = verify_logs(files, terms, said, complained);
-        const bool may_try_again = status != audit_intact &&
-                                   std::chrono::steady_clock::now() < until;
-        if (may_try_again && audit::files_of_log(log) != files) continue;
+        const int status = verify_once(log, terms, said, complained);
+        const std::string complaint = complained.str();
+        if (status != audit_intact && before != complaint &&
+            std::chrono::steady_clock::now() < until) {
+            before = complaint;
+            continue;
+        }
         out << said.str();
-        err << complained.str();
+        err << complaint;
         return status;
     }
 }
 
 int verify_logs(const std::vector<std::filesystem::path>& files, const VerifyTerms& terms,
                 std::ostream& out, std::ostream& err) {
-    const std::optional<audit::ChainPoint>& expected = terms.expected;
-    std::optional<audit::ChainPoint> before = terms.after;
-    audit::SignatureCheck signatures;
-    signatures.keys = terms.keys;
-    bool found = false;
+    Verifier verifier(terms, out, err);
     for (const std::filesystem::path& file : files) {
-        const audit::Verification result = audit::verify(
-            file, before, expected, terms.keys.empty() ? nullptr : &signatures);
-        switch (result.outcome) {
-            case audit::Verification::Outcome::unreadable:
-                err << "pgchaperone: can't read " << file.string() << ": " << result.problem
-                    << '\n';
-                return audit_trouble;
-            case audit::Verification::Outcome::broken:
-                err << file.string() << ":" << result.line << ": " << result.problem << '\n';
-                if (result.claimed) tell_fork(files, file, result, err);
-                err << file.string() << ": the chain is broken; " << counted(result.lines, "line")
-                    << " before that " << (result.lines == 1 ? "is" : "are") << " in order\n";
-                return audit_broken;
-            case audit::Verification::Outcome::intact: print_intact(file, result, out); break;
-        }
-        found = found || result.contains_expected;
-        // An empty first file says nothing of where the chain stands.
-        if (before || result.lines > 0) before = result.head;
+        audit::LineReader reader(file);
+        if (const int status = verifier.file(file, reader); status != audit_intact) return status;
     }
-    if (expected && !found) {
-        err << "pgchaperone: line " << expected->seq
-            << " is not there as it was noted: the end of the log was cut off, or it was written "
-               "anew\n";
-        return audit_broken;
-    }
-    if (terms.keys.empty()) return audit_intact;
-    return tell_signatures(signatures, before ? before->seq : 0, terms.unsigned_max, out, err);
+    return verifier.end();
 }
 
-std::optional<std::filesystem::path> configured_log(const std::string& config) {
+std::optional<config::Audit> configured_audit(const std::string& config) {
     config::Request request;
     if (!config.empty()) request.file = config;
     const auto loaded = load_or_complain(request);
     if (!loaded) return std::nullopt;
-    return loaded->options.audit.file;
+    return loaded->options.audit;
 }
 
 namespace {
@@ -187,12 +238,12 @@ void add_search(CLI::App& command, int& status) {
         if (!arguments->until.empty())
             arguments->terms.until = parse_time_or_age(arguments->until, now);
         if (arguments->files.empty()) {
-            const auto log = configured_log(arguments->config);
-            if (!log) {
+            const auto audit = configured_audit(arguments->config);
+            if (!audit) {
                 status = audit_trouble;
                 return;
             }
-            arguments->files.push_back(*log);
+            arguments->files.push_back(audit->file);
         }
         status = search_log(arguments->files, arguments->terms, arguments->json, look_of_output(),
                             std::cout, std::cerr);
@@ -209,6 +260,7 @@ void add_audit(CLI::App& app, int& status) {
         std::string expected;
         std::vector<std::string> keys;
         std::uint64_t unsigned_max = 0;
+        bool partial = false;
         std::string key;
     };
     // Lives as long as the callback, that is, as the app.
@@ -238,6 +290,9 @@ void add_audit(CLI::App& app, int& status) {
                      "The head of the file before the first one, which it must follow")
         ->type_name("SEQ:HASH")
         ->check(is_point);
+    verify->add_flag("--partial", arguments->partial,
+                     "The oldest files of the log may be missing: they were archived, or removed "
+                     "as audit.keep says. With a configuration that says so it is understood");
     verify
         ->add_option(
             "--public-key", arguments->keys,
@@ -275,9 +330,21 @@ void add_audit(CLI::App& app, int& status) {
             status = verify_logs(arguments->files, terms, std::cout, std::cerr);
             return;
         }
-        const auto log = arguments->files.empty() ? configured_log(arguments->config)
-                                                  : std::optional(arguments->files.front());
-        status = log ? verify_log(*log, terms, std::cout, std::cerr) : audit_trouble;
+        terms.whole = !arguments->partial;
+        std::filesystem::path log;
+        if (arguments->files.empty()) {
+            const auto audit = configured_audit(arguments->config);
+            if (!audit) {
+                status = audit_trouble;
+                return;
+            }
+            log = audit->file;
+            // Then it is the guard that removes old files.
+            if (audit->keep > 0) terms.whole = false;
+        } else {
+            log = arguments->files.front();
+        }
+        status = verify_log(log, terms, std::cout, std::cerr);
     });
 
     add_search(*command, status);

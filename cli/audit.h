@@ -4,6 +4,7 @@
 
 #include "audit/chain.h"
 #include "audit/signature.h"
+#include "config/options.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -33,6 +34,8 @@ struct VerifyTerms {
     std::vector<audit::Key> keys;
     // How many lines in a row may be without a checkpoint that speaks for them, where one follows.
     std::uint64_t unsigned_max = 0;
+    // Whether the first file must begin with line 1, unless `after` says what it follows.
+    bool whole = false;
 };
 
 // Verifies the files as one chain, the oldest first: each must go on where the one before ended.
@@ -44,9 +47,9 @@ int verify_logs(const std::vector<std::filesystem::path>& files, const VerifyTer
 int verify_log(const std::filesystem::path& log, const VerifyTerms& terms, std::ostream& out,
                std::ostream& err);
 
-// The log that a configuration names, or the one by default; nothing where it can't be loaded,
-// which is then told.
-std::optional<std::filesystem::path> configured_log(const std::string& config);
+// What a configuration says of the log, or the defaults; nothing where it can't be loaded, which is
+// then told.
+std::optional<config::Audit> configured_audit(const std::string& config);
 
 // Adds `audit` with its own subcommands to those of `app`; where it is the one called, `status`
 // becomes its exit status.

@@ -1,8 +1,8 @@
 #include "cli/audit_lines.h"
 
-#include "audit/line_reader.h"
-#include "audit/log_reader.h"
+#include "audit/log_walk.h"
 
+#include <algorithm>
 #include <charconv>
 #include <ostream>
 
@@ -12,6 +12,15 @@ std::string member_text(const boost::json::object& record, std::string_view name
     const auto* const value = record.if_contains({name.data(), name.size()});
     if (value == nullptr || !value->is_string()) return {};
     return {value->get_string().data(), value->get_string().size()};
+}
+
+std::optional<std::uint64_t> member_number(const boost::json::object& record,
+                                           std::string_view name) {
+    const auto* const value = record.if_contains({name.data(), name.size()});
+    if (value == nullptr || !value->is_number()) return std::nullopt;
+    boost::system::error_code problem;
+    const auto number = value->to_number<std::uint64_t>(problem);
+    return problem ? std::nullopt : std::optional(number);
 }
 
 bool member_flag(const boost::json::object& record, std::string_view name) {
@@ -50,31 +59,34 @@ bool for_each_record(
     const std::vector<std::filesystem::path>& files,
     const std::function<void(const boost::json::object& record, std::string_view line)>& take,
     std::ostream& err) {
-    const auto take_line = [&](std::string_view line) {
-        boost::system::error_code problem;
-        const auto value = boost::json::parse({line.data(), line.size()}, problem);
-        if (problem || !value.is_object()) return;
-        const boost::json::object& record = value.get_object();
-        if (record.contains("session")) take(record, line);
-    };
-    const auto complain = [&](const std::string& problem) {
-        if (!problem.empty()) err << "pgchaperone: can't read " << problem << '\n';
-        return problem.empty();
+    std::optional<std::uint64_t> last_seq;
+    const auto take_file = [&](audit::LineReader& reader, const std::filesystem::path& file) {
+        last_seq.reset();
+        while (const auto line = reader.next()) {
+            boost::system::error_code problem;
+            const auto value = boost::json::parse({line->data(), line->size()}, problem);
+            if (problem || !value.is_object()) continue;
+            const boost::json::object& record = value.get_object();
+            last_seq = member_number(record, "seq");
+            if (record.contains("session")) take(record, *line);
+        }
+        if (reader.state() != audit::LineReader::State::unreadable &&
+            reader.state() != audit::LineReader::State::damaged)
+            return true;
+        err << "pgchaperone: can't read " << file.string() << ": " << reader.problem() << '\n';
+        return false;
     };
     if (files.size() == 1) {
-        audit::LogReader reader(files.front());
-        while (const auto line = reader.next()) take_line(*line);
-        return complain(reader.problem());
+        audit::LogWalk walk(files.front());
+        while (audit::LineReader* const reader = walk.next(last_seq)) {
+            if (!take_file(*reader, walk.path())) return false;
+        }
+        return true;
     }
-    for (const std::filesystem::path& file : files) {
+    return std::all_of(files.begin(), files.end(), [&](const std::filesystem::path& file) {
         audit::LineReader reader(file);
-        while (const auto line = reader.next()) take_line(*line);
-        if ((reader.state() == audit::LineReader::State::unreadable ||
-             reader.state() == audit::LineReader::State::damaged) &&
-            !complain(file.string() + ": " + reader.problem()))
-            return false;
-    }
-    return true;
+        return take_file(reader, file);
+    });
 }
 
 }  // namespace pgchaperone::cli

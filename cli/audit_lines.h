@@ -4,9 +4,11 @@
 
 #include <boost/json.hpp>
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <iosfwd>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +17,9 @@ namespace pgchaperone::cli {
 
 // The text of a member; empty where there is none.
 std::string member_text(const boost::json::object& record, std::string_view name);
+// Nothing where it is no number, or none that is whole and at least 0.
+std::optional<std::uint64_t> member_number(const boost::json::object& record,
+                                           std::string_view name);
 bool member_flag(const boost::json::object& record, std::string_view name);
 // Whether the list of that name has the text: a field in `escaped`, a table in `relations`.
 bool member_lists(const boost::json::object& record, std::string_view name, std::string_view text);

@@ -20,10 +20,15 @@ bool contains_text(std::string_view all, std::string_view part) {
                        [](char a, char b) { return lower(a) == lower(b); }) != all.end();
 }
 
+bool ends_with_name(std::string_view name, std::string_view last) {
+    return name == last || (name.size() > last.size() && name.ends_with(last) &&
+                            name[name.size() - last.size() - 1] == '.');
+}
+
+// A statement's tables are on record as its text names them: what has no schema may be any of that
+// name.
 bool is_table(std::string_view name, std::string_view wanted) {
-    if (name == wanted) return true;
-    return name.size() > wanted.size() && name.ends_with(wanted) &&
-           name[name.size() - wanted.size() - 1] == '.';
+    return ends_with_name(name, wanted) || ends_with_name(wanted, name);
 }
 
 bool has_table(const boost::json::object& record, std::string_view wanted) {
@@ -52,15 +57,6 @@ std::string what_happened(const boost::json::object& record) {
     if (const std::string outcome = member_text(record, "outcome"); !outcome.empty())
         out += ": " + outcome;
     return out;
-}
-
-std::optional<std::uint64_t> member_number(const boost::json::object& record,
-                                           std::string_view name) {
-    const auto* const value = record.if_contains({name.data(), name.size()});
-    if (value == nullptr || !value->is_number()) return std::nullopt;
-    boost::system::error_code problem;
-    const auto number = value->to_number<std::uint64_t>(problem);
-    return problem ? std::nullopt : std::optional(number);
 }
 
 std::string duration_text(std::uint64_t us) {

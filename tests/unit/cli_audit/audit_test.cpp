@@ -146,6 +146,31 @@ TEST_CASE("a log's old files are found by its name, and one that is missing is t
     CHECK(verified_log(folder / "other.jsonl").status == audit_trouble);
 }
 
+TEST_CASE("a log without its beginning is told, unless it may be") {
+    const Folder folder;
+    ChainPoint head;
+    const auto log = folder / "audit.jsonl";
+    const auto old = folder / "audit.jsonl.20261121T100000Z";
+    extend(old, 2, head);
+    const ChainPoint between = head;
+    extend(log, 3, head);
+    CHECK(run({"audit", "verify", log}) == audit_intact);
+    std::filesystem::remove(old);
+    std::ostringstream out, err;
+    CHECK(verify_log(log, {{}, {}, {}, 0, true}, out, err) == audit_broken);
+    CHECK_THAT(err.str(), StartsWith(log.string() + ":1: lines 1 to 2 of the log are not there"));
+    CHECK(out.str().empty());
+    CHECK(run({"audit", "verify", log}) == audit_broken);
+    CHECK(run({"audit", "verify", "--partial", log}) == audit_intact);
+    CHECK(run({"audit", "verify", "--after", to_text(between), log}) == audit_intact);
+    CHECK(run({"audit", "verify", "--after", to_text(head), log}) == audit_broken);
+    const auto config = folder / "pgchaperone.yaml";
+    for (const auto& [keep, status] : {std::pair{"0", audit_broken}, {"7", audit_intact}}) {
+        write_file(config, "audit: { file: " + log.string() + ", keep: " + keep + " }\n");
+        CHECK(run({"audit", "verify", "-c", config}) == status);
+    }
+}
+
 TEST_CASE("a chain that forks is told with the place") {
     const Folder folder;
     ChainPoint head;
@@ -211,6 +236,11 @@ TEST_CASE("signed checkpoints are checked where a public key is given") {
     CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", "--max-unsigned", "2",
                log}) == audit_intact);
     CHECK(run({"audit", "verify", "--public-key", log, log}) == audit_trouble);
+
+    // Nothing is left of it.
+    write_file(folder / "emptied.jsonl", "");
+    CHECK(run({"audit", "verify", "--public-key", folder / "key.pub", folder / "emptied.jsonl"}) ==
+          audit_broken);
 
     const auto plain = folder / "plain.jsonl";
     ChainPoint other;
@@ -387,6 +417,10 @@ TEST_CASE("search finds records by what they tell, in the log and its old files"
     CHECK(found(with(&SearchTerms::table, "public.orders")) == "DELETE FROM orders;");
     CHECK(found(with(&SearchTerms::table, "rders")).empty());
     CHECK(found(with(&SearchTerms::table, "items")) == "DELETE FROM items;SELECT purge();");
+    // The statement's text names no schema, and so it may be any; of the effects it is known.
+    CHECK(found(with(&SearchTerms::table, "public.items")) == "DELETE FROM items;SELECT purge();");
+    CHECK(found(with(&SearchTerms::table, "sales.items")) == "DELETE FROM items;");
+    CHECK(found(with(&SearchTerms::table, "sales.tems")).empty());
     CHECK(found(with(&SearchTerms::decision, "supervise")) == "SELECT purge();");
     CHECK(found(with(&SearchTerms::rule, "fine")) == "DELETE FROM items;");
     CHECK(found(with(&SearchTerms::text, "PURGE")) == "SELECT purge();");
