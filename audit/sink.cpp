@@ -25,10 +25,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto look_time = 200ms;   // so often a blocked outlet looks whether it shall stop
-constexpr auto connect_time = 5s;   // and so long it may take to connect
-constexpr auto retry_pause = 1s;    // after a failure
-constexpr auto farewell_time = 2s;  // for what waits at the end
+constexpr auto look_time = 200ms;  // so often a blocked outlet looks whether it shall stop
+constexpr auto connect_time = 5s;  // and so long it may take to connect
+constexpr auto retry_pause = 1s;   // after a failure
 // Facility authpriv, severity notice.
 constexpr int priority = 10 * 8 + 5;
 // What fits into a UDP datagram, and into what most systems take by a Unix-domain one.
@@ -36,16 +35,35 @@ constexpr std::size_t datagram_bytes = 60'000;
 
 std::string words(int error) { return std::generic_category().message(error); }
 
-// Until the file takes bytes, or has some for us; false: it is to stop, or too late.
-bool wait_for(int file, short events, const std::atomic<bool>& stopping,
-              std::chrono::milliseconds limit = std::chrono::milliseconds::max()) {
-    std::chrono::milliseconds waited{0};
-    while (!stopping && waited < limit) {
-        pollfd one{file, events, 0};
+// "1 record was", "2 records were".
+std::string records(std::uint64_t count) {
+    return std::to_string(count) + (count == 1 ? " record was" : " records were");
+}
+
+// Until the file takes bytes; false: it is to stop.
+bool wait_for_room(int file, const Waiting& waiting) {
+    const auto begun = std::chrono::steady_clock::now();
+    bool told = false;
+    while (!waiting.stopping) {
+        pollfd one{file, POLLOUT, 0};
         const int found = ::poll(&one, 1, static_cast<int>(look_time.count()));
         if (found > 0) return true;
         if (found < 0 && errno != EINTR) return false;
-        waited += look_time;
+        if (told || std::chrono::steady_clock::now() - begun < waiting.stuck_after) continue;
+        told = true;
+        waiting.stuck();
+    }
+    return false;
+}
+
+// Until a connection is made or is not to be had; false: it is to stop, or too late.
+bool wait_for_connection(int socket, const Waiting& waiting) {
+    const auto end = std::chrono::steady_clock::now() + connect_time;
+    while (!waiting.stopping && std::chrono::steady_clock::now() < end) {
+        pollfd one{socket, POLLOUT, 0};
+        const int found = ::poll(&one, 1, static_cast<int>(look_time.count()));
+        if (found > 0) return true;
+        if (found < 0 && errno != EINTR) return false;
     }
     return false;
 }
@@ -54,13 +72,13 @@ class StandardOutput : public Outlet {
 public:
     explicit StandardOutput(int file) : file_(file) {}
     std::string name() const override { return "standard output"; }
-    std::string send(std::string_view line, const std::atomic<bool>& stopping) override {
+    std::string send(std::string_view line, const Waiting& waiting) override {
         // What an earlier failure has left of a line is not gone on with.
         std::string whole(line);
         whole += '\n';
         std::string_view rest = whole;
         while (!rest.empty()) {
-            if (!wait_for(file_, POLLOUT, stopping)) return "pgchaperone ends";
+            if (!wait_for_room(file_, waiting)) return "pgchaperone ends";
             // So much a pipe that can be written to takes without blocking.
             const ssize_t count = ::write(file_, rest.data(),
                                           std::min<std::size_t>(rest.size(), PIPE_BUF));
@@ -85,7 +103,7 @@ public:
 
     std::string name() const override { return "syslog at " + target_.text(); }
 
-    std::string send(std::string_view line, const std::atomic<bool>& stopping) override {
+    std::string send(std::string_view line, const Waiting& waiting) override {
         std::string message = syslog_message(line, host_, static_cast<std::uint64_t>(::getpid()));
         const bool stream = target_.kind == SyslogTarget::Kind::tcp;
         if (stream) {
@@ -98,8 +116,8 @@ public:
         }
         std::string problem;
         if (socket_ >= 0 && stream && hung_up()) disconnect();
-        if (socket_ < 0) problem = connect(stopping);
-        if (problem.empty()) problem = send_all(message, stopping);
+        if (socket_ < 0) problem = connect(waiting);
+        if (problem.empty()) problem = send_all(message, waiting);
         // Half a message can't be gone on with.
         if (!problem.empty()) disconnect();
         return problem;
@@ -117,8 +135,8 @@ private:
         return ::poll(&one, 1, 0) > 0;
     }
 
-    std::string connect(const std::atomic<bool>& stopping) {
-        if (target_.kind == SyslogTarget::Kind::unix_datagram) return connect_unix();
+    std::string connect(const Waiting& waiting) {
+        if (target_.kind == SyslogTarget::Kind::unix_datagram) return connect_unix(waiting);
         addrinfo wanted{};
         wanted.ai_socktype = target_.kind == SyslogTarget::Kind::tcp ? SOCK_STREAM : SOCK_DGRAM;
         addrinfo* found = nullptr;
@@ -129,29 +147,29 @@ private:
         std::string problem = "it has no address";
         for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
             problem = connect_to(one->ai_family, one->ai_socktype, one->ai_addr, one->ai_addrlen,
-                                 stopping);
+                                 waiting);
             if (problem.empty()) break;
         }
         return problem;
     }
 
-    std::string connect_unix() {
+    std::string connect_unix(const Waiting& waiting) {
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         if (target_.host.size() >= sizeof address.sun_path) return words(ENAMETOOLONG);
         std::copy(target_.host.begin(), target_.host.end(), address.sun_path);
         return connect_to(AF_UNIX, SOCK_DGRAM, reinterpret_cast<const sockaddr*>(&address),
-                          sizeof address, false);
+                          sizeof address, waiting);
     }
 
     std::string connect_to(int family, int type, const sockaddr* address, socklen_t size,
-                           const std::atomic<bool>& stopping) {
+                           const Waiting& waiting) {
         socket_ = ::socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (socket_ < 0) return words(errno);
         int error = ::connect(socket_, address, size) == 0 ? 0 : errno;
         if (error == EINPROGRESS) {
             socklen_t length = sizeof error;
-            if (!wait_for(socket_, POLLOUT, stopping, connect_time))
+            if (!wait_for_connection(socket_, waiting))
                 error = ETIMEDOUT;
             else if (::getsockopt(socket_, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
                 error = errno;
@@ -161,12 +179,12 @@ private:
         return words(error);
     }
 
-    std::string send_all(std::string_view rest, const std::atomic<bool>& stopping) {
+    std::string send_all(std::string_view rest, const Waiting& waiting) {
         while (!rest.empty()) {
             const ssize_t count = ::send(socket_, rest.data(), rest.size(), MSG_NOSIGNAL);
             if (count < 0 && errno == EINTR) continue;
             if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-                if (!wait_for(socket_, POLLOUT, stopping)) return "pgchaperone ends";
+                if (!wait_for_room(socket_, waiting)) return "pgchaperone ends";
                 continue;
             }
             if (count < 0) return words(errno);
@@ -224,7 +242,8 @@ struct Sink::Impl {
         : outlet(std::move(outlet_)), options(std::move(options_)) {}
 
     void run();
-    void deliver(std::string line);
+    bool deliver(const std::string& line);
+    void note_stuck();
     void notice(const std::string& text) const {
         if (options.on_notice) options.on_notice(text);
     }
@@ -256,22 +275,32 @@ void Sink::Impl::run() {
         waiting_bytes -= line.size();
         const std::uint64_t missing = waiting.empty() ? std::exchange(lost, 0) : 0;
         lock.unlock();
-        deliver(std::move(line));
-        if (missing > 0 && trouble.empty())
-            notice(std::to_string(missing) + " records were not sent to " + outlet->name() +
+        const bool delivered = deliver(line);
+        if (delivered && missing > 0)
+            notice(records(missing) + " not sent to " + outlet->name() +
                    ", which could not follow; the file has them");
         lock.lock();
+        if (!delivered) lost += missing + 1;
     }
     ended = true;
     done.notify_one();
 }
 
-// Tries until it is sent, or all is over.
-void Sink::Impl::deliver(std::string line) {
+// Who takes nothing is told of like who fails.
+void Sink::Impl::note_stuck() {
+    const std::string problem = outlet->name() + " has taken nothing for " +
+                                std::to_string(options.stuck_after.count()) + " ms";
+    if (problem != trouble) notice(problem + "; records wait, and the file has them");
+    trouble = problem;
+}
+
+// Tries until it is sent, or all is over; whether it was.
+bool Sink::Impl::deliver(const std::string& line) {
+    const Waiting waits{stopping, options.stuck_after, [this] { note_stuck(); }};
     for (;;) {
-        const std::string problem = outlet->send(line, stopping);
+        const std::string problem = outlet->send(line, waits);
         if (problem.empty()) break;
-        if (stopping) return;
+        if (stopping) return false;
         if (problem != trouble)
             notice("cannot send records to " + outlet->name() + ": " + problem +
                    "; they wait, and the file has them");
@@ -285,6 +314,7 @@ void Sink::Impl::deliver(std::string line) {
     trouble.clear();
     const std::lock_guard lock(mutex);
     ++stats.sent;
+    return true;
 }
 
 Sink::Sink(std::unique_ptr<Outlet> outlet, Options options)
@@ -302,20 +332,26 @@ Sink::~Sink() {
         std::unique_lock lock(impl_->mutex);
         impl_->closing = true;
         impl_->wake.notify_one();
-        impl_->done.wait_for(lock, farewell_time, [this] { return impl_->ended; });
+        impl_->done.wait_for(lock, impl_->options.farewell, [this] { return impl_->ended; });
         impl_->stopping = true;
         impl_->wake.notify_one();
     }
     impl_->thread.join();
+    const std::uint64_t left = impl_->lost + impl_->waiting.size();
+    if (left > 0)
+        impl_->notice(records(left) + " not sent to " + impl_->outlet->name() +
+                      " before the end; the file has them");
 }
 
 void Sink::offer(std::string_view lines) {
-    const std::unique_lock lock(impl_->mutex);
+    bool begins = false;
+    std::unique_lock lock(impl_->mutex);
     while (!lines.empty()) {
         const std::string_view line = lines.substr(0, lines.find('\n'));
         lines.remove_prefix(std::min(line.size() + 1, lines.size()));
         if (impl_->waiting_bytes + line.size() > impl_->options.queue_limit_bytes) {
             ++impl_->stats.dropped;
+            begins = begins || impl_->lost == 0;
             ++impl_->lost;
             continue;
         }
@@ -323,6 +359,10 @@ void Sink::offer(std::string_view lines) {
         impl_->waiting.emplace_back(line);
     }
     impl_->wake.notify_one();
+    lock.unlock();
+    if (begins)
+        impl_->notice("records for " + impl_->outlet->name() +
+                      " are dropped: too many wait for it; the file has them");
 }
 
 Sink::Stats Sink::stats() const {

@@ -139,6 +139,12 @@ struct Writer::Impl {
     std::string append_event_of_torn_tail();
     std::string append(std::string_view lines, const ChainPoint& head);
     void note_trouble(const std::string& problem, std::size_t refused);
+    void watch();
+    std::optional<std::chrono::steady_clock::time_point> oldest() const;
+    bool is_overdue(std::chrono::steady_clock::time_point now) const;
+    bool is_crowded() const;
+    std::string words_of_delay() const;
+    std::string words_of_catching_up();
     void publish_head();
     void notice(const std::string& text) const {
         if (options.on_notice) options.on_notice(text);
@@ -150,7 +156,7 @@ struct Writer::Impl {
     // The writer's thread only (and open_first, before there is one).
     std::unique_ptr<LogFile> file;
     std::string trouble;                      // empty while the disk takes what it is given
-    std::uint64_t refused_records = 0;        // since the trouble began
+    std::uint64_t refused_records = 0;        // of which the log does not tell yet
     std::optional<LogFile::Changed> changed;  // and not yet told in the log
     // When the file's first line was made; nothing while it has none.
     std::optional<std::chrono::system_clock::time_point> begun;
@@ -169,6 +175,9 @@ struct Writer::Impl {
     std::vector<Item> waiting;
     std::size_t pending_records = 0;  // waiting or being written
     std::size_t pending_bytes = 0;
+    // Of the first record that is being written.
+    std::optional<std::chrono::steady_clock::time_point> first_in_hand;
+    std::size_t refused_for_room = 0;  // of which the writer's thread does not know yet
     bool reopen_wanted = false;
     bool closing = false;
     // Told to the thread; `told` says that there is something.
@@ -182,7 +191,18 @@ struct Writer::Impl {
     Stats stats;
     metrics::Histogram times{time_bounds};  // counted on the thread
 
+    // Whether the disk keeps up; told by the watcher, who alone ends it.
+    std::condition_variable look;
+    bool watcher_sleeps = false;  // until somebody wakes it
+    bool delay_told = false;
+    bool crowded = false;                                 // a record was refused for want of room
+    std::uint64_t crowded_out = 0;                        // such records, since the delay began
+    std::uint64_t late = 0;                               // that were waited for too long
+    std::chrono::steady_clock::duration longest_wait{0};  // of these
+    bool watched = true;
+
     std::thread thread;
+    std::thread watcher;
 };
 
 std::string Writer::Impl::open_first() {
@@ -353,15 +373,19 @@ void Writer::Impl::start() {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     thread = std::thread([this] { run(); });
+    watcher = std::thread([this] { watch(); });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_setname_np(thread.native_handle(), "audit");
+    pthread_setname_np(watcher.native_handle(), "audit-watch");
 }
 
 void Writer::Impl::run() {
     std::vector<Item> items;
     std::unique_lock lock(mutex);
     for (;;) {
-        const auto called = [this] { return !waiting.empty() || reopen_wanted || told || closing; };
+        const auto called = [this] {
+            return !waiting.empty() || refused_for_room > 0 || reopen_wanted || told || closing;
+        };
         if (const auto sleep = longest_sleep()) {
             wake.wait_for(lock, *sleep, called);
         } else {
@@ -369,10 +393,17 @@ void Writer::Impl::run() {
         }
         const bool reopen_now = std::exchange(reopen_wanted, false);
         items.swap(waiting);
+        if (!items.empty()) first_in_hand = items.front().submitted;
+        refused_records += std::exchange(refused_for_room, 0);
         const bool last = items.empty() && closing && !reopen_now;
         lock.unlock();
         do_what_is_told();
-        if (last) return in_turn([this] { sign_what_waits(true); });
+        if (last) {
+            // The end is no time to spare the disk.
+            no_retry_before = {};
+            try_again();
+            return in_turn([this] { sign_what_waits(true); });
+        }
         if (reopen_now) in_turn([this] { reopen_file(); });
         if (items.empty()) {
             in_turn([this] {
@@ -441,9 +472,10 @@ std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
     return sleep;
 }
 
-// In trouble: writes the line that tells of it, and nothing else.
+// Writes the line that tells of trouble and of what was refused, and nothing else.
 void Writer::Impl::try_again() {
-    if (trouble.empty() || std::chrono::steady_clock::now() < no_retry_before) return;
+    if (trouble.empty() && refused_records == 0) return;
+    if (!trouble.empty() && std::chrono::steady_clock::now() < no_retry_before) return;
     std::vector<Item> nothing;
     store_batch(nothing, 0);
 }
@@ -545,15 +577,24 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
         bytes += items[i].bytes;
         records += items[i].records.size();
         if (problem.empty()) times.observe(now - items[i].submitted);
-        items[i].records.clear();
     }
     {
         const std::lock_guard lock(mutex);
+        for (std::size_t i = begin; i < end; ++i) {
+            const auto waited = now - items[i].submitted;
+            if (options.patience.count() == 0 || waited <= options.patience) break;
+            late += items[i].records.size();
+            longest_wait = std::max(longest_wait, waited);
+        }
+        first_in_hand.reset();
+        if (end < items.size()) first_in_hand = items[end].submitted;
         pending_records -= records;
         pending_bytes -= bytes;
         (problem.empty() ? stats.records : stats.refused) += records;
         stats.failing = !problem.empty();
+        if (delay_told || late > 0) look.notify_one();
     }
+    for (std::size_t i = begin; i < end; ++i) items[i].records.clear();
     note_trouble(problem, records);
     publish_head();
     if (options.on_completion && !completions.empty()) options.on_completion(completions);
@@ -588,11 +629,12 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
                               .value = std::to_string(changed->found_bytes),
                               .number = true}}));
     }
-    if (!trouble.empty())
+    if (!trouble.empty() || refused_records > 0)
         add(make_event_line(
             "refused", options.clock(), head,
             {{.name = "records", .value = std::to_string(refused_records), .number = true},
-             {.name = "problem", .value = trouble}}));
+             {.name = "problem",
+              .value = trouble.empty() ? "too many records waited for the disk" : trouble}}));
     for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end)
         for (const Record& record : items[end].records)
             add(make_line(record, head, options.statement_limit_bytes));
@@ -633,10 +675,10 @@ std::string Writer::Impl::append(std::string_view lines, const ChainPoint& head)
 }
 
 void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused) {
-    if (problem.empty() && trouble.empty()) return;
     if (problem.empty()) {
-        notice("the audit log " + file->path().string() + " can be written again; " +
-               std::to_string(refused_records) + " records were refused meanwhile");
+        if (!trouble.empty())
+            notice("the audit log " + file->path().string() + " can be written again; " +
+                   std::to_string(refused_records) + " records were refused meanwhile");
         refused_records = 0;
     } else {
         if (trouble.empty())
@@ -644,6 +686,82 @@ void Writer::Impl::note_trouble(const std::string& problem, std::size_t refused)
         refused_records += refused;
     }
     trouble = problem;
+}
+
+// --- Whether the disk keeps up. All but watch() itself under the mutex.
+
+// When the first of the records that wait, or are being written, was submitted.
+std::optional<std::chrono::steady_clock::time_point> Writer::Impl::oldest() const {
+    if (first_in_hand) return first_in_hand;
+    if (waiting.empty()) return {};
+    return waiting.front().submitted;
+}
+
+bool Writer::Impl::is_overdue(std::chrono::steady_clock::time_point now) const {
+    const auto first = oldest();
+    return options.patience.count() > 0 && first && now - *first > options.patience;
+}
+
+// More waits than what would be a good reason to call it over.
+bool Writer::Impl::is_crowded() const {
+    return pending_records > options.queue_limit_records / 2 ||
+           pending_bytes > options.queue_limit_bytes / 2;
+}
+
+std::string Writer::Impl::words_of_delay() const {
+    return "the audit log does not keep up: " +
+           (crowded_out > 0 ? std::string("too many records wait for the disk")
+                            : "a record waits for the disk for longer than " +
+                                  std::to_string(options.patience.count()) + " ms") +
+           "; " + std::string(options.when_refused);
+}
+
+std::string Writer::Impl::words_of_catching_up() {
+    using std::chrono::milliseconds;
+    const auto records = [](std::uint64_t count) {
+        return std::to_string(count) + (count == 1 ? " record" : " records");
+    };
+    std::string text;
+    if (late > 0)
+        text = records(late) + " waited for the disk for longer than " +
+               std::to_string(options.patience.count()) + " ms, the longest of them for " +
+               std::to_string(std::chrono::duration_cast<milliseconds>(longest_wait).count()) +
+               " ms";
+    if (crowded_out > 0)
+        text += (text.empty() ? "" : "; ") + records(crowded_out) +
+                (crowded_out == 1 ? " was" : " were") + " refused since too many waited";
+    late = crowded_out = 0;
+    longest_wait = {};
+    return "the audit log keeps up again: " + text;
+}
+
+// Sleeps while nothing waits, and then until the first of what waits would be overdue. So it costs
+// nothing while the disk keeps up, and sees also what was over before it looked.
+void Writer::Impl::watch() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+        const auto now = std::chrono::steady_clock::now();
+        if (delay_told && crowded && !is_crowded()) crowded = false;
+        const bool delayed = is_overdue(now) || crowded;
+        if (delayed != delay_told || (!delayed && late > 0)) {
+            const std::string text = delay_told ? words_of_catching_up() : words_of_delay();
+            delay_told = !delay_told;
+            lock.unlock();
+            notice(text);
+            lock.lock();
+            continue;
+        }
+        if (!watched) return;
+        const auto first = oldest();
+        if (!delay_told && first && options.patience.count() > 0) {
+            // A moment later, when it is overdue for certain.
+            look.wait_until(lock, *first + options.patience + std::chrono::milliseconds(1));
+        } else {
+            watcher_sleeps = true;
+            look.wait(lock);
+            watcher_sleeps = false;
+        }
+    }
 }
 
 void Writer::Impl::publish_head() {
@@ -679,6 +797,9 @@ Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
                       impl_->pending_bytes + item.bytes <= impl_->options.queue_limit_bytes;
     if (!fits && impl_->pending_records > 0) {
         impl_->stats.refused += count;
+        impl_->refused_for_room += count;
+        impl_->crowded_out += count;
+        if (!std::exchange(impl_->crowded, true)) impl_->look.notify_one();
         return Submitted::full;
     }
     impl_->pending_records += count;
@@ -686,6 +807,9 @@ Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
     impl_->waiting.push_back(std::move(item));
     // The writer sleeps only when nothing waits.
     if (impl_->waiting.size() == 1) impl_->wake.notify_one();
+    if (impl_->options.patience.count() > 0 && !impl_->delay_told &&
+        std::exchange(impl_->watcher_sleeps, false))
+        impl_->look.notify_one();
     return Submitted::accepted;
 }
 
@@ -732,6 +856,10 @@ Writer::Stats Writer::stats() const {
     const std::lock_guard lock(impl_->mutex);
     Stats stats = impl_->stats;
     stats.waiting = impl_->pending_records;
+    const auto now = std::chrono::steady_clock::now();
+    if (const auto first = impl_->oldest()) stats.oldest_waits = now - *first;
+    stats.behind = impl_->crowded || impl_->is_overdue(now);
+    stats.failing = stats.failing || stats.behind;
     return stats;
 }
 
@@ -751,6 +879,12 @@ void Writer::close() {
     if (!impl_->thread.joinable()) return;
     assert(impl_->thread.get_id() != std::this_thread::get_id());
     impl_->thread.join();
+    {
+        const std::lock_guard lock(impl_->mutex);
+        impl_->watched = false;
+        impl_->look.notify_one();
+    }
+    impl_->watcher.join();
     impl_->packer.reset();
 }
 

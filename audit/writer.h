@@ -12,7 +12,8 @@
 //   these one is in charge, which rotates the file and sees to old ones.
 //
 // While the disk refuses it tries by itself now and then, so that it is known when that is over
-// also where nobody dares to ask for a record any more.
+// also where nobody dares to ask for a record any more. A disk that hangs holds the writer's thread
+// with it; a second thread, which never touches the disk, looks at how long records wait.
 
 #include "audit/chain.h"
 #include "audit/log_file.h"
@@ -50,7 +51,8 @@ struct WriterOptions {
     // writer's destructor.
     std::function<void(std::span<const Completion>)> on_completion;
     // Sentences for the operator: trouble begins, trouble is over, a torn line was set aside.
-    // Called on the writer's thread, and by open() on the caller's. May be empty.
+    // Called on threads of the writer, at the same time even, and by open() on the caller's. May be
+    // empty.
     std::function<void(std::string_view)> on_notice;
     // Whole lines that are on the disk now, of records and of the log's own events. Called on the
     // writer's thread, and by open(); must not block. May be empty.
@@ -61,6 +63,8 @@ struct WriterOptions {
     // nothing waits).
     std::size_t queue_limit_records = 65'536;
     std::size_t queue_limit_bytes = 64 * 1024 * 1024;
+    // Where a record waits for longer, the writer does not keep up, and says so; 0: never.
+    std::chrono::milliseconds patience{0};
     // The file becomes an old one when it is so large, or when a multiple of the time has passed
     // since 1970 (1d: at midnight UTC); 0: never. What is in the file counts, not when it was made.
     std::uint64_t rotate_bytes = 0;
@@ -124,11 +128,16 @@ public:
 
     // Since it was opened.
     struct Stats {
-        std::uint64_t records = 0;      // on the disk
-        std::uint64_t refused = 0;      // by the disk, or since too many waited
-        std::uint64_t checkpoints = 0;  // signed
-        std::size_t waiting = 0;        // for the disk, now
-        bool failing = false;           // the disk refused the last that it was given
+        std::uint64_t records = 0;                 // on the disk
+        std::uint64_t refused = 0;                 // by the disk, or since too many waited
+        std::uint64_t checkpoints = 0;             // signed
+        std::size_t waiting = 0;                   // for the disk, now
+        std::chrono::nanoseconds oldest_waits{0};  // how long the first of these has by now
+        // The disk refused the last that it was given, or does not keep up.
+        bool failing = false;
+        // It does not: a record waits for longer than the patience, or so many that one was
+        // refused.
+        bool behind = false;
     };
     Stats stats() const;
     // From submission to the disk.

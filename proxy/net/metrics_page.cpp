@@ -132,13 +132,16 @@ void put_audit(Page& page, const Numbers& n) {
         .put(number(audit.log.refused), {{"outcome", "refused"}});
     page.begin(gauge, "pgchaperone_audit_records_waiting", "Records that wait for the disk now.")
         .put(number(audit.log.waiting));
+    page.begin(gauge, "pgchaperone_audit_lag_seconds",
+               "How long the oldest record that waits for the disk has waited by now.")
+        .put(std::chrono::duration<double>(audit.log.oldest_waits).count());
     page.begin(histogram, "pgchaperone_audit_store_seconds",
                "From a record's submission to its being on the disk.")
         .put(n.audit_times);
     page.begin(counter, "pgchaperone_audit_overdue_total", "Records that were waited for too long.")
         .put(number(audit.overdue));
     page.begin(gauge, "pgchaperone_audit_failing",
-               "Whether the disk refused the last that it was given.")
+               "Whether the disk refused the last that it was given, or does not keep up.")
         .put(audit.log.failing ? 1 : 0);
     page.begin(counter, "pgchaperone_audit_checkpoints_total", "Signed checkpoints.")
         .put(number(audit.log.checkpoints));

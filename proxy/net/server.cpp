@@ -514,6 +514,7 @@ private:
         options.keep_old = audit.keep_old;
         options.compress_old = audit.compress_old;
         options.checkpoint_every = audit.checkpoint_every;
+        options.patience = audit.patience;
         if (audit.allow_on_failure)
             options.when_refused =
                 "statements run without a record until this is mended "
@@ -521,6 +522,9 @@ private:
         if (!audit.checkpoint_key.empty()) {
             auto key = audit::Key::load_private(audit.checkpoint_key);
             if (key.has_error()) throw std::runtime_error(key.error().text);
+            if (const std::string problem = check_key_permissions(audit.checkpoint_key);
+                !problem.empty())
+                spdlog::warn("audit log: {}", problem);
             options.checkpoint_key = std::make_shared<const audit::Key>(std::move(*key));
         }
         options.on_completion = [this](std::span<const audit::Completion> done) {
@@ -917,8 +921,10 @@ private:
     std::vector<std::string> unready() const {
         std::vector<std::string> reasons = dead();
         if (shared_.draining) reasons.push_back("draining");
-        if (!shared_.options.audit.allow_on_failure && shared_.audit->stats().failing)
-            reasons.push_back("the audit log refuses records");
+        if (const audit::Writer::Stats log = shared_.audit->stats();
+            log.failing && !shared_.options.audit.allow_on_failure)
+            reasons.push_back(log.behind ? "the audit log does not keep up"
+                                         : "the audit log refuses records");
         if (shared_.desk->stats().down) reasons.push_back("the store of tickets is down");
         return reasons;
     }

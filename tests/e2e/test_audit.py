@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes
 from support.e2e import EndToEnd, main, needs_guard
 from support.guard import Guard, binary, schema_validator
+from support.watch import Watcher, port
 
 RECORD_EVERYTHING = """policy:
   default: allow
@@ -194,7 +195,11 @@ class Audit(EndToEnd):
         self.assertEqual(1, verified.returncode)
         self.assertIn("no line of the log is a signed checkpoint", verified.stderr)
         # Nor does it help to wait until pgchaperone signs it.
+        words = f"audit log: the key {key} can be read or changed by others; chmod it to 0600 or less"
+        self.assertNotIn(words, guard.log_text())
+        key.chmod(0o640)
         guard.start()
+        self.assertIn(words, guard.log_text())
         with psycopg.connect(host=guard.host, port=guard.port, user="postgres", dbname="postgres", autocommit=True) as one:
             one.execute("INSERT INTO scratch VALUES (1, 'after')")
         guard.stop()
@@ -388,8 +393,10 @@ class Audit(EndToEnd):
         slow = self.directory / "slow"
         os.environ.update(LD_PRELOAD=os.environ["PGCHAPERONE_SLOW_DISK"], SLOW_DISK=str(slow))
         try:
-            refusing = self.guard_with("--audit-patience", "200ms")
-            allowing = self.guard_with("--audit-patience", "200ms", "--audit-on-failure", "allow")
+            watchers = [Watcher(port()), Watcher(port())]
+            options = [("--audit-patience", "200ms", "--metrics-listen", f"127.0.0.1:{one.port}") for one in watchers]
+            refusing = self.guard_with(*options[0])
+            allowing = self.guard_with(*options[1], "--audit-on-failure", "allow")
         finally:
             for name in ("LD_PRELOAD", "SLOW_DISK"):
                 os.environ.pop(name)
@@ -400,6 +407,17 @@ class Audit(EndToEnd):
                 one.execute("INSERT INTO scratch VALUES (200, 'slow')")
             self.assertIn("within 200 ms", raised.exception.diag.message_detail)
             other.execute("INSERT INTO scratch VALUES (201, 'slow')")
+            # While it hangs, whoever watches sees it.
+            delays = [f"the audit log does not keep up: a record waits for the disk for longer than 200 ms; {what}" for what in
+                      ("statements that need a record can't run until this is mended",
+                       "statements run without a record until this is mended (audit.on_failure: allow)")]
+            for guard, watcher, delay in zip((refusing, allowing), watchers, delays):
+                processes.wait_until(lambda: delay in guard.log_text(), 10, "the log to tell of it")
+                self.assertEqual(1, watcher.figures()["pgchaperone_audit_failing"])
+                self.assertGreater(watcher.figures()["pgchaperone_audit_lag_seconds"], 0.2)
+            answer = watchers[0].ask("/readyz")
+            self.assertEqual((503, "the audit log does not keep up\n"), (answer.status, answer.text))
+            self.assertEqual(200, watchers[1].ask("/readyz").status)
             # The answer to the first record comes while the second is waited for, and is not taken for its.
             release = threading.Timer(0.1, slow.unlink)
             release.start()
@@ -413,6 +431,11 @@ class Audit(EndToEnd):
         self.assertEqual((1, 0), tuple(self.stats(one)[name] for name in ("audit_overdue", "statements_unrecorded")))
         self.assertEqual((1, 1), tuple(self.stats(other)[name] for name in ("audit_overdue", "statements_unrecorded")))
         self.assert_intact(refusing)
+        for guard, watcher, delay in zip((refusing, allowing), watchers, delays):
+            processes.wait_until(lambda: "the audit log keeps up again: " in guard.log_text(), 10, "the log to say that it is over")
+            self.assertEqual(1, guard.log_text().count(delay))
+            self.assertEqual(200, watcher.ask("/readyz").status)
+            self.assertEqual(0, watcher.figures()["pgchaperone_audit_failing"])
 
 
 if __name__ == "__main__":

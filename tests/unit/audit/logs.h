@@ -120,6 +120,7 @@ struct Log {
         made.on_notice = [this](std::string_view text) {
             const std::lock_guard lock(mutex);
             notices.emplace_back(text);
+            arrived.notify_all();
         };
         return made;
     }
@@ -147,6 +148,17 @@ struct Log {
         REQUIRE(submit(token, statement) == Submitted::accepted);
         return outcome(token);
     }
+    // That it comes, so many times.
+    bool has_notices(const std::string& part, std::ptrdiff_t times) {
+        const auto is_one = [&](const std::string& one) {
+            return one.find(part) != std::string::npos;
+        };
+        std::unique_lock lock(mutex);
+        return arrived.wait_for(lock, std::chrono::seconds(20), [&] {
+            return std::count_if(notices.begin(), notices.end(), is_one) >= times;
+        });
+    }
+    bool has_notice(const std::string& part) { return has_notices(part, 1); }
     std::string all_notices() {
         const std::lock_guard lock(mutex);
         std::string text;

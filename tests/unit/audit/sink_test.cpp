@@ -35,11 +35,19 @@ struct Notices {
     Sink::Options options(std::size_t bytes = 1024 * 1024) {
         Sink::Options made;
         made.queue_limit_bytes = bytes;
+        made.stuck_after = 300ms;
+        made.farewell = 300ms;
         made.on_notice = [this](std::string_view notice) {
             const std::lock_guard lock(mutex);
             text += std::string(notice) + "\n";
         };
         return made;
+    }
+    std::size_t count(const std::string& part) {
+        const std::lock_guard lock(mutex);
+        std::size_t found = 0;
+        for (std::size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++found;
+        return found;
     }
     bool has(const std::string& part) {
         for (int i = 0; i < 500; ++i) {
@@ -129,6 +137,9 @@ TEST_CASE("standard output gets whole lines, as far as its reader follows") {
         for (int i = 0; i < 20; ++i) sink.offer(line + "\n");
         CHECK(sink.stats().dropped >= 7);
         CHECK(sink.stats().dropped <= 10);
+        // It is told while it is so, and not only when it is over.
+        CHECK(notices.count("records for standard output are dropped") == 1);
+        CHECK(notices.has("standard output has taken nothing for 300 ms; records wait"));
         std::string read;
         const std::size_t expected = 20 - sink.stats().dropped;
         while (read.size() < expected * (line.size() + 1)) {
@@ -138,11 +149,29 @@ TEST_CASE("standard output gets whole lines, as far as its reader follows") {
             read.append(chunk, 0, static_cast<std::size_t>(count));
         }
         for (const std::string& one : lines_of(read)) CHECK(one == line);
-        CHECK(notices.has("records were not sent to standard output"));
+        CHECK(notices.has("records can be sent to standard output again"));
+        CHECK(notices.has(std::to_string(sink.stats().dropped) +
+                          " records were not sent to standard output, which could not follow"));
         CHECK(sink.stats().sent == expected);
-        // What nobody reads does not keep the sink from ending.
+        CHECK(notices.count("has taken nothing") == 1);
+        // What nobody reads does not keep the sink from ending; but it is said how much that is.
         for (int i = 0; i < 20; ++i) sink.offer(line + "\n");
     }
+    CHECK(notices.count("records for standard output are dropped") == 2);
+    // Two at most are in the pipe, of which the second may be half there only.
+    const std::string text = notices.text;
+    const std::string words = " records were not sent to standard output before the end; the file";
+    REQUIRE(text.find(words) != std::string::npos);
+    const std::size_t begin = text.rfind('\n', text.find(words)) + 1;
+    const int left = std::stoi(text.substr(begin));
+    std::string rest;
+    ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    for (std::string chunk(100'000, '\0');;) {
+        const ssize_t count = ::read(ends[0], chunk.data(), chunk.size());
+        if (count <= 0) break;
+        rest.append(chunk, 0, static_cast<std::size_t>(count));
+    }
+    CHECK(left + std::count(rest.begin(), rest.end(), '\n') == 20);
     ::close(ends[0]);
     ::close(ends[1]);
 }
@@ -189,6 +218,35 @@ TEST_CASE("syslog over UDP, cut where it does not fit into a datagram") {
     CHECK_THAT(receive(server), ContainsSubstring(line_with("one")));
     const std::string cut = receive(server);
     CHECK(cut.size() == 60'000);
+    ::close(server);
+}
+
+TEST_CASE("a syslog server that takes nothing more is told of, over TCP and by a socket") {
+    const Folder folder;
+    const std::filesystem::path path = folder / "log";
+    const bool stream = GENERATE(true, false);
+    std::uint16_t port = 0;
+    int server = -1;
+    if (stream) {
+        server = listener(SOCK_STREAM, port);
+    } else {
+        server = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        std::copy_n(path.c_str(), path.string().size(), address.sun_path);
+        REQUIRE(::bind(server, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    }
+    Notices notices;
+    {
+        Sink sink(syslog_outlet(stream ? target(SyslogTarget::Kind::tcp, port)
+                                       : SyslogTarget{SyslogTarget::Kind::unix_datagram, path, {}}),
+                  notices.options(64 * 1024 * 1024));
+        const std::string line = line_with(std::string(50'000, 'x')) + "\n";
+        for (int i = 0; i < 500; ++i) sink.offer(line);
+        CHECK(notices.has(" has taken nothing for 300 ms; records wait, and the file has them"));
+        CHECK(notices.count("dropped") == 0);
+    }
+    CHECK(notices.count(" records were not sent to syslog at ") == 1);
     ::close(server);
 }
 

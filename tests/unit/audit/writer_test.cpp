@@ -284,8 +284,15 @@ TEST_CASE("a full queue says so and takes records again when the disk has caught
     std::uint64_t token = 0;
     while (log.submit(token) == Submitted::accepted) ++token;
     CHECK(token == 10);
+    CHECK(log.submit(token) == Submitted::full);
+    CHECK(log.writer->stats().failing);
+    CHECK(log.writer->stats().behind);
+    CHECK(log.has_notice("the audit log does not keep up: too many records wait for the disk"));
     disk.release();
     CHECK(log.outcome(9).empty());
+    // The log itself says how many are missing, where they would be.
+    CHECK(log.has_notice("the audit log keeps up again: 2 records were refused since too many"));
+    CHECK_FALSE(log.writer->stats().failing);
 
     // One that is larger than the whole queue is taken where nothing waits; then nothing else is.
     disk.hold();
@@ -294,8 +301,87 @@ TEST_CASE("a full queue says so and takes records again when the disk has caught
     disk.release();
     CHECK(log.outcome(100).empty());
     CHECK(log.store(102).empty());
+    log.writer->close();
     CHECK_FALSE(log.completed.contains(101));
-    check_intact(folder / "audit.jsonl", 12);
+    CHECK(log.writer->stats().refused == 3);
+    std::int64_t missing = 0;
+    std::uint64_t events = 0;
+    for (const std::string& line : lines_of(read_file(folder / "audit.jsonl"))) {
+        if (event_of(line) != "refused") continue;
+        ++events;
+        missing += object_of(line).at("records").as_int64();
+        CHECK(object_of(line).at("problem").as_string() == "too many records waited for the disk");
+    }
+    CHECK(missing == 3);
+    check_intact(folder / "audit.jsonl", 12 + events);
+}
+
+TEST_CASE("records that are refused for want of room by a disk that fails are told together") {
+    const Folder folder;
+    FaultyDisk disk;
+    {
+        Log log(
+            [](WriterOptions options) {
+                options.queue_limit_records = 2;
+                return options;
+            },
+            folder / "audit.jsonl", &disk);
+        disk.write_error = ENOSPC;
+        disk.hold();
+        for (std::uint64_t token = 1; token <= 5; ++token) log.submit(token);
+        disk.release();
+        CHECK_FALSE(log.outcome(2).empty());
+        disk.write_error = 0;
+        // At the end it is tried once more.
+    }
+    const auto lines = lines_of(read_file(folder / "audit.jsonl"));
+    REQUIRE(lines.size() == 1);
+    CHECK(event_of(lines[0]) == "refused");
+    CHECK(object_of(lines[0]).at("records").as_int64() == 5);
+}
+
+TEST_CASE("a disk that hangs is told while it does, and so is its end, once each") {
+    const Folder folder;
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.patience = std::chrono::milliseconds(50);
+            return options;
+        },
+        folder / "audit.jsonl", &disk);
+    CHECK(log.store(1).empty());
+    CHECK(log.writer->stats().oldest_waits.count() == 0);
+    disk.hold();
+    const auto before = std::chrono::steady_clock::now();
+    CHECK(log.submit(2) == Submitted::accepted);
+    CHECK_FALSE(log.writer->stats().behind);
+    const std::string begin =
+        "the audit log does not keep up: a record waits for the disk for longer than 50 ms; "
+        "statements that need a record can't run until this is mended";
+    REQUIRE(log.has_notice(begin));
+    CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(50));
+    const Writer::Stats stats = log.writer->stats();
+    CHECK(stats.failing);
+    CHECK(stats.behind);
+    CHECK(stats.oldest_waits >= std::chrono::milliseconds(50));
+    CHECK(log.submit(3) == Submitted::accepted);
+    CHECK(log.writer->stats().oldest_waits >= stats.oldest_waits);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    disk.release();
+    CHECK(log.outcome(3).empty());
+    CHECK(
+        log.has_notice("the audit log keeps up again: 2 records waited for the disk for longer "
+                       "than 50 ms, the longest of them for "));
+    CHECK_FALSE(log.writer->stats().failing);
+    CHECK(log.writer->stats().oldest_waits.count() == 0);
+    CHECK(log.notices.size() == 2);
+    // And a second time, for the second.
+    disk.hold();
+    CHECK(log.submit(4) == Submitted::accepted);
+    CHECK(log.has_notices(begin, 2));
+    disk.release();
+    CHECK(log.outcome(4).empty());
+    CHECK(log.has_notices("keeps up again: 1 record waited", 1));
 }
 
 TEST_CASE("after a rotation the chain goes on in the new file") {
