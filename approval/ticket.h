@@ -102,9 +102,9 @@ struct Request {
     std::string application;
     std::uint64_t session = 0;
     std::string command;    // "UPDATE"
-    std::string statement;  // as sent, up to statement_bytes_max
+    std::string statement;  // as sent, without its secrets, up to statement_bytes_max
     bool statement_cut = false;
-    std::vector<std::optional<std::string>> parameters;  // as people can read them
+    std::vector<std::optional<std::string>> parameters;  // likewise, as people can read them
     std::string settings;                                // likewise: "search_path=public role=none"
     std::string rule;
     std::string reason;

@@ -38,8 +38,8 @@ struct Record {
     std::string client;
     std::string application;
     std::string protocol;   // "simple", "extended", "function call"
-    std::string statement;  // as sent, cut at the writer's limit; may hold bytes that are not UTF-8
-    bool redacted = false;  // literals, or all of it, are left out of `statement`
+    std::string statement;  // as sent, without secrets, cut at the writer's limit; may be no UTF-8
+    bool redacted = false;  // secrets, literals or all of it are left out
     // Values of a Bind, where the policy asks for them; none: NULL.
     std::optional<std::vector<std::optional<std::string>>> parameters;
     std::uint64_t fingerprint = 0;

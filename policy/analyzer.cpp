@@ -4,6 +4,7 @@
 #include "policy/deep_text.h"
 #include "policy/lexical.h"
 #include "policy/parse_tree.h"
+#include "policy/secrets.h"
 
 #include <algorithm>
 #include <array>
@@ -152,6 +153,20 @@ void analyze_into(std::string_view sql, const LexicalSettings& lexical, bool rep
     }
 }
 
+// What is told of a text besides the text itself must not tell its secrets.
+void hide_secrets(const LexicalSettings& lexical, Analysis& out) {
+    const Secrets secrets = secrets_in(out, lexical);
+    if (secrets.none()) return;
+    if (out.fingerprint != 0 && !secrets.in_comments_alone) {
+        out.fingerprint = fingerprint_without(secrets, out.text);
+    }
+    // The parser's complaint quotes what it stumbled over.
+    for (StatementFacts& facts : out.statements) {
+        std::string& reason = facts.unparsable.reason;
+        reason.resize(std::min(reason.size(), reason.find(" at or near ")));
+    }
+}
+
 }  // namespace
 
 AnalysisPtr Analyzer::analyze(std::string_view sql, const LexicalSettings& lexical,
@@ -160,6 +175,7 @@ AnalysisPtr Analyzer::analyze(std::string_view sql, const LexicalSettings& lexic
     auto out = std::make_shared<Analysis>();
     try {
         analyze_into(sql, lexical, replication, limits_, *out);
+        hide_secrets(lexical, *out);
     } catch (const std::exception& failure) {
         out->statements.assign(1, unreadable(sql, failure.what()));
     }

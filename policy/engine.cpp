@@ -6,6 +6,7 @@
 #include "policy/rule_book.h"
 #include "policy/rule_match.h"
 #include "policy/rule_refusal.h"
+#include "policy/secrets.h"
 
 #include <algorithm>
 #include <array>
@@ -382,9 +383,13 @@ struct Engine::Impl {
                              const SessionFacts& session, const Moment& moment) const {
         Judgement judgement{analysis, edition->version, {}};
         judgement.decisions.reserve(outcomes.size());
+        LexicalSettings uncertain;  // those that the text was read by are not kept
+        uncertain.standard_conforming_strings = StandardConformingStrings::unknown;
         for (std::size_t i = 0; i < outcomes.size(); ++i) {
             const StatementFacts& facts = analysis->statements[i];
-            const Subject subject{facts, text_of(*analysis, facts), session, moment};
+            // What is said of it is read by people.
+            const Shown text = shown(*analysis, facts, uncertain);
+            const Subject subject{facts, text.text, session, moment};
             judgement.decisions.push_back(
                 facts.chaperone ? answer()
                                 : decision(outcomes[i], subject, {i + 1, outcomes.size()}));

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace pgchaperone::session {
 
@@ -76,8 +77,24 @@ bool needs_outcome(const policy::Decision& decision) {
     return !simply_allowed || decision.audit_detail != policy::AuditDetail::decision;
 }
 
+policy::Shown shown_text(const policy::Judgement& judgement, std::size_t index,
+                         std::string_view sent, const policy::LexicalSettings& lexical) {
+    const policy::Analysis* const analysis = judgement.analysis.get();
+    if (analysis == nullptr || analysis->text.empty()) return policy::shown(sent, lexical);
+    const policy::StatementFacts* const facts = judgement.facts(index);
+    if (facts == nullptr || analysis->statements.size() == 1)
+        return policy::shown(*analysis, lexical);
+    return policy::shown(*analysis, *facts, lexical);
+}
+
+policy::Secrets secrets_of(const policy::Judgement& judgement,
+                           const policy::LexicalSettings& lexical) {
+    return judgement.analysis ? policy::secrets_in(*judgement.analysis, lexical)
+                              : policy::Secrets{};
+}
+
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
-                          StatementKind kind, const std::string& text,
+                          StatementKind kind, policy::Shown text,
                           const policy::LexicalSettings& lexical,
                           const policy::Judgement& judgement, std::size_t index) {
     const policy::Decision& decision = judgement.decisions[index];
@@ -89,20 +106,13 @@ audit::Record make_record(const policy::SessionFacts& session, const std::string
     record.client = session.client.text;
     record.application = application;
     record.protocol = protocol_name(kind);
-    record.statement = text;
+    record.statement = std::move(text.text);
+    record.redacted = text.masked;
     record.decision = policy::action_name(decision.action);
     record.observed = decision.observed;
     record.rule = decision.rule;
     const policy::StatementFacts* const facts = judgement.facts(index);
     if (judgement.analysis) record.fingerprint = judgement.analysis->fingerprint;
-    if (facts != nullptr && record.statement.empty()) {
-        const std::string_view all = judgement.analysis->text;
-        const bool one_of_several = judgement.analysis->statements.size() > 1;
-        record.statement = one_of_several
-                               ? all.substr(std::min<std::size_t>(facts->location, all.size()),
-                                            facts->length)
-                               : all;
-    }
     if (facts != nullptr) {
         record.command = facts->command;
         for (const policy::StatementClass one : facts->classes) {

@@ -3,6 +3,7 @@
 
 #include "audit/record.h"
 #include "policy/decision.h"
+#include "policy/secrets.h"
 #include "policy/session_facts.h"
 #include "proxy/session/command.h"
 
@@ -27,10 +28,18 @@ bool needs_record(const policy::Decision& decision, const policy::StatementFacts
 // no statement of the server's.
 bool needs_outcome(const policy::Decision& decision);
 
-// The record of the decision on statement `index` of the judgement. `text`: as it was sent, or
-// empty: that of the analysis. It shows as much of it as the rule wants.
+// The text of statement `index`, or of all where it is the only one or there is none of that index,
+// without its secrets. `sent`: the message's, for what is not in the analysis.
+policy::Shown shown_text(const policy::Judgement& judgement, std::size_t index,
+                         std::string_view sent, const policy::LexicalSettings& lexical);
+
+policy::Secrets secrets_of(const policy::Judgement& judgement,
+                           const policy::LexicalSettings& lexical);
+
+// The record of the decision on statement `index` of the judgement. `text`: what may be shown of
+// the statement; the record has as much of it as the rule wants, and no secret of it in its reason.
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,
-                          StatementKind kind, const std::string& text,
+                          StatementKind kind, policy::Shown text,
                           const policy::LexicalSettings& lexical,
                           const policy::Judgement& judgement, std::size_t index);
 

@@ -29,12 +29,15 @@ namespace {
 
 // "$1 = 'K7', $2 = NULL": a CALL's text alone does not tell which ticket it decides. Empty where
 // this is no Bind.
-std::string bound_text(std::string_view body, const std::vector<std::int32_t>& types) {
+std::string bound_text(std::string_view body, const PreparedStatement& statement,
+                       const policy::LexicalSettings& lexical) {
     const auto bind = protocol::decode<protocol::Bind>(body);
     if (!bind) return {};
     std::string out;
     std::size_t number = 0;
-    for (const std::optional<std::string>& value : readable_parameters(types, *bind)) {
+    auto values = readable_parameters(statement.parameter_types, *bind);
+    policy::hide_secrets(secrets_of(statement.judgement, lexical), values);
+    for (const std::optional<std::string>& value : values) {
         out += (out.empty() ? "$" : ", $") + std::to_string(++number) + " = ";
         out += value ? "'" + *value + "'" : "NULL";
     }
@@ -604,18 +607,26 @@ void Session::judged(policy::Judgement judgement) {
             followed_.push_back(follow(i, number));
         }
         if (!again) {
-            store.records.push_back(make_record(facts_, settings_.application_name(), pending_.kind,
-                                                pending_text(i), settings_.lexical(),
-                                                pending_.judgement, i));
-            store.records.back().number = number;
-            if (decision.audit_detail == policy::AuditDetail::parameters && pending_.statement)
-                store.records.back().parameters = pending_.statement->parameters;
+            const policy::LexicalSettings& lexical = settings_.lexical();
+            audit::Record& record = store.records.emplace_back(
+                make_record(facts_, settings_.application_name(), pending_.kind,
+                            shown_text(pending_.judgement, i, pending_text(i), lexical), lexical,
+                            pending_.judgement, i));
+            record.number = number;
+            if (decision.audit_detail == policy::AuditDetail::parameters && pending_.statement) {
+                record.parameters = pending_.statement->parameters;
+                if (record.parameters &&
+                    policy::hide_secrets(secrets_of(pending_.judgement, lexical),
+                                         *record.parameters)) {
+                    record.redacted = true;
+                }
+            }
             if (pending_.kind == StatementKind::bind && decision.action == policy::Action::answer) {
                 const auto bytes = from_client_.peek(
                     std::min(pending_.total, from_client_.available()));
                 if (bytes) {
-                    store.records.back().reason = bound_text(bytes->substr(protocol::head_size),
-                                                             pending_.statement->parameter_types);
+                    record.reason = bound_text(bytes->substr(protocol::head_size),
+                                               *pending_.statement, lexical);
                 }
             }
         }
@@ -634,7 +645,8 @@ void Session::explain_cut_off_tail() {
     const std::vector<policy::StatementFacts>& statements = pending_.judgement.analysis->statements;
     const std::string text = pending_text();
     if (before && policy::begins_like_a_cut_off_tail(text)) {
-        pending_.refusal = policy::cut_off_refusal(text, before->first, before->second);
+        pending_.refusal = policy::cut_off_refusal(policy::shown(text, settings_.lexical()).text,
+                                                   before->first, before->second);
         return;
     }
     for (std::size_t i = 0; i < statements.size() && i < pending_.judgement.decisions.size(); ++i) {

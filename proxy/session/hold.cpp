@@ -478,9 +478,7 @@ void Session::make_request() {
     binding.add("pgchaperone 1");
     const policy::AnalysisPtr& analysis = pending_.judgement.analysis;
     if (pending_.kind == StatementKind::bind) {
-        const std::string text = analysis ? analysis->text : std::string();
-        request.statement = text;
-        binding.add(text);
+        binding.add(analysis ? analysis->text : std::string());
         const std::string message = held_bind();
         const auto bind = protocol::decode<protocol::Bind>(
             std::string_view(message).substr(protocol::head_size));
@@ -491,7 +489,6 @@ void Session::make_request() {
             binding.add(message);
         }
     } else if (pending_.kind == StatementKind::function_call) {
-        request.statement = analysis ? analysis->text : std::string();
         const auto bytes = from_client_.peek(std::min(pending_.total, from_client_.available()));
         binding.add("function call").add(bytes->substr(protocol::head_size));
         const auto call = protocol::decode<protocol::FunctionCall>(
@@ -503,8 +500,9 @@ void Session::make_request() {
             request.parameters = readable_parameters({}, shown);
         }
     } else {
-        request.statement = analysis && !analysis->text.empty() ? analysis->text : pending_text();
-        binding.add(request.statement).add(std::uint64_t{0});
+        const std::string text = analysis && !analysis->text.empty() ? analysis->text
+                                                                     : pending_text();
+        binding.add(text).add(std::uint64_t{0});
     }
     binding.add(facts_.database);
     add_identity(binding, identity);
@@ -519,6 +517,15 @@ void Session::make_request() {
     }
     h.binding = binding.sha256_hex();
     request.binding = h.binding;
+    // Bound to every byte, and kept without its secrets.
+    const policy::LexicalSettings& lexical = settings_.lexical();
+    const std::size_t all = analysis ? analysis->statements.size() : 0;
+    const std::string sent = analysis && !analysis->text.empty() ? std::string() : pending_text();
+    policy::Shown text = shown_text(pending_.judgement, all, sent, lexical);
+    request.statement = std::move(text.text);
+    const bool hides = policy::hide_secrets(secrets_of(pending_.judgement, lexical),
+                                            request.parameters);
+    h.statement_masked = text.masked || hides;
     if (request.statement.size() > approval::statement_bytes_max) {
         request.statement.resize(approval::statement_bytes_max);
         request.statement_cut = true;
@@ -705,6 +712,7 @@ void Session::hold_tried() {
     }
     if (!h.error.empty() || ledger_.skipping()) return fail_held_by_server();
     h.evidence = evidence_of_plan(h.plan);
+    h.evidence.text = policy::shown(h.evidence.text).text;  // a filter shows constants
     open_ticket();
 }
 
@@ -969,6 +977,7 @@ void Session::cleared(const approval::Ticket& ticket) {
     finish_claimed("begun, and not over");
     claimed_ = std::make_unique<ClaimedTicket>();
     claimed_->id = ticket.id;
+    claimed_->secretive = hold_->statement_masked;
     h.reclaim.clear();
     h.ticket = ticket.id;
     const bool binds = ticket.request.evidence.binds() && !ticket.request.glass;
@@ -1021,7 +1030,12 @@ void Session::claimed_said(std::string_view tag) {
 void Session::claimed_failed(std::string_view why) {
     if (!claimed_) return;
     claimed_->failed = true;
-    claimed_->outcome = "failed: " + std::string(why.substr(0, 300));
+    // The server's words may quote what they complain of; its SQLSTATE stands in front of them.
+    constexpr std::size_t sqlstate_bytes = 5;
+    const bool quotes = claimed_->secretive && why.find(' ') == sqlstate_bytes;
+    const std::string words = quotes ? std::string(why.substr(0, sqlstate_bytes))
+                                     : policy::shown(why).text;
+    claimed_->outcome = "failed: " + words.substr(0, 300);
 }
 
 // Its ReadyForQuery has come, or its unit is over.
@@ -1511,7 +1525,8 @@ audit::Record Session::ticket_record(std::string outcome, const approval::Ticket
     judgement.decisions.front().rule = hold_->rule;
     judgement.decisions.front().refusal.message = hold_->reason;
     audit::Record record = make_record(facts_, settings_.application_name(), pending_.kind,
-                                       hold_->request.statement, settings_.lexical(), judgement, 0);
+                                       {hold_->request.statement, hold_->statement_masked},
+                                       settings_.lexical(), judgement, 0);
     record.number = hold_->number;
     record.ticket = ticket.id;
     record.outcome = std::move(outcome);

@@ -63,6 +63,7 @@ struct Hold {
     // Makes the binding that of this run alone, where the text does not say what runs; 0: it does.
     std::uint64_t this_run = 0;
     approval::Request request;
+    bool statement_masked = false;  // secrets of its text, or of its parameters, are left out there
     approval::Evidence evidence;
     std::string plan;          // EXPLAIN's answer
     std::string error;         // the server's ErrorResponse for what was tried, whole
@@ -98,6 +99,7 @@ struct ClaimedTicket {
     StatementHandle bound;       // the portal that is to run by it, of a Bind
     std::string outcome;
     bool failed = false;
+    bool secretive = false;  // its text or parameters hold secrets
 };
 
 }  // namespace pgchaperone::session

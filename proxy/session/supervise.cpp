@@ -402,8 +402,10 @@ void Session::record_effects(const Effects& effects, const Counted& terms,
     if (refusal != nullptr) decision.refusal = *refusal;
     StoreAudit store;
     store.awaited = false;
+    const policy::LexicalSettings& lexical = settings_.lexical();
     audit::Record record = make_record(facts_, settings_.application_name(), StatementKind::query,
-                                       {}, settings_.lexical(), judgement, index);
+                                       shown_text(judgement, index, {}, lexical), lexical,
+                                       judgement, index);
     record.number = terms.number;
     record.protocol.clear();
     record.outcome = refusal != nullptr ? "rolled back" : "within limits";

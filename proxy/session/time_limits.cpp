@@ -228,8 +228,10 @@ void Session::record_timeout(const Timed& timed, std::string_view outcome) {
                                limit_text(limit.after);
     StoreAudit store;
     store.awaited = false;
-    audit::Record record = make_record(facts_, settings_.application_name(), timed.kind, {},
-                                       settings_.lexical(), judgement, timed.index);
+    const policy::LexicalSettings& lexical = settings_.lexical();
+    audit::Record record = make_record(facts_, settings_.application_name(), timed.kind,
+                                       shown_text(judgement, timed.index, {}, lexical), lexical,
+                                       judgement, timed.index);
     record.outcome = outcome;
     store.records.push_back(std::move(record));
     say(std::move(store));

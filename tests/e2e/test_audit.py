@@ -310,6 +310,46 @@ class Audit(EndToEnd):
         self.assertEqual([], new_records("SELECT 'secret'"))
         self.assert_intact(guard)
 
+    def test_passwords_are_nowhere(self):
+        guard = self.guard_with(configuration="""policy:
+  default: allow
+  unparsable: block
+  rules:
+    - { name: stop, match: { text: stopped }, action: block }
+    - { name: count, match: { text: counted }, action: { supervise: { max_rows: 10 } } }
+    - { name: text, match: { text: noted }, action: allow, audit: statement }
+    - { name: full, match: { text: shown }, action: allow, audit: statement+parameters }
+""")
+        connection = self.connect(guard)
+        told = []
+        for statement, *parameters in (
+                ("ALTER ROLE stopped PASSWORD 'hunter2'",), ("ALTER ROLE counted PASSWORD 'hunter2'",),
+                ("ALTER ROLE noted PASSWORD 'hunter2'",), ("ALTER ROLE shown PASSWORD 'hunter2'",),
+                ("ALTER ROLE bob PASSWRD 'hunter2'",), ("ALTER ROLE bob PASSWORD 'a' 'hunter2'",),
+                ("DO $$BEGIN EXECUTE 'ALTER ROLE shown PASSWORD ''hunter2'''; END$$",),
+                ("SELECT 'shown', length(%s)", "host=db password=hunter2"),
+                ("SELECT dblink_exec('host=stopped password=hunter2', 'DELETE FROM t')",)):
+            try:
+                cursor = psycopg.Cursor(connection) if parameters else psycopg.ClientCursor(connection)
+                cursor.execute(statement, parameters or None, prepare=False)
+            except psycopg.DatabaseError as error:
+                told.append(f"{error} {error.diag.message_detail}")
+        records = [one for one in guard.audit_records() if one["event"] == "decision"]
+        self.assertEqual(
+            ["ALTER ROLE stopped PASSWORD ?", "ALTER ROLE counted PASSWORD ?", "ALTER ROLE noted PASSWORD ?",
+             "ALTER ROLE shown PASSWORD ?", "ALTER ROLE bob PASSWRD ?", "ALTER ROLE bob PASSWORD ? ?",
+             "DO $$BEGIN EXECUTE 'ALTER ROLE shown PASSWORD ?'; END$$", "SELECT 'shown', length($1)",
+             "SELECT 'shown', length($1)", "SELECT dblink_exec('host=stopped password=?', 'DELETE FROM t')"],
+            [one["statement"] for one in records])
+        self.assertEqual([True] * 7 + [None, True, True], [one.get("redacted") for one in records])
+        self.assertEqual(["host=db password=?"], records[8]["parameters"])
+        self.assertNotIn("hunter2", guard.audit.read_text())
+        self.assertNotIn("hunter2", guard.log_text())
+        # The server's own words are not ours to change.
+        ours = [one for one in told if "pgchaperone" in one]
+        self.assertEqual(4, len(ours), told)
+        self.assertNotIn("hunter2", "".join(ours))
+
     def test_records_are_found_and_replayed(self):
         guard = self.guard_with()
         connection = self.connect(guard)

@@ -1,6 +1,10 @@
 """Webhooks, before a receiver on this machine: what arrives, in which order, signed by whom; and that no receiver,
 however bad, is in the way of a session or of the guard's end."""
 
+import base64
+import hashlib
+import hmac
+import re
 import signal
 import sys
 import time
@@ -8,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes, sanitizers
-from support.approval import USUAL, Held
+from support.approval import USUAL, Held, policy, rule
 from support.certificates import Authority
 from support.e2e import main, needs_guard
 from support.receiver import Receiver
@@ -97,6 +101,28 @@ class Webhooks(Held):
         processes.wait_until(lambda: self.stats(target)["webhooks_sent"] == 8, 5, "the counter")
         self.assertEqual({"webhooks_sent": 8, "webhooks_failed": 0, "webhooks_dropped": 0, "webhooks_queued": 0},
                          self.stats(target))
+
+    def test_a_held_password_is_told_to_nobody_and_set_as_it_was_sent(self):
+        receiver = self.receiver()
+        target = self.guarded_by("webhooks:\n" + hook(receiver, events=ALL, statement="true") +
+                                 policy(rule("roles", "class: ROLE", "{ hold: { wait: 60s, evidence: none } }")))
+        connection = self.wire(target=target)
+        ticket = self.hold(connection, "ALTER ROLE clerk PASSWORD 'hunter2'")
+        shown = "ALTER ROLE clerk PASSWORD ?"
+        self.assertEqual(shown, self.pending(target=target)[ticket]["statement"])
+        self.assertEqual(shown, self.fields(ticket, target=target)["statement"])
+        self.decide(ticket, target=target)
+        self.done(connection, tag="ALTER ROLE")
+        self.assertEqual([shown] * 4, [one.json()["ticket"]["statement"] for one in receiver.wait_for(4)])
+        [(verifier,)] = self.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'clerk'")
+        rounds, salt, stored = re.fullmatch(r"SCRAM-SHA-256\$(\d+):(.*)\$(.*):.*", verifier).groups()
+        salted = hashlib.pbkdf2_hmac("sha256", b"hunter2", base64.b64decode(salt), int(rounds))
+        key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+        self.assertEqual(stored, base64.b64encode(key).decode())
+        self.sql("ALTER ROLE clerk PASSWORD NULL")
+        for file in target.guard.directory.rglob("*"):  # log, audit log, store of tickets
+            if file.is_file():
+                self.assertNotIn(b"hunter2", file.read_bytes(), file)
 
     def test_each_hook_gets_what_it_wants_as_it_wants_it(self):
         chat, plain, standard = self.receiver(), self.receiver(), self.receiver()

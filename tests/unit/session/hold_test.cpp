@@ -333,6 +333,51 @@ TEST_CASE("a held Query waits, is approved, and runs once") {
     CHECK(host.opens.size() == 2);
 }
 
+TEST_CASE("a held password is told to nobody, runs as it was sent, and is approved alone") {
+    Guard host;
+    host.held_command = "ALTER ROLE";
+    const std::string change = "ALTER ROLE bob PASSWORD 'hunter2'";
+    host.send(query(change));
+    REQUIRE(host.opens.size() == 1);
+    CHECK(host.opens[0].request.statement == "ALTER ROLE bob PASSWORD ?");
+    // An approval is of this one password.
+    const std::string binding = host.opens[0].request.binding;
+    host.decide(true);
+    CHECK(host.postgres.runs_of(change) == 1);
+    CHECK(host.outcomes() == Words{"K1 opened", "K1 approved"});
+    host.ticket.reset();
+    host.send(query("ALTER ROLE bob PASSWORD 'hunter3'"));
+    REQUIRE(host.opens.size() == 2);
+    CHECK(host.opens[1].request.binding != binding);
+    for (const audit::Record& record : host.records) {
+        if (record.done) continue;  // it shows no text
+        CHECK(record.statement == "ALTER ROLE bob PASSWORD ?");
+        CHECK(record.redacted);
+    }
+}
+
+TEST_CASE("the server's words on a held password are not kept") {
+    Guard host;
+    host.held_command = "ALTER ROLE";
+    host.postgres.fails["ALTER"] = "42704";
+    host.send(query("ALTER ROLE bob PASSWORD 'hunter2'"));
+    host.decide(true);
+    CHECK(host.ticket_words == Words{"finish K1: failed: 42704"});
+}
+
+TEST_CASE("secret parameters of what is held are told to nobody") {
+    Guard host;
+    host.held_command = "SELECT";
+    protocol::Bind values;
+    values.parameters = {"host=db password=hunter2", "DROP TABLE t"};
+    host.send(parse("", "SELECT dblink_exec($1, $2)") + protocol::encoded(values) + execute("") +
+              sync_message());
+    REQUIRE(host.opens.size() == 1);
+    using Values = std::vector<std::optional<std::string>>;
+    CHECK(host.opens[0].request.parameters == Values{"host=db password=?", "DROP TABLE t"});
+    CHECK(host.opens[0].request.statement == "SELECT dblink_exec($1, $2)");
+}
+
 TEST_CASE("a held Bind waits, is approved, and its Execute runs once") {
     Guard host;
     host.send(group(erase) + sync_message());
