@@ -186,6 +186,17 @@ std::size_t end_of_value(std::string_view text, std::size_t at) {
     return text.size();
 }
 
+// Of an address that can be read.
+bool names_port(std::string_view address) {
+    return address.rfind(':') != std::string_view::npos && !address.ends_with(']');
+}
+
+// PostgreSQL's, which is the usual one, would be none of an HTTP server's.
+std::string no_port(std::string_view address) {
+    return "\"" + std::string(address) + "\" names no port; write host:port, such as " +
+           std::string(address) + ":8080";
+}
+
 Wrong put_syslog(std::string_view text, Syslog& target) {
     using Kind = Syslog::Kind;
     if (text.starts_with('/')) {
@@ -198,9 +209,7 @@ Wrong put_syslog(std::string_view text, Syslog& target) {
         const std::string_view address = text.substr(scheme.size());
         const auto endpoint = parse_endpoint(address);
         if (!endpoint) return endpoint.error().message;
-        const bool has_port = address.rfind(':') != std::string_view::npos &&
-                              !address.ends_with(']');
-        if (endpoint->unix_socket() || !has_port)
+        if (endpoint->unix_socket() || !names_port(address))
             return "a syslog server has a host and a port, such as udp://127.0.0.1:514";
         target = {kind, {}, *endpoint};
         return std::nullopt;
@@ -664,6 +673,7 @@ std::span<const Setting> settings() {
                 [](O& o, S t, Base) -> Wrong {
                     auto parsed = parse_endpoint(t);
                     if (!parsed) return parsed.error().message;
+                    if (!names_port(t)) return no_port(t);
                     o.web.listen = *std::move(parsed);
                     return std::nullopt;
                 },
@@ -751,6 +761,7 @@ std::span<const Setting> settings() {
                 [](O& o, S t, Base) -> Wrong {
                     auto parsed = parse_endpoint(t);
                     if (!parsed) return parsed.error().message;
+                    if (!names_port(t)) return no_port(t);
                     o.metrics = *std::move(parsed);
                     return std::nullopt;
                 },

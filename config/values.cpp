@@ -69,6 +69,11 @@ Parsed<Endpoint> parse_endpoint(std::string_view text) {
         }
     }
     if (host.empty() || host.find_first_of(" \t\n") != std::string_view::npos) return wrong;
+    if (host.find_first_not_of("0123456789") == std::string_view::npos) {
+        return PatternError{quoted(text) +
+                            " names no host, only a number; write host:port, such as 127.0.0.1:" +
+                            std::string(has_port ? port : host)};
+    }
     endpoint.host = host;
     endpoint.port = 5432;
     if (has_port) {

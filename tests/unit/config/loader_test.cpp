@@ -314,6 +314,11 @@ TEST_CASE("the page opens no port by itself, and takes no password in clear over
               "write https://"},
              {"listen: \"127.0.0.1:6432\"", "can't be where listen is"},
              {"listen: \"127.0.0.1:5432\"", "can't be where upstream is"},
+             {"listen: 8432",
+              "\"8432\" names no host, only a number; write host:port, such as "
+              "127.0.0.1:8432"},
+             {"listen: \"127.0.0.1\"", "\"127.0.0.1\" names no port; write host:port"},
+             {"listen: \"[::1]\"", "names no port"},
              {"url: \"guard.example.org\"", "no address of a page"},
              {"url: \"https://guard/path\"", "no address of a page"},
              {"url: \"https://bob@guard\"", "no address of a page"},
@@ -324,6 +329,17 @@ TEST_CASE("the page opens no port by itself, and takes no password in clear over
         INFO(wrong);
         CHECK(problem_of(wrong).find(why) != std::string::npos);
     }
+}
+
+TEST_CASE("the metrics have a port of their own, which is said") {
+    Files f;
+    CHECK(f.load("metrics: { listen: \"127.0.0.1:9187\" }\n").has_value());
+    CHECK_FALSE(f.load("metrics: { listen: 9187 }\n").has_value());
+    CHECK(f.complains("\"9187\" names no host"));
+    CHECK_FALSE(f.load("metrics: { listen: \"127.0.0.1\" }\n").has_value());
+    CHECK(f.complains("\"127.0.0.1\" names no port"));
+    CHECK_FALSE(f.load("listen: 6432\n").has_value());
+    CHECK(f.complains("\"6432\" names no host"));
 }
 
 TEST_CASE("environment variables stand in for texts, with a default if wanted") {

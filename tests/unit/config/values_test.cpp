@@ -15,10 +15,12 @@ TEST_CASE("endpoints are read and written as people write them") {
     CHECK(parse_endpoint("/tmp")->unix_socket());
     CHECK(Endpoint{"::1", 5432}.text() == "[::1]:5432");
     for (const char* wrong : {"", ":5432", "host:", "host:0", "host:65536", "host:5432x",
-                              "::1:5432", "[::1", "a b:1", "[::1]5432"}) {
+                              "::1:5432", "[::1", "a b:1", "[::1]5432", "5432", "5432:5432"}) {
         INFO(wrong);
         CHECK_FALSE(parse_endpoint(wrong).has_value());
     }
+    CHECK(parse_endpoint("9187").error().message ==
+          "\"9187\" names no host, only a number; write host:port, such as 127.0.0.1:9187");
 }
 
 TEST_CASE("durations need a unit and stay within a year") {
