@@ -19,6 +19,7 @@ void Traffic::add(const ThreadCounts& thread) {
     add_up(bytes, thread.bytes);
     for (std::size_t i = 0; i < statements.size(); ++i) add_up(statements[i], thread.statements[i]);
     add_up(supervisions, thread.supervisions);
+    add_up(time_limits, thread.time_limits);
     judge.add(thread.judge.read());
     upstream_connects += thread.upstream_connects.value();
     add_up(upstream_errors, thread.upstream_errors);

@@ -53,6 +53,7 @@ struct ThreadCounts {
     std::array<std::array<metrics::Count, session::counted_decisions>, session::counted_classes>
         statements;
     std::array<metrics::Count, session::supervision_ends> supervisions;
+    std::array<metrics::Count, session::time_limit_kinds> time_limits;
     metrics::Histogram judge{judge_bounds};
     metrics::Count upstream_connects;
     std::array<metrics::Count, upstream_error_names.size()> upstream_errors;
@@ -70,6 +71,10 @@ struct ThreadCounts {
             const std::uint32_t more = census.ended(static_cast<session::SupervisionEnd>(i));
             if (more > 0) supervisions[i].add(more);
         }
+        for (std::size_t i = 0; i < time_limits.size(); ++i) {
+            const std::uint32_t more = census.too_long(static_cast<session::TimeLimitKind>(i));
+            if (more > 0) time_limits[i].add(more);
+        }
     }
 };
 
@@ -82,6 +87,7 @@ struct Traffic {
     std::array<std::array<std::uint64_t, session::counted_decisions>, session::counted_classes>
         statements{};
     std::array<std::uint64_t, session::supervision_ends> supervisions{};
+    std::array<std::uint64_t, session::time_limit_kinds> time_limits{};
     metrics::Distribution judge;
     std::uint64_t cache_hits = 0, cache_misses = 0;
     std::uint64_t upstream_connects = 0;

@@ -98,6 +98,15 @@ void put_statements(Page& page, const Numbers& n) {
                       {"upstream", one.name}});
         }
     }
+    page.begin(counter, "pgchaperone_time_limits_total",
+               "What pgchaperone ended since it took too long.");
+    for (const UpstreamNumbers& one : n.upstreams) {
+        for (std::size_t i = 0; i < session::time_limit_kinds; ++i) {
+            page.put(number(one.traffic.time_limits[i]),
+                     {{"kind", time_limit_name(static_cast<session::TimeLimitKind>(i))},
+                      {"upstream", one.name}});
+        }
+    }
 }
 
 void put_tickets(Page& page, const Numbers& n) {

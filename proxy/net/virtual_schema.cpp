@@ -299,6 +299,10 @@ ChaperoneAnswer VirtualSchema::stats() const {
             const auto end = static_cast<session::SupervisionEnd>(i);
             add("supervisions_" + std::string(supervision_end_name(end)), traffic.supervisions[i]);
         }
+        for (std::size_t i = 0; i < session::time_limit_kinds; ++i) {
+            const auto kind = static_cast<session::TimeLimitKind>(i);
+            add("time_limits_" + std::string(time_limit_name(kind)), traffic.time_limits[i]);
+        }
         add("parse_cache_hits", traffic.cache_hits);
         add("parse_cache_misses", traffic.cache_misses);
         add("upstream_connects", traffic.upstream_connects);

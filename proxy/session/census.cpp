@@ -73,6 +73,17 @@ std::string_view supervision_end_name(SupervisionEnd one) {
         case SupervisionEnd::within_limits: return "within_limits";
         case SupervisionEnd::exceeded: return "exceeded";
         case SupervisionEnd::failed: return "failed";
+        case SupervisionEnd::timeout: return "timeout";
+    }
+    return "";
+}
+
+std::string_view time_limit_name(TimeLimitKind one) {
+    switch (one) {
+        case TimeLimitKind::statement: return "statement";
+        case TimeLimitKind::transaction: return "transaction";
+        case TimeLimitKind::idle: return "idle";
+        case TimeLimitKind::idle_in_transaction: return "idle_in_transaction";
     }
     return "";
 }
@@ -101,7 +112,8 @@ void Census::allowed(const policy::Analysis* analysis) {
 void Census::forget() {
     statements_.clear();
     ends_ = {};
-    supervised_ = false;
+    too_long_ = {};
+    others_ = false;
 }
 
 }  // namespace pgchaperone::session

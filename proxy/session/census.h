@@ -37,9 +37,15 @@ enum class CountedDecision : std::uint8_t { allow, observe, block, supervise, ho
 inline constexpr std::size_t counted_decisions = 6;
 std::string_view counted_decision_name(CountedDecision one);
 
-enum class SupervisionEnd : std::uint8_t { within_limits, exceeded, failed };
-inline constexpr std::size_t supervision_ends = 3;
+// `failed`: the server refused it itself; `timeout`: it was cancelled for taking too long.
+enum class SupervisionEnd : std::uint8_t { within_limits, exceeded, failed, timeout };
+inline constexpr std::size_t supervision_ends = 4;
 std::string_view supervision_end_name(SupervisionEnd one);
+
+// What took too long: by the word of a rule, or as an idle session.
+enum class TimeLimitKind : std::uint8_t { statement, transaction, idle, idle_in_transaction };
+inline constexpr std::size_t time_limit_kinds = 4;
+std::string_view time_limit_name(TimeLimitKind one);
 
 class Census {
 public:
@@ -48,7 +54,7 @@ public:
         CountedDecision decision;
         std::uint64_t times;
     };
-    bool empty() const { return statements_.empty() && !supervised_; }
+    bool empty() const { return statements_.empty() && !others_; }
     const std::vector<Statement>& statements() const { return statements_; }
     std::uint32_t ended(SupervisionEnd end) const { return ends_[static_cast<std::size_t>(end)]; }
 
@@ -58,7 +64,14 @@ public:
     void allowed(const policy::Analysis* analysis);
     void end(SupervisionEnd end) {
         ++ends_[static_cast<std::size_t>(end)];
-        supervised_ = true;
+        others_ = true;
+    }
+    std::uint32_t too_long(TimeLimitKind kind) const {
+        return too_long_[static_cast<std::size_t>(kind)];
+    }
+    void took_too_long(TimeLimitKind kind) {
+        ++too_long_[static_cast<std::size_t>(kind)];
+        others_ = true;
     }
     void forget();
 
@@ -67,7 +80,8 @@ private:
 
     std::vector<Statement> statements_;
     std::array<std::uint32_t, supervision_ends> ends_{};
-    bool supervised_ = false;
+    std::array<std::uint32_t, time_limit_kinds> too_long_{};
+    bool others_ = false;  // than statements
 };
 
 }  // namespace pgchaperone::session

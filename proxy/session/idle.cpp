@@ -59,6 +59,7 @@ void Session::idle_for_too_long() {
     if (limit.count() == 0) return;
     const bool outside = idleness == Idleness::outside;
     const std::string setting = outside ? "idle_timeout" : "idle_in_transaction_timeout";
+    census_.took_too_long(outside ? TimeLimitKind::idle : TimeLimitKind::idle_in_transaction);
     say_good_bye_to_server();
     fatal({outside ? "57P05" : "25P03",
            outside ? "pgchaperone: terminating connection due to idle-session timeout"

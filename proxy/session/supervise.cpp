@@ -141,6 +141,10 @@ std::string_view reading_sql(const Counted& terms) {
                                                                        : effects_sql;
 }
 
+SupervisionEnd end_of_error(bool timed_out) {
+    return timed_out ? SupervisionEnd::timeout : SupervisionEnd::failed;
+}
+
 }  // namespace
 
 // What of the policy's wish can't be had is refused before anything runs.
@@ -1513,7 +1517,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             claimed_failed(error_summary(message));
             show_kept();
             const Supervision::Piece& piece = s.unit.pieces[s.unit.at];
-            if (piece.counted) census_.end(SupervisionEnd::failed);
+            if (piece.counted) census_.end(end_of_error(timed_out(sqlstate)));
             if (sqlstate == "2D000" && piece.counted && (s.unit.ours || s.unit.opening)) {
                 policy::Decision decision;
                 decision.rule = piece.counted->rule;
@@ -1529,7 +1533,7 @@ void Session::supervised_error(const Reply& reply, std::string_view message,
             return;
         }
         case Role::counted:
-            census_.end(SupervisionEnd::failed);
+            census_.end(end_of_error(timed_out(sqlstate)));
             s.group.failed = true;
             claimed_failed(error_summary(message));
             if (!s.group.kept.empty()) send_to_client(std::exchange(s.group.kept, {}));

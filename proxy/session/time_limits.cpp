@@ -217,6 +217,7 @@ void Session::say_good_bye_to_server() {
 void Session::record_timeout(const Timed& timed, std::string_view outcome) {
     const bool of_statement = outcome == "statement timeout";
     const policy::TimeLimit& limit = of_statement ? timed.statement : timed.transaction;
+    census_.took_too_long(of_statement ? TimeLimitKind::statement : TimeLimitKind::transaction);
     policy::Judgement judgement;
     judgement.analysis = timed.analysis;
     judgement.decisions.resize(timed.index + 1);

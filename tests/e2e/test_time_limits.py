@@ -120,6 +120,33 @@ class TimeLimits(EndToEnd):
             self.works(connection)
         self.assertEqual([(0,)], self.cluster.sql("SELECT count(*) FROM scratch WHERE id > 90000"))
 
+    def stats(self) -> dict:
+        with self.guarded.wire() as connection:
+            return {name: int(value) for name, value in connection.rows("SHOW chaperone.stats")
+                    if name.startswith(("time_limits_", "supervisions_"))}
+
+    def test_what_takes_too_long_is_counted_as_that(self):
+        before = self.stats()
+        with self.guarded.wire() as connection:
+            self.assert_told(connection.ask(SLEEP))
+            self.assert_told(connection.ask("INSERT INTO counted SELECT slow_insert(1, 20)"))
+            connection.send(run("INSERT INTO counted SELECT slow_insert(2, 20)") + sync())
+            self.assert_told(connection.until_ready())
+            connection.ask("INSERT INTO counted VALUES ('no number')")
+        with self.guarded.wire(user="batch", application_name="tx") as connection:
+            connection.ask("BEGIN; INSERT INTO scratch VALUES (5152, 'tx')")
+            connection.until("E")
+        expected = {"time_limits_statement": 3, "time_limits_transaction": 1, "time_limits_idle": 0,
+                    "time_limits_idle_in_transaction": 0, "supervisions_timeout": 2, "supervisions_failed": 1}
+
+        def added():
+            return {name: value - before[name] for name, value in self.stats().items() if name in expected}
+
+        try:
+            wait_until(lambda: added() == expected, 5, "the counters")
+        except TimeoutError:
+            self.assertEqual(expected, added())
+
     def test_what_is_supervised_is_taken_back(self):
         with self.guarded.wire() as connection:
             self.assert_told(connection.ask("INSERT INTO counted SELECT slow_insert(1, 20)"))

@@ -54,6 +54,7 @@ TEST_CASE("a session is idle from the answer to its last statement to the next s
     CHECK(contains(told, "FATAL"));
     CHECK(contains(told, "57P05"));
     CHECK(contains(told, "idle_timeout is 10m."));
+    CHECK(host.session.census().too_long(session::TimeLimitKind::idle) == 1);
 }
 
 TEST_CASE("inside a transaction block, failed or not, another time counts") {

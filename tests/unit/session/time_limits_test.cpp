@@ -79,6 +79,8 @@ TEST_CASE("a statement that takes too long is cancelled, and its client is told 
     CHECK(host.records[0].rule == "people");
     CHECK(host.records[0].outcome == "statement timeout");
     CHECK(host.records[0].statement == "SELECT slow");
+    CHECK(host.session.census().too_long(session::TimeLimitKind::statement) == 1);
+    CHECK(host.session.census().too_long(session::TimeLimitKind::transaction) == 0);
 }
 
 TEST_CASE("nothing is sent behind it before the server has closed the cancel's connection") {
