@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import processes
 from support.e2e import EndToEnd, main
 
 
@@ -16,9 +17,10 @@ class Asyncpg(EndToEnd):
         def play(target):
             async def go():
                 connection = await asyncpg.connect(host=target.host, port=target.port, user="postgres",
-                                                   database="postgres", timeout=15, **options)
+                                                   database="postgres",
+                                                   timeout=15 * processes.PATIENCE, **options)
                 try:
-                    return await asyncio.wait_for(body(connection), 30)
+                    return await asyncio.wait_for(body(connection), 30 * processes.PATIENCE)
                 finally:
                     await connection.close()
 

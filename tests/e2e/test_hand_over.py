@@ -301,12 +301,14 @@ class Processes(EndToEnd):
         lasting = target_of(guard).wire()
         old = guard.upgrade()
         said = []
-        while (guard.pid, ["WATCHDOG=1"]) not in said:
+        while (guard.pid, ["READY=1"]) not in said:
             said.append(heard())
+        # Only what the main process says counts for a service manager. The watchdog is fed by both for a while.
         first = said.index((old, [f"MAINPID={guard.pid}"]))
-        for one in said[:first]:
-            self.assertEqual((old, ["WATCHDOG=1"]), one)
-        self.assertIn((guard.pid, ["READY=1"]), said[first + 1:])
+        self.assertEqual([(old, [f"MAINPID={guard.pid}"]), (guard.pid, ["READY=1"])],
+                         [one for one in said if one[1] != ["WATCHDOG=1"]])
+        while (guard.pid, ["WATCHDOG=1"]) not in said[first + 1:]:
+            said.append(heard())
         lasting.close()
         self.assertEqual(0, guard.wait_for_end(old))
         guard.kill(signal.SIGTERM)
