@@ -111,7 +111,17 @@ std::optional<std::vector<ListedFile>> list_once(const std::filesystem::path& lo
     std::stable_sort(files.begin(), files.end(), [](const ListedFile& a, const ListedFile& b) {
         return a.first && (!b.first || a.first->seq < b.first->seq);
     });
-    if (names.contains(log)) files.push_back(std::move(newest));
+    if (!names.contains(log)) return files;
+    // Renamed since its first line was read?
+    const bool old = newest.first && std::any_of(files.begin(), files.end(), [&](const auto& file) {
+                         return file.first && file.first->seq == newest.first->seq &&
+                                file.first->prev == newest.first->prev;
+                     });
+    if (old) {
+        newest.first.reset();
+        (void)read_first(newest);
+    }
+    files.push_back(std::move(newest));
     return files;
 }
 

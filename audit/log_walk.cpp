@@ -21,10 +21,14 @@ LogWalk::LogWalk(std::filesystem::path log) : log_(std::move(log)), files_(list_
 }
 
 const ListedFile* LogWalk::first_unread() const {
-    const auto file = std::find_if(files_.begin(), files_.end(), [&](const ListedFile& one) {
-        return (!one.first || (end_ && one.first->seq <= *end_)) && !read_.contains(identity(one));
-    });
-    return file == files_.end() ? nullptr : &*file;
+    std::map<std::string, std::size_t> listed;
+    for (const ListedFile& file : files_) {
+        if (file.first && !(end_ && file.first->seq <= *end_)) continue;
+        const std::string name = identity(file);
+        const auto read = read_.find(name);
+        if (++listed[name] > (read == read_.end() ? 0 : read->second)) return &file;
+    }
+    return nullptr;
 }
 
 bool LogWalk::follows(const ListedFile& file, std::optional<std::uint64_t> last_seq) const {
@@ -63,7 +67,7 @@ bool LogWalk::open(const ListedFile& file) {
     const auto line = reader_->peek();
     const auto place = line ? read_place(*line) : std::nullopt;
     if (reader_->missing() || identity({path_, place}) != identity(file)) return false;
-    read_.insert(identity(file));
+    ++read_[identity(file)];
     return true;
 }
 

@@ -6,10 +6,11 @@
 #include "audit/line_reader.h"
 #include "audit/log_files.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,9 @@ private:
     bool follows(const ListedFile& file, std::optional<std::uint64_t> last_seq) const;
 
     std::filesystem::path log_;
-    std::vector<ListedFile> files_;     // as they were last listed
-    std::set<std::string> read_;        // the identities of those that were opened
+    std::vector<ListedFile> files_;  // as they were last listed
+    // How many were opened of each identity: a copy of the log's beginning is not the log.
+    std::map<std::string, std::size_t> read_;
     std::optional<std::uint64_t> end_;  // where the newest file began when the walk began
     bool begun_ = false;
     bool gone_ = false;  // something was there no more under the name that was listed

@@ -155,7 +155,10 @@ void analyze_into(std::string_view sql, const LexicalSettings& lexical, bool rep
 
 // What is told of a text besides the text itself must not tell its secrets.
 void hide_secrets(const LexicalSettings& lexical, Analysis& out) {
-    const Secrets secrets = secrets_in(out, lexical);
+    const bool parsed = std::none_of(
+        out.statements.begin(), out.statements.end(),
+        [](const StatementFacts& facts) { return facts.unparsable.set; });
+    const Secrets& secrets = out.secrets = secrets_in(out.text, lexical, parsed);
     if (secrets.none()) return;
     if (out.fingerprint != 0 && !secrets.in_comments_alone) {
         out.fingerprint = fingerprint_without(secrets, out.text);
@@ -178,6 +181,7 @@ AnalysisPtr Analyzer::analyze(std::string_view sql, const LexicalSettings& lexic
         hide_secrets(lexical, *out);
     } catch (const std::exception& failure) {
         out->statements.assign(1, unreadable(sql, failure.what()));
+        out->secrets.spans = {{0, static_cast<std::uint32_t>(out->text.size())}};
     }
     return out;
 }

@@ -77,6 +77,7 @@ struct Entry {
 
 std::size_t estimate(const Analysis& analysis) {
     std::size_t bytes = sizeof(Entry) + sizeof(Analysis) + analysis.text.capacity() + 256;
+    bytes += analysis.secrets.spans.capacity() * sizeof(Secrets::Span);
     for (const StatementFacts& facts : analysis.statements) {
         bytes += sizeof(StatementFacts);
         for (const auto& command : facts.commands)
@@ -383,13 +384,13 @@ struct Engine::Impl {
                              const SessionFacts& session, const Moment& moment) const {
         Judgement judgement{analysis, edition->version, {}};
         judgement.decisions.reserve(outcomes.size());
-        LexicalSettings uncertain;  // those that the text was read by are not kept
-        uncertain.standard_conforming_strings = StandardConformingStrings::unknown;
         for (std::size_t i = 0; i < outcomes.size(); ++i) {
             const StatementFacts& facts = analysis->statements[i];
             // What is said of it is read by people.
-            const Shown text = shown(*analysis, facts, uncertain);
-            const Subject subject{facts, text.text, session, moment};
+            Shown masked;
+            std::string_view text = text_of(*analysis, facts);
+            if (!analysis->secrets.spans.empty()) text = (masked = shown(*analysis, facts)).text;
+            const Subject subject{facts, text, session, moment};
             judgement.decisions.push_back(
                 facts.chaperone ? answer()
                                 : decision(outcomes[i], subject, {i + 1, outcomes.size()}));

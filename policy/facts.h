@@ -128,12 +128,26 @@ struct StatementFacts {
     std::shared_ptr<const ChaperoneCall> chaperone;  // null: it is for the server
 };
 
+// What of a text nobody is to read (policy/secrets.h).
+struct Secrets {
+    struct Span {
+        std::uint32_t from = 0;  // bytes as sent
+        std::uint32_t length = 0;
+        bool operator==(const Span&) const = default;
+    };
+    std::vector<Span> spans;        // in order, apart from each other
+    std::vector<int> parameters;    // $1 ...: those whose values are secret
+    bool in_comments_alone = true;  // and none in what runs
+    bool none() const { return spans.empty() && parameters.empty(); }
+};
+
 // The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be
 // read has exactly one statement, with `unparsable` set and spanning the whole text.
 struct Analysis {
     std::string text;  // the bytes that were analysed, as sent
     std::vector<StatementFacts> statements;
     std::uint64_t fingerprint = 0;  // of the parse tree without constants; 0 where there is none
+    Secrets secrets;
 };
 
 using AnalysisPtr = std::shared_ptr<const Analysis>;

@@ -70,6 +70,8 @@ constexpr std::array<std::string_view, 6> hints{"passw",          "://",   "opti
                                                 "dblink_connect", "scram_"};
 // What announces one, in a text that can't be cut into tokens and in a comment.
 constexpr std::array<std::string_view, 4> announcements{"passw", "://", "mapping", "secret"};
+constexpr std::array<std::string_view, 6> unread_announcements{"passw",  "://",     "mapping",
+                                                               "secret", "options", "scram_"};
 constexpr std::array<std::string_view, 1> password_word{"passw"};
 // What can't be parsed may have the word misspelt.
 constexpr std::array<std::string_view, 3> role_words{"role", "user", "group"};
@@ -81,8 +83,8 @@ bool has_any(std::string_view text, const std::array<std::string_view, N>& words
 
 // Names that stand for a secret wherever they stand.
 bool names_password(std::string_view name) {
-    static constexpr std::array<std::string_view, 5> names{"passwd", "password", "scram_client_key",
-                                                           "scram_server_key", "sslpassword"};
+    static constexpr std::array<std::string_view, 6> names{
+        "passwd", "password", "pgpassword", "scram_client_key", "scram_server_key", "sslpassword"};
     return std::binary_search(names.begin(), names.end(), name);
 }
 
@@ -90,7 +92,7 @@ bool names_password(std::string_view name) {
 bool names_secret_option(std::string_view name) {
     static constexpr std::array<std::string_view, 6> parts{"credential", "passphrase", "passw",
                                                            "pwd",        "secret",     "token"};
-    return name == "key" || name.ends_with("_key") || name.ends_with("apikey") ||
+    return name == "pass" || name.ends_with("key") ||
            std::any_of(parts.begin(), parts.end(), [&](std::string_view part) {
                return name.find(part) != std::string_view::npos;
            });
@@ -256,10 +258,8 @@ private:
         while ((at = text.find("://", at)) != std::string_view::npos) {
             at += 3;
             std::size_t end = at;
-            while (end < text.size() && !is_space(text[end]) && text[end] != '/' &&
-                   text[end] != '?' && text[end] != '\'') {
-                ++end;
-            }
+            // As libpq reads it: a password may have a question mark.
+            while (end < text.size() && !is_space(text[end]) && text[end] != '/') ++end;
             const std::string_view authority = text.substr(at, end - at);
             const std::size_t host = authority.rfind('@');
             const std::size_t colon = authority.find(':');
@@ -294,6 +294,13 @@ private:
             const std::size_t end = end_of_value(text, value, all);
             const bool unfinished = value == end || text[value] == '%' ||
                                     (text[value] == '\'' && text.find('\'', value + 1) >= end);
+            // A function's value that a variable gets, and no password.
+            const bool called = !all &&
+                                text.substr(value, end - value).find('(') != std::string_view::npos;
+            if (called) {
+                at = end;
+                continue;
+            }
             open = end == text.size() && unfinished;
             hide(origin, value, end);
             at = end;
@@ -384,8 +391,10 @@ private:
     }
 
     void read_word(State& state, const Token& token, const Origin& origin, unsigned depth) {
-        ends_secret(state, token, origin, depth);
         std::string word = lower(token.text);
+        // SET app.password TO 'x'
+        if (word == "to" && state.sets && state.secret_due) return;
+        ends_secret(state, token, origin, depth);
         if (token.kind == TokenKind::quoted_word) {
             word.erase(0, word.find('"') + 1);
             if (word.ends_with('"')) word.pop_back();
@@ -426,8 +435,11 @@ private:
                             (state.mapping && !names_user(state.before));
         if (secret) {
             hide(origin, 0, token.text.size());
-            // 'PASSWORD ''' || 'x'
-            if (token.unterminated && depth > 0) state.open = true;
+            // 'PASSWORD ''' || 'x', and format('PASSWORD ''%s''', 'x')
+            if (depth > 0 &&
+                (token.unterminated || token.text.find('%') != std::string_view::npos)) {
+                state.open = true;
+            }
             return;
         }
         if (read_content(token, origin, depth + 1)) state.open = true;
@@ -460,11 +472,12 @@ Shown masked(std::string_view text, const Spans& spans, std::size_t from, std::s
     Shown out;
     const std::size_t end = std::min(from + length, text.size());
     std::size_t at = std::min(from, end);
-    for (const Secrets::Span& span : spans) {
-        const std::size_t hidden_end = std::min<std::size_t>(span.from + span.length, end);
-        if (hidden_end <= at) continue;
-        if (span.from >= end) break;
-        if (span.from > at) out.text += text.substr(at, span.from - at);
+    auto span = std::partition_point(spans.begin(), spans.end(), [&](const Secrets::Span& one) {
+        return std::size_t{one.from} + one.length <= at;
+    });
+    for (; span != spans.end() && span->from < end; ++span) {
+        const std::size_t hidden_end = std::min<std::size_t>(span->from + span->length, end);
+        if (span->from > at) out.text += text.substr(at, span->from - at);
         out.text += mark;
         out.masked = true;
         at = hidden_end;
@@ -483,16 +496,15 @@ Secrets secrets_in(std::string_view sql, const LexicalSettings& lexical, bool pa
         finder.read(sql, {}, 0);
         return finder.take();
     }
-    const std::size_t from = find_any(sql, announcements);
+    if (readable.problem.empty()) {
+        std::vector<std::uint32_t> map(readable.utf8.size() + 1);
+        for (std::uint32_t i = 0; i < map.size(); ++i) map[i] = readable.sent_offset(i);
+        finder.read(readable.utf8, {&map, 0}, 0);
+        return finder.take();
+    }
+    const std::size_t from = find_any(sql, unread_announcements);
     if (from != std::string_view::npos) finder.hide({}, from, sql.size());
     return finder.take();
-}
-
-Secrets secrets_in(const Analysis& analysis, const LexicalSettings& lexical) {
-    const bool parsed = std::none_of(
-        analysis.statements.begin(), analysis.statements.end(),
-        [](const StatementFacts& facts) { return facts.unparsable.set; });
-    return secrets_in(analysis.text, lexical, parsed);
 }
 
 std::uint64_t fingerprint_without(const Secrets& secrets, std::string_view sql) {
@@ -520,12 +532,12 @@ std::uint64_t fingerprint_without(const Secrets& secrets, std::string_view sql) 
     return hash;
 }
 
-Shown shown(const Analysis& analysis, const LexicalSettings& lexical) {
-    return masked(analysis.text, secrets_in(analysis, lexical).spans, 0, analysis.text.size());
+Shown shown(const Analysis& analysis) {
+    return masked(analysis.text, analysis.secrets.spans, 0, analysis.text.size());
 }
 
-Shown shown(const Analysis& analysis, const StatementFacts& facts, const LexicalSettings& lexical) {
-    return masked(analysis.text, secrets_in(analysis, lexical).spans, facts.location, facts.length);
+Shown shown(const Analysis& analysis, const StatementFacts& facts) {
+    return masked(analysis.text, analysis.secrets.spans, facts.location, facts.length);
 }
 
 Shown shown(std::string_view sql, const LexicalSettings& lexical) {
@@ -536,6 +548,25 @@ Shown shown(std::string_view text) {
     Finder finder(false, true);
     finder.read(text, {}, 1);
     return masked(text, finder.take().spans, 0, text.size());
+}
+
+Shown shown_without_strings(std::string_view text) {
+    Shown out;
+    Tokens tokens(text, false);
+    std::size_t at = 0;
+    for (Token token; tokens.next(token);) {
+        if (token.kind != TokenKind::plain_string && token.kind != TokenKind::escape_string &&
+            token.kind != TokenKind::dollar_string) {
+            continue;
+        }
+        const auto begin = static_cast<std::size_t>(token.text.data() - text.data());
+        out.text += text.substr(at, begin - at);
+        out.text += mark;
+        out.masked = true;
+        at = begin + token.text.size();
+    }
+    out.text += text.substr(at);
+    return out;
 }
 
 bool hide_secrets(const Secrets& secrets, std::vector<std::optional<std::string>>& values) {

@@ -18,35 +18,24 @@
 
 namespace pgchaperone::policy {
 
-struct Secrets {
-    struct Span {
-        std::uint32_t from = 0;  // bytes as sent
-        std::uint32_t length = 0;
-        bool operator==(const Span&) const = default;
-    };
-    std::vector<Span> spans;        // in order, apart from each other
-    std::vector<int> parameters;    // $1 ...: those whose values are secret
-    bool in_comments_alone = true;  // and none in what runs
-    bool none() const { return spans.empty() && parameters.empty(); }
-};
-
 // `parsed`: the text is SQL as the server reads it; in any other more is taken for a secret. Where
 // it can't be told with certainty which bytes are a string's, all behind the first word that
 // announces a secret is one.
 Secrets secrets_in(std::string_view sql, const LexicalSettings& lexical, bool parsed);
-Secrets secrets_in(const Analysis& analysis, const LexicalSettings& lexical);
 
 // A text as people may see it: a question mark stands for each secret.
 struct Shown {
     std::string text;
     bool masked = false;
 };
-Shown shown(const Analysis& analysis, const LexicalSettings& lexical);  // all of it
-Shown shown(const Analysis& analysis, const StatementFacts& facts,
-            const LexicalSettings& lexical);                        // one of its statements
-Shown shown(std::string_view sql, const LexicalSettings& lexical);  // one that was not analysed
+Shown shown(const Analysis& analysis);                               // all of it
+Shown shown(const Analysis& analysis, const StatementFacts& facts);  // one of its statements
+Shown shown(std::string_view sql, const LexicalSettings& lexical);   // one that was not analysed
 // What stands for itself, such as a server's message: it may be a connection string or hold SQL.
 Shown shown(std::string_view text);
+// The same, where it tells of a statement that holds secrets: a plan has its constants in forms of
+// the server's own.
+Shown shown_without_strings(std::string_view text);
 
 // Of a text with these secrets: the same whatever they and its constants are, so that nobody can
 // try passwords against it.

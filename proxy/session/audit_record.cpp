@@ -82,15 +82,13 @@ policy::Shown shown_text(const policy::Judgement& judgement, std::size_t index,
     const policy::Analysis* const analysis = judgement.analysis.get();
     if (analysis == nullptr || analysis->text.empty()) return policy::shown(sent, lexical);
     const policy::StatementFacts* const facts = judgement.facts(index);
-    if (facts == nullptr || analysis->statements.size() == 1)
-        return policy::shown(*analysis, lexical);
-    return policy::shown(*analysis, *facts, lexical);
+    if (facts == nullptr || analysis->statements.size() == 1) return policy::shown(*analysis);
+    return policy::shown(*analysis, *facts);
 }
 
-policy::Secrets secrets_of(const policy::Judgement& judgement,
-                           const policy::LexicalSettings& lexical) {
-    return judgement.analysis ? policy::secrets_in(*judgement.analysis, lexical)
-                              : policy::Secrets{};
+const policy::Secrets& secrets_of(const policy::Judgement& judgement) {
+    static const policy::Secrets none;
+    return judgement.analysis ? judgement.analysis->secrets : none;
 }
 
 audit::Record make_record(const policy::SessionFacts& session, const std::string& application,

@@ -33,8 +33,7 @@ bool needs_outcome(const policy::Decision& decision);
 policy::Shown shown_text(const policy::Judgement& judgement, std::size_t index,
                          std::string_view sent, const policy::LexicalSettings& lexical);
 
-policy::Secrets secrets_of(const policy::Judgement& judgement,
-                           const policy::LexicalSettings& lexical);
+const policy::Secrets& secrets_of(const policy::Judgement& judgement);
 
 // The record of the decision on statement `index` of the judgement. `text`: what may be shown of
 // the statement; the record has as much of it as the rule wants, and no secret of it in its reason.

@@ -29,14 +29,13 @@ namespace {
 
 // "$1 = 'K7', $2 = NULL": a CALL's text alone does not tell which ticket it decides. Empty where
 // this is no Bind.
-std::string bound_text(std::string_view body, const PreparedStatement& statement,
-                       const policy::LexicalSettings& lexical) {
+std::string bound_text(std::string_view body, const PreparedStatement& statement) {
     const auto bind = protocol::decode<protocol::Bind>(body);
     if (!bind) return {};
     std::string out;
     std::size_t number = 0;
     auto values = readable_parameters(statement.parameter_types, *bind);
-    policy::hide_secrets(secrets_of(statement.judgement, lexical), values);
+    policy::hide_secrets(secrets_of(statement.judgement), values);
     for (const std::optional<std::string>& value : values) {
         out += (out.empty() ? "$" : ", $") + std::to_string(++number) + " = ";
         out += value ? "'" + *value + "'" : "NULL";
@@ -616,8 +615,7 @@ void Session::judged(policy::Judgement judgement) {
             if (decision.audit_detail == policy::AuditDetail::parameters && pending_.statement) {
                 record.parameters = pending_.statement->parameters;
                 if (record.parameters &&
-                    policy::hide_secrets(secrets_of(pending_.judgement, lexical),
-                                         *record.parameters)) {
+                    policy::hide_secrets(secrets_of(pending_.judgement), *record.parameters)) {
                     record.redacted = true;
                 }
             }
@@ -626,7 +624,7 @@ void Session::judged(policy::Judgement judgement) {
                     std::min(pending_.total, from_client_.available()));
                 if (bytes) {
                     record.reason = bound_text(bytes->substr(protocol::head_size),
-                                               *pending_.statement, lexical);
+                                               *pending_.statement);
                 }
             }
         }

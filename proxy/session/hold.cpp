@@ -523,8 +523,7 @@ void Session::make_request() {
     const std::string sent = analysis && !analysis->text.empty() ? std::string() : pending_text();
     policy::Shown text = shown_text(pending_.judgement, all, sent, lexical);
     request.statement = std::move(text.text);
-    const bool hides = policy::hide_secrets(secrets_of(pending_.judgement, lexical),
-                                            request.parameters);
+    const bool hides = policy::hide_secrets(secrets_of(pending_.judgement), request.parameters);
     h.statement_masked = text.masked || hides;
     if (request.statement.size() > approval::statement_bytes_max) {
         request.statement.resize(approval::statement_bytes_max);
@@ -712,7 +711,9 @@ void Session::hold_tried() {
     }
     if (!h.error.empty() || ledger_.skipping()) return fail_held_by_server();
     h.evidence = evidence_of_plan(h.plan);
-    h.evidence.text = policy::shown(h.evidence.text).text;  // a filter shows constants
+    // A filter shows constants.
+    h.evidence.text = h.statement_masked ? policy::shown_without_strings(h.evidence.text).text
+                                         : policy::shown(h.evidence.text).text;
     open_ticket();
 }
 

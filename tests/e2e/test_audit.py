@@ -434,7 +434,7 @@ class Audit(EndToEnd):
         os.environ.update(LD_PRELOAD=os.environ["PGCHAPERONE_SLOW_DISK"], SLOW_DISK=str(slow))
         try:
             watchers = [Watcher(port()), Watcher(port())]
-            options = [("--audit-patience", "200ms", "--metrics-listen", f"127.0.0.1:{one.port}") for one in watchers]
+            options = [("--audit-patience", "1s", "--metrics-listen", f"127.0.0.1:{one.port}") for one in watchers]
             refusing = self.guard_with(*options[0])
             allowing = self.guard_with(*options[1], "--audit-on-failure", "allow")
         finally:
@@ -445,16 +445,16 @@ class Audit(EndToEnd):
         try:
             with self.assertRaises(psycopg.errors.IoError) as raised:
                 one.execute("INSERT INTO scratch VALUES (200, 'slow')")
-            self.assertIn("within 200 ms", raised.exception.diag.message_detail)
+            self.assertIn("within 1000 ms", raised.exception.diag.message_detail)
             other.execute("INSERT INTO scratch VALUES (201, 'slow')")
             # While it hangs, whoever watches sees it.
-            delays = [f"the audit log does not keep up: a record waits for the disk for longer than 200 ms; {what}" for what in
+            delays = [f"the audit log does not keep up: a record waits for the disk for longer than 1000 ms; {what}" for what in
                       ("statements that need a record can't run until this is mended",
                        "statements run without a record until this is mended (audit.on_failure: allow)")]
             for guard, watcher, delay in zip((refusing, allowing), watchers, delays):
                 processes.wait_until(lambda: delay in guard.log_text(), 10, "the log to tell of it")
                 self.assertEqual(1, watcher.figures()["pgchaperone_audit_failing"])
-                self.assertGreater(watcher.figures()["pgchaperone_audit_lag_seconds"], 0.2)
+                self.assertGreater(watcher.figures()["pgchaperone_audit_lag_seconds"], 1.0)
             answer = watchers[0].ask("/readyz")
             self.assertEqual((503, "the audit log does not keep up\n"), (answer.status, answer.text))
             self.assertEqual(200, watchers[1].ask("/readyz").status)

@@ -171,6 +171,23 @@ TEST_CASE("a log without its beginning is told, unless it may be") {
     }
 }
 
+TEST_CASE("a copy of the log's beginning beside it hides nothing") {
+    const Folder folder;
+    ChainPoint head;
+    const auto log = folder / "audit.jsonl";
+    extend(log, 2, head);
+    std::filesystem::copy_file(log, folder / "audit.jsonl-20261130");
+    extend(log, 3, head);
+    const Said said = verified_log(log);
+    CHECK(said.status == audit_broken);
+    CHECK_THAT(said.err, ContainsSubstring("its seq 1 was there before"));
+    std::size_t records = 0;
+    std::ostringstream err;
+    CHECK(for_each_record(
+        {log}, [&](const auto&, std::string_view) { ++records; }, err));
+    CHECK(records == 7);
+}
+
 TEST_CASE("a chain that forks is told with the place") {
     const Folder folder;
     ChainPoint head;
