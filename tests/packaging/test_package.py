@@ -407,7 +407,7 @@ class MaintainerScripts(unittest.TestCase):
 
     def test_only_purging_takes_away_what_it_wrote(self):
         calls = self.call("postrm", "purge")
-        self.assertIn("deb-systemd-helper purge pgchaperone.service", calls)
+        self.assertIn("deb-systemd-helper purge pgchaperone.service pgchaperone.socket", calls)
         self.assertEqual([False, False], self.state_is_there())
 
     def test_without_systemd_running_nothing_is_started(self):

@@ -80,8 +80,10 @@ EXPECTED = ("pgchaperone", "terminating connection", "the database system is", "
             "could not receive data", "could not send data", "Connection refused", "in failed sql transaction",
             "current transaction is aborted", "connection failed", "SSL SYSCALL", "closed the connection", "57P",
             "connection was closed in the middle", "SSL connection has been closed", "unexpected eof",
-            "connection reset by peer", "Connection reset by peer", "Connect call failed", "connection_lost")
-ERRORS = (psycopg.Error, OSError) + ((asyncpg.PostgresError, asyncpg.InterfaceError) if asyncpg else ())
+            "connection reset by peer", "Connection reset by peer", "Connect call failed", "connection_lost",
+            # asyncpg says so of itself where its connection ends while it waits for the end of a cancel.
+            "another operation")
+ERRORS = (psycopg.Error, OSError) + ((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) if asyncpg else ())
 # Between two upgrades at least a quarter of all time passes, so that the memory of one process can be judged.
 UPGRADE_PAUSES_S = (4, 1800)
 # How long a driver's script may take: some of its steps wait on purpose.
