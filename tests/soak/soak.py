@@ -81,8 +81,9 @@ EXPECTED = ("pgchaperone", "terminating connection", "the database system is", "
             "current transaction is aborted", "connection failed", "SSL SYSCALL", "closed the connection", "57P",
             "connection was closed in the middle", "SSL connection has been closed", "unexpected eof",
             "connection reset by peer", "Connection reset by peer", "Connect call failed", "connection_lost",
-            # asyncpg says so of itself where its connection ends while it waits for the end of a cancel.
-            "another operation")
+            # asyncpg says so of itself where its backend was terminated between two of its statements, and does without
+            # a guard.
+            "cannot switch to state 15; another operation (2) is in progress")
 ERRORS = (psycopg.Error, OSError) + ((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) if asyncpg else ())
 # Between two upgrades at least a quarter of all time passes, so that the memory of one process can be judged.
 UPGRADE_PAUSES_S = (4, 1800)
