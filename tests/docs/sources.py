@@ -56,25 +56,31 @@ def literals(parts=ALL_PARTS) -> list:
     return [text for file in _files(parts) for kind, text in _tokens(file.read_text()) if kind == "literal"]
 
 
-def _message_at(tokens: list, at: int) -> str:
-    message, depth = "", 0
-    while at < len(tokens):
-        kind, text = tokens[at]
+def _expression_at(tokens: list, at: int):
+    """Place, kind, text and depth in brackets of what stands there, up to the comma, semicolon or bracket behind it."""
+    depth = 0
+    for place in range(at, len(tokens)):
+        kind, text = tokens[place]
         if kind == "other" and text in "([{":
             depth += 1
         elif kind == "other" and text in ")]}":
             depth -= 1
             if depth < 0:
-                break
+                return
         elif kind == "other" and text in ",;" and depth == 0:
-            break
+            return
+        yield place, kind, text, depth
+
+
+def _message_at(tokens: list, at: int) -> str:
+    message = ""
+    for _, kind, text, depth in _expression_at(tokens, at):
         if depth == 0 and kind == "literal" and message and text.startswith("pgchaperone: "):
             return message.removesuffix(GAP)  # the other branch of a condition, a message of its own
         if depth == 0 and kind == "literal":
             message += text
         elif not (kind == "other" and text == "+") and not message.endswith(GAP):
             message += GAP
-        at += 1
     return message
 
 
@@ -137,23 +143,14 @@ def _arguments_at(tokens: list, at: int) -> list:
 
 def _alternatives_at(tokens: list, at: int) -> list:
     """The message, or both where a condition chooses between two."""
-    end, depth = at, 0
+    end = at
     branches = [at]
-    while end < len(tokens):
-        kind, text = tokens[end]
-        if kind == "other" and text in "([{":
-            depth += 1
-        elif kind == "other" and text in ")]}":
-            depth -= 1
-            if depth < 0:
-                break
-        elif kind == "other" and text in ",;" and depth == 0:
-            break
-        elif kind == "other" and text == "?" and depth == 0:
-            branches = [end + 1]
-        elif kind == "other" and text == ":" and depth == 0 and ":" not in (tokens[end - 1][1], tokens[end + 1][1]):
-            branches.append(end + 1)
-        end += 1
+    for place, kind, text, depth in _expression_at(tokens, at):
+        end = place + 1
+        if kind == "other" and text == "?" and depth == 0:
+            branches = [place + 1]
+        elif kind == "other" and text == ":" and depth == 0 and ":" not in (tokens[place - 1][1], tokens[place + 1][1]):
+            branches.append(place + 1)
     ends = [start - 1 for start in branches[1:]] + [end]
     return [_message_at(tokens[start:stop], 0) for start, stop in zip(branches, ends)]
 
