@@ -25,7 +25,8 @@ inline Cause by_command(std::string user) { return {"command", std::move(user)};
 // Of a guard that this one has taken over from, or that has taken over from it.
 inline Cause by_another_process() { return {"another process"}; }
 
-audit::Event start_event(const ServerOptions& options);
+// `listen`: where, as configured.
+audit::Event start_event(const ServerOptions& options, std::string listen);
 audit::Event stop_event();
 
 // `text`: the policy as YAML; `version`: of the rule book's edition.

@@ -517,7 +517,11 @@ private:
         audit::WriterOptions options;
         const AuditSettings& audit = shared_.options.audit;
         options.at_start = policy_events(rules, at_start());
-        options.at_start.insert(options.at_start.begin(), start_event(shared_.options));
+        std::string listen;
+        for (const auto& listener : shared_.listeners)
+            listen += (listen.empty() ? "" : ", ") + listener->options.address.text();
+        options.at_start.insert(options.at_start.begin(),
+                                start_event(shared_.options, std::move(listen)));
         options.at_end = {stop_event()};
         if (turn && turn->is_for(audit.file)) options.turn = std::move(turn);
         options.file = audit.file;

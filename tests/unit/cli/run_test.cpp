@@ -97,6 +97,9 @@ TEST_CASE("config prints what is built in") {
     CHECK_THAT(run({"config", "schema"}).out, ContainsSubstring("json-schema.org"));
     CHECK_THAT(run({"config", "show", "--policy", "agent"}).out,
                ContainsSubstring("default: block"));
+    CHECK(
+        run({"config", "show", "--policy", "agent", "--only-policy"}).out.starts_with("policy:\n"));
+    CHECK(run({"config", "show", "--only-policy", "--upstream", "billing"}).status == 2);
     CHECK(run({"config", "check", "/nonexistent.yaml"}).status == 2);
     CHECK(run({"config", "check"}).status == 2);
     CHECK(run({"config"}).status == 2);
