@@ -1014,6 +1014,7 @@ int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> relo
         server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload),
                                           service_manager, std::move(inheritance));
     } catch (const std::exception& error) {
+        service_manager.not_started(error.what());
         trouble(error.what());
         return 2;
     }

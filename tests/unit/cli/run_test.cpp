@@ -12,6 +12,8 @@
 
 using namespace pgchaperone;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 
 namespace {
 
@@ -19,7 +21,8 @@ struct Result {
     int status = 0;
     std::string out, err;
     std::vector<config::Options> served;
-    std::vector<std::size_t> rules;  // of each rule book
+    std::vector<std::string> not_served;  // why
+    std::vector<std::size_t> rules;       // of each rule book
 };
 
 Result run(std::vector<std::string> words) {
@@ -41,6 +44,7 @@ Result run(std::vector<std::string> words) {
                                          [](const auto& book) { return book->version() == 2; });
             return again.trouble.empty() && all && again.options.size() == books.size() ? 7 : 8;
         },
+        [&](const std::string& why) { result.not_served.push_back(why); },
         [](const config::Loaded&) {
             return std::vector<cli::FileProblem>{{"", "audit.file", "it is elsewhere", true}};
         });
@@ -91,6 +95,10 @@ TEST_CASE("serve does not start with what is wrong, and tells all of it") {
          {"--listen: error:", "--threads: error:", "--client-tls: error:", "--policy: error:"}) {
         CHECK_THAT(r.err, ContainsSubstring(part));
     }
+    // The first of them, in one line.
+    REQUIRE(r.not_served.size() == 1);
+    CHECK_THAT(r.not_served[0], StartsWith("--") && ContainsSubstring(": error: ") &&
+                                    EndsWith(" more)") && !ContainsSubstring("\n"));
     CHECK(run({"serve", "-c", "/nonexistent.yaml"}).status == 2);
     CHECK(run({"serve", "--listen", ""}).status == 2);
 }
