@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "config/loader.h"
 #include "proxy/net/hand_over.h"
+#include "proxy/net/journal.h"
 #include "proxy/net/log_format.h"
 #include "proxy/net/named_files.h"
 #include "proxy/net/program_log.h"
@@ -12,6 +13,7 @@
 #include <boost/asio/ip/host_name.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -183,8 +185,11 @@ std::shared_ptr<net::ProgramLog> start_log(const config::Log& log) {
                        : spdlog::stderr_logger_mt("pgchaperone");
     logger->set_level(spdlog::level::from_str(log.level));
     logger->flush_on(spdlog::level::info);
-    logger->set_formatter(log.format == config::LogFormat::json ? net::json_log_formatter()
-                                                                : net::text_log_formatter());
+    auto formatter = log.format == config::LogFormat::json ? net::json_log_formatter()
+                                                           : net::text_log_formatter();
+    if (!file && net::journal_reads(STDERR_FILENO))
+        formatter = net::for_the_journal(std::move(formatter));
+    logger->set_formatter(std::move(formatter));
     spdlog::set_default_logger(std::move(logger));
     return file;
 }

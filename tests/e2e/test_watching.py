@@ -542,6 +542,26 @@ class Systemd(EndToEnd):
             self.assertEqual(["STATUS"], list(told))
             self.assertRegex(told["STATUS"], "^does not start: .*" + why)
 
+    def test_the_journal_is_told_how_weighty_a_line_is(self):
+        guard = Guard(self.cluster, configuration=POLICY, start=False)
+        self.addCleanup(guard.erase)
+        guard.log.touch()
+        log = guard.log.stat()
+        for stream, priority in ((f"{log.st_dev}:{log.st_ino}", "<6>"), (f"{log.st_dev}:{log.st_ino + 1}", "")):
+            os.environ["JOURNAL_STREAM"] = stream
+            try:
+                guard.start()
+            finally:
+                del os.environ["JOURNAL_STREAM"]
+            self.assertRegex(guard.log_text(), rf"(?m)^{priority}\d{{4}}-[-0-9T:.+]+ info listening on ")
+            if priority:
+                guard.configuration_file.write_text("plicy: {}\n")
+                guard.process.send_signal(signal.SIGHUP)
+                processes.wait_until(lambda: re.search(r"(?m)^<3>\d{4}-\S+ error reload: the policy stays", guard.log_text()),
+                                     10, "the error to be told as one")
+            guard.stop()
+            guard.log.write_text("")
+
     def test_it_is_ready_when_it_listens(self):
         guard = Guard(self.cluster, configuration=POLICY, start=False)
         self.addCleanup(guard.erase)
