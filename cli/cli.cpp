@@ -72,7 +72,8 @@ void add_policy_options(CLI::App& command, PolicySource& source) {
         ->excludes("--policy");
 }
 
-int run(int argc, char** argv, ServeFunction serve, CheckFiles check_files) noexcept {
+int run(int argc, char** argv, ServeFunction serve, NotServed not_served,
+        CheckFiles check_files) noexcept {
     try {
         CLI::App app("A guard proxy for PostgreSQL: it judges statements before they do harm.",
                      "pgchaperone");
@@ -83,7 +84,7 @@ int run(int argc, char** argv, ServeFunction serve, CheckFiles check_files) noex
             "Run `pgchaperone COMMAND --help` for the options of a command.\n"
             "Exit status: 0 all is well, 1 findings (check, test) or a refusal, 2 trouble.");
         int status = exit_ok;
-        add_serve(app, status, std::move(serve));
+        add_serve(app, status, std::move(serve), std::move(not_served));
         add_config(app, status, std::move(check_files));
         add_explain(app, status);
         add_test(app, status);

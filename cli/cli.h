@@ -30,6 +30,8 @@ using Reload = std::function<Reloaded()>;
 // Runs the proxy and returns the exit status. `reload` puts nothing in force, and may be called
 // from any thread, one at a time.
 using ServeFunction = std::function<int(const config::Loaded&, Reload reload)>;
+// Told in one line why the proxy is not run, besides what standard error shows.
+using NotServed = std::function<void(const std::string& why)>;
 
 // Something that is wrong with a file or folder that the configuration names.
 struct FileProblem {
@@ -42,6 +44,7 @@ struct FileProblem {
 using CheckFiles = std::function<std::vector<FileProblem>(const config::Loaded&)>;
 
 // What main does. Never throws.
-int run(int argc, char** argv, ServeFunction serve, CheckFiles check_files) noexcept;
+int run(int argc, char** argv, ServeFunction serve, NotServed not_served,
+        CheckFiles check_files) noexcept;
 
 }  // namespace pgchaperone::cli

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <iostream>
 #include <map>
 #include <memory>
 #include <utility>
@@ -36,7 +37,7 @@ Reloaded load_again(const config::Request& request, const config::Loaded& runnin
 
 }  // namespace
 
-void add_serve(CLI::App& app, int& status, ServeFunction serve) {
+void add_serve(CLI::App& app, int& status, ServeFunction serve, NotServed not_served) {
     struct Arguments {
         PolicySource source;
         std::map<const config::Setting*, std::string> values;
@@ -60,7 +61,8 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
                      "Policy file, or one of the presets " + preset_names() +
                          ". Default: " + std::string(policy::built_in_preset) + ".")
         ->type_name("FILE|PRESET");
-    command->callback([command, arguments, &status, serve = std::move(serve)] {
+    command->callback([command, arguments, &status, serve = std::move(serve),
+                       not_served = std::move(not_served)] {
         config::Request request;
         request.file = arguments->source.file;
         request.policy = arguments->source.policy;
@@ -70,8 +72,11 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve) {
                 request.overrides.emplace_back(&setting, arguments->values[&setting]);
             }
         }
-        auto loaded = load_or_complain(request);
+        config::Problems problems;
+        auto loaded = config::load(request, problems, config::real_surroundings());
+        problems.print(std::cerr);
         if (!loaded) {
+            not_served(problems.first_error());
             status = exit_trouble;
             return;
         }

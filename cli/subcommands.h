@@ -13,7 +13,7 @@ class App;
 
 namespace pgchaperone::cli {
 
-void add_serve(CLI::App& app, int& status, ServeFunction serve);
+void add_serve(CLI::App& app, int& status, ServeFunction serve, NotServed not_served);
 void add_config(CLI::App& app, int& status, CheckFiles check_files);
 void add_explain(CLI::App& app, int& status);
 void add_test(CLI::App& app, int& status);

@@ -41,6 +41,13 @@ std::string line_of(const std::string& text, int line) {
     return result;
 }
 
+std::string head(const Problem& problem) {
+    const std::string place = problem.place.text();
+    return place + (place.empty() ? "" : ": ") +
+           (problem.severity == Problem::Severity::error ? "error: " : "warning: ") +
+           problem.message;
+}
+
 }  // namespace
 
 void Problems::error(policy::Place place, std::string message, std::string advice) {
@@ -59,18 +66,19 @@ std::size_t Problems::error_count() const {
     }));
 }
 
-void Problems::print(std::ostream& out) const {
+std::vector<const Problem*> Problems::in_order() const {
     std::vector<const Problem*> sorted;
     for (const Problem& problem : list_) sorted.push_back(&problem);
     std::stable_sort(sorted.begin(), sorted.end(), [](const Problem* a, const Problem* b) {
         return std::tie(a->place.file, a->place.line, a->place.column) <
                std::tie(b->place.file, b->place.line, b->place.column);
     });
-    for (const Problem* problem : sorted) {
-        const std::string place = problem->place.text();
-        out << place << (place.empty() ? "" : ": ")
-            << (problem->severity == Problem::Severity::error ? "error: " : "warning: ")
-            << problem->message << '\n';
+    return sorted;
+}
+
+void Problems::print(std::ostream& out) const {
+    for (const Problem* problem : in_order()) {
+        out << head(*problem) << '\n';
         const auto text = texts_.find(problem->place.file);
         if (text != texts_.end() && problem->place.line > 0) {
             std::string line = line_of(text->second, problem->place.line);
@@ -102,6 +110,15 @@ std::string Problems::text() const {
     std::ostringstream out;
     print(out);
     return out.str();
+}
+
+std::string Problems::first_error() const {
+    for (const Problem* problem : in_order()) {
+        if (problem->severity != Problem::Severity::error) continue;
+        const std::size_t more = error_count() - 1;
+        return head(*problem) + (more == 0 ? "" : " (and " + std::to_string(more) + " more)");
+    }
+    return {};
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {

@@ -44,8 +44,12 @@ public:
     // In the order of files and lines.
     void print(std::ostream& out) const;
     std::string text() const;
+    // The first error in one line, and how many more there are; empty: there is none.
+    std::string first_error() const;
 
 private:
+    std::vector<const Problem*> in_order() const;
+
     std::vector<Problem> list_;
     std::map<std::string, std::string> texts_;
     std::vector<std::string> hidden_;

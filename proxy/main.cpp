@@ -2,14 +2,18 @@
 
 #include "cli/cli.h"
 #include "config/loader.h"
+#include "proxy/net/hand_over.h"
+#include "proxy/net/journal.h"
 #include "proxy/net/log_format.h"
 #include "proxy/net/named_files.h"
 #include "proxy/net/program_log.h"
 #include "proxy/net/server.h"
+#include "proxy/net/service_manager.h"
 
 #include <boost/asio/ip/host_name.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -181,8 +185,11 @@ std::shared_ptr<net::ProgramLog> start_log(const config::Log& log) {
                        : spdlog::stderr_logger_mt("pgchaperone");
     logger->set_level(spdlog::level::from_str(log.level));
     logger->flush_on(spdlog::level::info);
-    logger->set_formatter(log.format == config::LogFormat::json ? net::json_log_formatter()
-                                                                : net::text_log_formatter());
+    auto formatter = log.format == config::LogFormat::json ? net::json_log_formatter()
+                                                           : net::text_log_formatter();
+    if (!file && net::journal_reads(STDERR_FILENO))
+        formatter = net::for_the_journal(std::move(formatter));
+    logger->set_formatter(std::move(formatter));
     spdlog::set_default_logger(std::move(logger));
     return file;
 }
@@ -196,12 +203,20 @@ std::vector<net::Rules> rules_of(const config::Loaded& loaded) {
     return rules;
 }
 
+// `systemctl status` shows it, where the journal's lines of a service that is to be tried again are
+// not shown. Who starts a successor says by itself what became of it.
+void not_served(const std::string& why) {
+    if (!net::is_successor()) net::ServiceManager().not_started(why);
+}
+
 int serve(const config::Loaded& loaded, cli::Reload reload) {
     std::shared_ptr<net::ProgramLog> log;
     try {
         log = start_log(loaded.options.log);
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "pgchaperone: can't write the log file: %s\n", error.what());
+        const std::string why = "can't write the log file: " + std::string(error.what());
+        std::fprintf(stderr, "pgchaperone: %s\n", why.c_str());
+        not_served(why);
         return cli::exit_trouble;
     }
     const auto reload_all = [reload = std::move(reload), log] {
@@ -237,4 +252,6 @@ std::vector<cli::FileProblem> check_files(const config::Loaded& loaded) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return pgchaperone::cli::run(argc, argv, serve, check_files); }
+int main(int argc, char** argv) {
+    return pgchaperone::cli::run(argc, argv, serve, not_served, check_files);
+}

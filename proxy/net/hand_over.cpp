@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -239,6 +240,13 @@ std::string wait_until_it_serves(Successor& successor, const HandOver& hand_over
 
 void throw_exception_from_error(const HandOverProblem& problem, const boost::source_location&) {
     throw std::runtime_error(problem.text);
+}
+
+bool is_successor() {
+    const char* const names = std::getenv("LISTEN_FDNAMES");
+    return names != nullptr &&
+           (":" + std::string(names) + ":").find(":" + std::string(name_of_link) + ":") !=
+               std::string::npos;
 }
 
 Inheritance take_inheritance() {

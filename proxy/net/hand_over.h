@@ -44,6 +44,8 @@ struct Inheritance {
 // Takes it out of the environment: call it once, while there is one thread. Throws
 // std::runtime_error where what an earlier guard passed is not what it should be.
 Inheritance take_inheritance();
+// Whether an earlier guard has started this process, as long as that is in the environment.
+bool is_successor();
 
 // --- The earlier one's side.
 

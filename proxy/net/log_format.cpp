@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace pgchaperone::net {
 
@@ -56,6 +57,36 @@ public:
     }
 };
 
+// As syslog numbers them.
+char priority(spdlog::level::level_enum level) {
+    switch (level) {
+        case spdlog::level::trace:
+        case spdlog::level::debug: return '7';
+        case spdlog::level::info: return '6';
+        case spdlog::level::warn: return '4';
+        case spdlog::level::err: return '3';
+        case spdlog::level::critical: return '2';
+        case spdlog::level::off:
+        case spdlog::level::n_levels: break;
+    }
+    return '6';
+}
+
+class JournalFormatter : public spdlog::formatter {
+public:
+    explicit JournalFormatter(std::unique_ptr<spdlog::formatter> line) : line_(std::move(line)) {}
+    void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) override {
+        for (const char c : {'<', priority(message.level), '>'}) out.push_back(c);
+        line_->format(message, out);
+    }
+    std::unique_ptr<spdlog::formatter> clone() const override {
+        return std::make_unique<JournalFormatter>(line_->clone());
+    }
+
+private:
+    const std::unique_ptr<spdlog::formatter> line_;
+};
+
 void add_text(std::string& line, std::string_view name, std::string_view text) {
     line += ",\"" + std::string(name) + "\":";
     audit::append_json_text(line, text);
@@ -90,6 +121,10 @@ std::unique_ptr<spdlog::formatter> text_log_formatter() {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     formatter->add_flag<VisibleMessage>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %*");
     return formatter;
+}
+
+std::unique_ptr<spdlog::formatter> for_the_journal(std::unique_ptr<spdlog::formatter> formatter) {
+    return std::make_unique<JournalFormatter>(std::move(formatter));
 }
 
 }  // namespace pgchaperone::net

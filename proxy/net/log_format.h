@@ -25,4 +25,8 @@ std::unique_ptr<spdlog::formatter> json_log_formatter();
 // first of all, is made visible (approval/visible_text.h).
 std::unique_ptr<spdlog::formatter> text_log_formatter();
 
+// The same lines with the priority before them by which the journal files them ("<4>" for a
+// warning, sd-daemon(3)); it takes that off.
+std::unique_ptr<spdlog::formatter> for_the_journal(std::unique_ptr<spdlog::formatter> formatter);
+
 }  // namespace pgchaperone::net

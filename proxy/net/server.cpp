@@ -1067,6 +1067,7 @@ int serve(ServerOptions options, const std::vector<Rules>& rules, std::function<
         server = std::make_unique<Server>(std::move(options), rules, std::move(reload),
                                           service_manager, std::move(inheritance));
     } catch (const std::exception& error) {
+        service_manager.not_started(error.what());
         trouble(error.what());
         return 2;
     }

@@ -102,6 +102,10 @@ void ServiceManager::stopping(std::string_view status) {
     send("STOPPING=1\nSTATUS=" + one_line(status));
 }
 
+void ServiceManager::not_started(std::string_view why) {
+    send("STATUS=does not start: " + one_line(why));
+}
+
 void ServiceManager::status(std::string_view status) { send("STATUS=" + one_line(status)); }
 
 void ServiceManager::alive() { send("WATCHDOG=1"); }

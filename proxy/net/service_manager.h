@@ -32,6 +32,8 @@ public:
     void ready(std::string_view status);
     void reloading();
     void stopping(std::string_view status);
+    // It never was ready, and ends.
+    void not_started(std::string_view why);
     void status(std::string_view status);
     void alive();
     // How often alive() is to be said; nothing: nobody watches.

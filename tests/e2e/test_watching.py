@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import processes, wire
 from support.e2e import EndToEnd, main, needs_guard
-from support.guard import Guard
+from support.guard import Guard, binary
 from support.watch import Manager, Stuck, Watcher, port, documented_figures
 
 POLICY = """policy:
@@ -525,6 +526,41 @@ class Systemd(EndToEnd):
         self.assertIn("draining", told["STATUS"])
         self.assertEqual(0, guard.process.wait(10))
         guard.process = None
+
+    def test_why_it_does_not_start(self):
+        # What systemctl status shows of a service that is tried again and again.
+        broken = self.place / "broken.yaml"
+        taken = f"127.0.0.1:{self.guard.port}"
+        for text, why in (("threads: many\nplicy: {}\n", rf"{broken}:1:\d+: error: .* \(and 1 more\)"),
+                          (f"listen: {taken}\n", f"{taken}.*in use"),
+                          ("log: {file: /dev/null/log}\n", "can't write the log file: /dev/null/log")):
+            broken.write_text(text)
+            done = subprocess.run([binary(), "serve", "-c", broken], cwd=self.place, capture_output=True, timeout=60,
+                                  env={**os.environ, "NOTIFY_SOCKET": self.manager.path})
+            self.assertEqual(2, done.returncode, done.stderr)
+            told = self.manager.next()
+            self.assertEqual(["STATUS"], list(told))
+            self.assertRegex(told["STATUS"], "^does not start: .*" + why)
+
+    def test_the_journal_is_told_how_weighty_a_line_is(self):
+        guard = Guard(self.cluster, configuration=POLICY, start=False)
+        self.addCleanup(guard.erase)
+        guard.log.touch()
+        log = guard.log.stat()
+        for stream, priority in ((f"{log.st_dev}:{log.st_ino}", "<6>"), (f"{log.st_dev}:{log.st_ino + 1}", "")):
+            os.environ["JOURNAL_STREAM"] = stream
+            try:
+                guard.start()
+            finally:
+                del os.environ["JOURNAL_STREAM"]
+            self.assertRegex(guard.log_text(), rf"(?m)^{priority}\d{{4}}-[-0-9T:.+]+ info listening on ")
+            if priority:
+                guard.configuration_file.write_text("plicy: {}\n")
+                guard.process.send_signal(signal.SIGHUP)
+                processes.wait_until(lambda: re.search(r"(?m)^<3>\d{4}-\S+ error reload: the policy stays", guard.log_text()),
+                                     10, "the error to be told as one")
+            guard.stop()
+            guard.log.write_text("")
 
     def test_it_is_ready_when_it_listens(self):
         guard = Guard(self.cluster, configuration=POLICY, start=False)

@@ -157,6 +157,17 @@ class Dockerfile(unittest.TestCase):
         self.assertIn("build/package", run(ROOT / "tools" / "package", "--help").stdout)
         self.assertIn("source=/src/build/package", " ".join(self.of("RUN")))
 
+    def test_a_bare_image_gets_what_packing_calls(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # Nothing is installed.
+            none = Path(folder) / "dpkg-query"
+            none.write_text("#!/bin/sh\nexit 1\n")
+            none.chmod(0o755)
+            done = run(ROOT / "tools" / "deps", "--check", "package", env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"})
+        self.assertEqual(1, done.returncode, done.stdout)
+        # cpack asks `file` for what is a program before dpkg-shlibdeps is asked for its libraries.
+        self.assertLessEqual({"python3", "dpkg-dev", "file"}, set(done.stdout.split()))
+
     def test_its_steps_are_shell(self):
         for stage in range(len(self.stages)):
             for rest in self.of("RUN", stage):

@@ -328,7 +328,7 @@ class MaintainerScripts(unittest.TestCase):
         program.write_text(f'#!/bin/sh\necho "{program.name} $*" >>"{self.log}"\n{text}\n')
         program.chmod(0o755)
 
-    def running(self, takes_over=True, old_systemd=False):
+    def running(self, takes_over=True, old_systemd=False, configuration_is_good=True):
         """A service that runs; the signal makes another process of it, or nothing. Nobody waits in earnest."""
         process = self.root / "process"
         process.write_text("100")
@@ -338,21 +338,23 @@ class MaintainerScripts(unittest.TestCase):
             esac
             case "$*" in
                 *is-active*) exit 0 ;;
+                *reload\ pgchaperone.service) exit {int(not configuration_is_good)} ;;
                 *show*) cat "{process}" ;;
                 *kill*) echo $(($(cat "{process}") + {int(takes_over)})) >"{process}" ;;
             esac''')
         self.stub("bin/sleep", "")
 
-    def call(self, script, *arguments):
-        """Runs a script twice, since dpkg may do so; returns what the first and the second run called."""
-        text = re.sub(r"(?<![\w/])/(var|run|usr/s?bin)/", rf"{self.root}/\1/", (SCRIPTS / script).read_text())
+    def call_once(self, script, *arguments):
+        text = re.sub(r"(?<![\w/])/(etc|var|run|usr/s?bin)/", rf"{self.root}/\1/", (SCRIPTS / script).read_text())
         copy = self.root / script
         copy.write_text(text)
-        runs = []
-        for _ in range(2):
-            self.log.write_text("")
-            run("/bin/sh", copy, *arguments, env={"PATH": f"{self.root}/usr/bin:/usr/bin:/bin"})
-            runs.append(self.log.read_text().splitlines())
+        self.log.write_text("")
+        self.said = run("/bin/sh", copy, *arguments, env={"PATH": f"{self.root}/usr/bin:/usr/bin:/bin"})
+        return self.log.read_text().splitlines()
+
+    def call(self, script, *arguments):
+        """Runs a script twice, since dpkg may do so; returns what the first and the second run called."""
+        runs = [self.call_once(script, *arguments) for _ in range(2)]
         self.assertEqual(runs[0], runs[1], f"{script} {arguments}: the second run does something else")
         return runs[0]
 
@@ -382,6 +384,24 @@ class MaintainerScripts(unittest.TestCase):
             self.assertIn(f"systemctl --system kill -s USR2 {option} pgchaperone.service", calls)
             self.assertEqual([], [call for call in calls if "deb-systemd-invoke" in call])
             self.assertLess(calls.index("systemctl --system daemon-reload"), len(calls) - 3)
+
+    def test_an_upgrade_whose_program_finds_fault_with_the_configuration_leaves_the_old_one_running(self):
+        self.running(configuration_is_good=False)
+        calls = self.call("postinst", "configure", "0.0.9")
+        self.assertIn("systemctl --system reload pgchaperone.service", calls)
+        self.assertEqual([], [call for call in calls if " kill " in call or "deb-systemd-invoke" in call])
+        self.assertIn("finds fault with the configuration", self.said)
+
+    def test_what_comes_back_after_a_removal_starts_as_what_is_new(self):
+        unit = self.root / "etc/systemd/system/pgchaperone.service"
+        unit.parent.mkdir(parents=True)
+        for unmasks, last in ((f'[ "$1" != unmask ] || rm -f "{unit}"', "start"), ("", "try-restart")):
+            # As dpkg's helper does with what it masked itself; what the administrator has masked stays so.
+            self.stub("bin/deb-systemd-helper", unmasks)
+            unit.symlink_to("/dev/null")
+            calls = self.call_once("postinst", "configure", "0.1.0")
+            self.assertIn("deb-systemd-helper unmask pgchaperone.service", calls)
+            self.assertEqual(f"deb-systemd-invoke {last} pgchaperone.service", calls[-1])
 
     def test_what_does_not_take_over_in_time_is_restarted(self):
         self.running(takes_over=False)

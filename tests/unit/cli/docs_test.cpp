@@ -53,7 +53,7 @@ Run run(std::vector<std::string> words) {
     Run result;
     result.status = cli::run(
         static_cast<int>(argv.size()), argv.data(), [](const auto&, auto) { return 99; },
-        [](const auto&) { return std::vector<cli::FileProblem>(); });
+        [](const auto&) {}, [](const auto&) { return std::vector<cli::FileProblem>(); });
     std::cout.rdbuf(before);
     result.out = out.str();
     return result;

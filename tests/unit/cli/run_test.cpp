@@ -11,6 +11,8 @@
 
 using namespace pgchaperone;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
+using Catch::Matchers::StartsWith;
 
 namespace {
 
@@ -18,7 +20,8 @@ struct Result {
     int status = 0;
     std::string out, err;
     std::vector<config::Options> served;
-    std::vector<std::size_t> rules;  // of each server
+    std::vector<std::string> not_served;  // why
+    std::vector<std::size_t> rules;       // of each server
 };
 
 Result run(std::vector<std::string> words) {
@@ -38,6 +41,7 @@ Result run(std::vector<std::string> words) {
             const bool same = again.loaded && config::show(*again.loaded) == config::show(loaded);
             return again.trouble.empty() && same ? 7 : 8;
         },
+        [&](const std::string& why) { result.not_served.push_back(why); },
         [](const config::Loaded&) {
             return std::vector<cli::FileProblem>{{"", "audit.file", "it is elsewhere", true}};
         });
@@ -88,6 +92,10 @@ TEST_CASE("serve does not start with what is wrong, and tells all of it") {
          {"--listen: error:", "--threads: error:", "--client-tls: error:", "--policy: error:"}) {
         CHECK_THAT(r.err, ContainsSubstring(part));
     }
+    // The first of them, in one line.
+    REQUIRE(r.not_served.size() == 1);
+    CHECK_THAT(r.not_served[0], StartsWith("--") && ContainsSubstring(": error: ") &&
+                                    EndsWith(" more)") && !ContainsSubstring("\n"));
     CHECK(run({"serve", "-c", "/nonexistent.yaml"}).status == 2);
     CHECK(run({"serve", "--listen", ""}).status == 2);
 }

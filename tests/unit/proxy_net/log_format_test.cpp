@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 using namespace pgchaperone;
 using namespace std::chrono_literals;
@@ -74,4 +75,16 @@ TEST_CASE("whatever a client is called, its line of text is one line") {
     CHECK(line.ends_with(
         " info session 1: logged in: user=a ⏎ 2026-11-30 info ticket B1: approved<U+001B>[2J\n"));
     CHECK(std::count(line.begin(), line.end(), '\n') == 1);
+}
+
+TEST_CASE("the journal gets each line with its priority") {
+    const auto formatter = net::for_the_journal(net::json_log_formatter())->clone();
+    for (const auto& [level, priority] :
+         {std::pair{spdlog::level::debug, "<7>{"}, std::pair{spdlog::level::info, "<6>{"},
+          std::pair{spdlog::level::warn, "<4>{"}, std::pair{spdlog::level::err, "<3>{"},
+          std::pair{spdlog::level::critical, "<2>{"}}) {
+        spdlog::memory_buf_t out;
+        formatter->format(spdlog::details::log_msg("pgchaperone", level, "said"), out);
+        CHECK(std::string(out.data(), out.size()).starts_with(priority));
+    }
 }
