@@ -978,7 +978,6 @@ private:
             log.failing && !shared_.options.audit.allow_on_failure)
             reasons.push_back(log.behind ? "the audit log does not keep up"
                                          : "the audit log refuses records");
-        if (shared_.desk->stats().down) reasons.push_back("the store of tickets is down");
         return reasons;
     }
 

@@ -438,8 +438,13 @@ class Health(EndToEnd):
         with psycopg.connect(host=guard.host, port=guard.port, user="postgres", autocommit=True) as connection:
             with self.assertRaises(psycopg.Error):
                 connection.execute("UPDATE orders SET note = 'x' WHERE id = 1")
-        self.becomes(watcher, "/readyz", 503, "the store of tickets is down")
-        self.assertEqual(0, watcher.figures()["pgchaperone_ticket_store_up"])
+        figures = watcher.figures()
+        self.assertEqual(0, figures["pgchaperone_ticket_store_up"])
+        # Replicas share the store: all of them would be taken out of service, where what needs no second person goes on.
+        self.becomes(watcher, "/readyz", 200, "ready")
+        self.assertEqual(1, figures["pgchaperone_ready"])
+        with psycopg.connect(host=guard.host, port=guard.port, user="postgres") as connection:
+            self.assertEqual((1,), connection.execute("SELECT 1").fetchone())
 
     def test_a_thread_that_is_stuck_is_told_of(self):
         directory = self.directory / "stuck"

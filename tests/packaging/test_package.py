@@ -126,6 +126,17 @@ class Package(unittest.TestCase):
         self.assertNotIn(".symtab", run("readelf", "-SW", self.program))
         self.assertIn("DYN", run("readelf", "-hW", self.program))
         self.assertRegex(run("readelf", "-dW", self.program), r"BIND_NOW|FLAGS.*NOW")
+        self.assertIn("GNU_RELRO", run("readelf", "-lW", self.program))
+        self.assertIn("__stack_chk_fail", run("readelf", "--dyn-syms", "-W", self.program))
+
+    def test_the_parser_in_it_is_hardened_too(self):
+        archives = list((ROOT / "build" / "deps").glob("libpg_query-*/lib/libpg_query.a"))
+        if not archives:
+            self.skipTest("libpg_query is the distribution's own here")
+        for archive in archives:
+            symbols = run("nm", "--undefined-only", archive)
+            self.assertIn("__stack_chk_fail", symbols)
+            self.assertRegex(symbols, r"__\w+_chk\b")
 
     def test_configuration_files_are_known_to_dpkg(self):
         conffiles = (self.control / "conffiles").read_text().split()
