@@ -80,10 +80,6 @@ struct Approval {
     std::string replica;  // this one's name among them; empty: the host's name and the address it
                           // listens on
 };
-// Whether `store` is a connection string: it has a scheme, or a setting with an equals sign.
-bool is_connection_string(std::string_view store);
-// For people: without a password.
-std::string without_password(std::string_view store);
 
 // The page on which tickets are decided in a browser.
 struct Web {

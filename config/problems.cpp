@@ -41,6 +41,25 @@ std::string line_of(const std::string& text, int line) {
     return result;
 }
 
+// What may be a password, in a URI or behind a key that says so, whatever else is wrong with the
+// line. As long as before, so that the mark below stands right.
+void cover_password(std::string& line) {
+    if (const auto scheme = line.find("://"); scheme != std::string::npos) {
+        const auto at = line.rfind('@');
+        if (at != std::string::npos && at > scheme + 3)
+            line.replace(scheme + 3, at - scheme - 3, std::string(at - scheme - 3, '*'));
+    }
+    std::string lower = line;
+    for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    for (std::size_t at = 0; (at = lower.find("passw", at)) != std::string::npos; ++at) {
+        const auto sign = lower.find('=', at);
+        if (sign == std::string::npos) break;
+        for (std::size_t i = sign + 1; i < line.size(); ++i)
+            if (line[i] != ' ') line[i] = '*';
+        break;
+    }
+}
+
 std::string head(const Problem& problem) {
     const std::string place = problem.place.text();
     return place + (place.empty() ? "" : ": ") +
@@ -82,6 +101,7 @@ void Problems::print(std::ostream& out) const {
         const auto text = texts_.find(problem->place.file);
         if (text != texts_.end() && problem->place.line > 0) {
             std::string line = line_of(text->second, problem->place.line);
+            cover_password(line);
             for (const std::string& secret : hidden_) {
                 // As long as before, so that the mark below stands right.
                 for (std::size_t at = 0; (at = line.find(secret, at)) != std::string::npos;

@@ -1,5 +1,7 @@
 #include "config/settings.h"
 
+#include "config/connection_string.h"
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -64,6 +66,7 @@ constexpr std::size_t database_bytes_max = 63;
 
 Wrong put_store(std::string_view text, Base base, std::string& target) {
     if (is_connection_string(text)) {
+        if (auto problem = problem_of_connection_string(text)) return problem;
         target = text;
         return std::nullopt;
     }
@@ -173,19 +176,6 @@ Wrong put_environment(std::string_view text, std::string& target) {
     return std::nullopt;
 }
 
-// libpq's reading of `name = 'value'`: where the value that begins at `at` ends.
-std::size_t end_of_value(std::string_view text, std::size_t at) {
-    const bool quoted = at < text.size() && text[at] == '\'';
-    for (std::size_t i = at + (quoted ? 1 : 0); i < text.size(); ++i) {
-        if (text[i] == '\\') {
-            ++i;
-        } else if (quoted ? text[i] == '\'' : text[i] == ' ') {
-            return quoted ? i + 1 : i;
-        }
-    }
-    return text.size();
-}
-
 // Of an address that can be read.
 bool names_port(std::string_view address) {
     return address.rfind(':') != std::string_view::npos && !address.ends_with(']');
@@ -241,40 +231,6 @@ std::string Syslog::text() const {
         case Kind::tcp: return "tcp://" + endpoint.text();
     }
     return {};
-}
-
-bool is_connection_string(std::string_view store) {
-    return store.starts_with("postgresql://") || store.starts_with("postgres://") ||
-           store.find('=') != std::string_view::npos;
-}
-
-std::string without_password(std::string_view store) {
-    constexpr std::string_view hidden = "********";
-    std::string out(store);
-    if (!is_connection_string(store)) return out;
-    if (const auto scheme = out.find("://"); scheme != std::string::npos) {
-        // postgresql://user:password@host/database?password=...
-        const auto authority = scheme + 3;
-        const auto end = std::min(out.find_first_of("/?", authority), out.size());
-        const auto at = out.rfind('@', end);
-        const auto colon = out.find(':', authority);
-        if (at != std::string::npos && at > authority && colon < at) {
-            out.replace(colon + 1, at - colon - 1, hidden);
-        }
-    }
-    for (std::size_t at = 0; (at = out.find("password", at)) != std::string::npos;) {
-        at += std::string_view("password").size();
-        std::size_t value = out.find_first_not_of(' ', at);
-        if (value == std::string::npos || out[value] != '=') continue;
-        value = out.find_first_not_of(' ', value + 1);
-        if (value == std::string::npos) break;
-        const bool uri = out.find("://") != std::string::npos;
-        const auto end = uri ? std::min(out.find('&', value), out.size())
-                             : end_of_value(out, value);
-        out.replace(value, end - value, hidden);
-        at = value + hidden.size();
-    }
-    return out;
 }
 
 std::span<const Setting> settings() {

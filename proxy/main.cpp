@@ -1,6 +1,7 @@
 // Wires the parts, and nothing else.
 
 #include "cli/cli.h"
+#include "config/connection_string.h"
 #include "config/loader.h"
 #include "proxy/net/hand_over.h"
 #include "proxy/net/journal.h"

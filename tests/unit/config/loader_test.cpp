@@ -1,4 +1,5 @@
 #include "config/loader.h"
+#include "config/connection_string.h"
 #include "config/json_text.h"
 #include "support/catch.h"
 
@@ -189,8 +190,7 @@ TEST_CASE("a store's password is used and never shown") {
     CHECK(without_password("postgresql://db:5433/tickets") == "postgresql://db:5433/tickets");
     CHECK(without_password("postgresql://guard:s3cret@db:5433/t") ==
           "postgresql://guard:********@db:5433/t");
-    CHECK(without_password("postgres://g:se@cr:et@db/t?sslmode=require") ==
-          "postgres://g:********@db/t?sslmode=require");
+    CHECK(without_password("postgresql://g:p%40ss@db/t") == "postgresql://g:********@db/t");
     CHECK(without_password("postgresql://db/t?user=g&password=s3cret&sslmode=require") ==
           "postgresql://db/t?user=g&password=********&sslmode=require");
     CHECK(without_password("postgresql://db/t?password=s3cret") ==
@@ -199,7 +199,10 @@ TEST_CASE("a store's password is used and never shown") {
           "host=db password=******** dbname=t");
     CHECK(without_password("host=db password = 's3 c\\'ret' dbname=t") ==
           "host=db password = ******** dbname=t");
-    CHECK(without_password("password='s3") == "password=********");
+    CHECK(without_password("password='s3") == "********");
+    CHECK(without_password("password=my s3cret") == "********");
+    CHECK(without_password("passwrd=s3cret host=db") == "********");
+    CHECK(without_password("postgresql://u:s3cr%ZZet@db") == "postgresql://********");
     CHECK(without_password("sslpassword=s3cret host=db") == "sslpassword=******** host=db");
 
     Files f;
@@ -210,6 +213,38 @@ TEST_CASE("a store's password is used and never shown") {
     REQUIRE(loaded.has_value());
     CHECK(loaded->options.approval.store == "host=db password=s3cret dbname=t");
     CHECK_THAT(show(*loaded), !ContainsSubstring("s3cret"));
+}
+
+TEST_CASE("a store that libpq would take for another one is refused, and no part of it is quoted") {
+    Files f;
+    Request request;
+    request.file = "/etc/guard/a.yaml";
+    for (const char* const store :
+         {"password=my s3cret", "passwrd=s3cret host=db", "password='s3cret",
+          "postgresql://u:s3cr/s3cret@db/t", "postgresql://u:s3cret%ZZet@db/t",
+          "postgresql://u:s3cret@s3cret@db/t", "postgresql://u:12/s3cret@db"}) {
+        INFO(store);
+        f.files["/etc/guard/a.yaml"] = std::string("approval: { store: \"") + store + "\" }\n";
+        CHECK_FALSE(f.load(request).has_value());
+        CHECK_THAT(f.problems.text(), ContainsSubstring("1:20: error: approval.store: "));
+        CHECK_THAT(f.problems.text(), !ContainsSubstring("s3c"));
+        // Nor where it is the key that is wrong.
+        f.files["/etc/guard/a.yaml"] = std::string("aproval: { store: \"") + store + "\" }\n";
+        CHECK_FALSE(f.load(request).has_value());
+        CHECK_THAT(f.problems.text(), !ContainsSubstring("s3c"));
+    }
+    f.files["/etc/guard/a.yaml"] = "approval: { store: 'host=db port=tickets' }\n";
+    CHECK_FALSE(f.load(request).has_value());
+    CHECK_THAT(f.problems.text(), ContainsSubstring("the port is no number"));
+    for (const char* const good :
+         {"postgresql://g:p%40ss@db/t", "host=db,other port=5432,5433 dbname=t", "service=tickets",
+          "postgresql://[::1]:5432,other:5433/t", "postgresql:///t?host=/run/postgresql",
+          "host=@abstract dbname=t"}) {
+        INFO(good);
+        Request of_option;
+        of_option.overrides.emplace_back(find_setting("approval.store"), good);
+        CHECK(f.load(of_option).has_value());
+    }
 }
 
 TEST_CASE("all mistakes are told at once, each at its place, with a way forward") {
