@@ -221,7 +221,7 @@ class Audit(EndToEnd):
         self.connect(guard).execute("INSERT INTO scratch VALUES (1, 'everywhere')")
         line, *_ = guard.audit.read_text().splitlines()
         message = server.recv(100_000).decode()
-        self.assertRegex(message, r"^<85>1 \d{4}-\S+Z \S+ pgchaperone \d+ decision - \{")
+        self.assertRegex(message, r"^<85>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pgchaperone\[\d+\]: \{")
         self.assertTrue(message.endswith(line))
         processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
 
