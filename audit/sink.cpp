@@ -1,5 +1,7 @@
 #include "audit/sink.h"
 
+#include "audit/line.h"
+
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,6 +16,7 @@
 #include <chrono>
 #include <climits>
 #include <condition_variable>
+#include <ctime>
 #include <deque>
 #include <mutex>
 #include <system_error>
@@ -104,7 +107,10 @@ public:
     std::string name() const override { return "syslog at " + target_.text(); }
 
     std::string send(std::string_view line, const Waiting& waiting) override {
-        std::string message = syslog_message(line, host_, static_cast<std::uint64_t>(::getpid()));
+        const auto process = static_cast<std::uint64_t>(::getpid());
+        std::string message = target_.kind == SyslogTarget::Kind::unix_datagram
+                                  ? local_syslog_message(line, process)
+                                  : syslog_message(line, host_, process);
         const bool stream = target_.kind == SyslogTarget::Kind::tcp;
         if (stream) {
             // RFC 6587, octet counting.
@@ -229,6 +235,21 @@ std::string syslog_message(std::string_view line, std::string_view host, std::ui
     out += " - ";
     out += line;
     return out;
+}
+
+std::string local_syslog_message(std::string_view line, std::uint64_t process) {
+    std::string out = "<" + std::to_string(priority) + ">";
+    const auto time = parse_time(plain_member(line, "time"));
+    if (time) {
+        const std::time_t seconds = std::chrono::system_clock::to_time_t(*time);
+        std::tm local{};
+        std::array<char, 32> text{};
+        // No locale is set, so the month is English.
+        if (::localtime_r(&seconds, &local) != nullptr &&
+            std::strftime(text.data(), text.size(), "%b %e %H:%M:%S ", &local) > 0)
+            out += text.data();
+    }
+    return out + "pgchaperone[" + std::to_string(process) + "]: " + std::string(line);
 }
 
 std::unique_ptr<Outlet> standard_output(int file) { return std::make_unique<StandardOutput>(file); }

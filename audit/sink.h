@@ -1,5 +1,5 @@
 #pragma once
-// Where records go besides the file: standard output, and syslog (RFC 5424). A sink gets lines that
+// Where records go besides the file: standard output, and syslog. A sink gets lines that
 // are on the disk already, and never makes anybody wait: it has a thread and a bounded queue of its
 // own, and what does not fit into that is dropped and counted. It tells at once that it drops, that
 // a line is stuck on its way, and at the end what was left. The file has everything; a sink is for
@@ -28,6 +28,9 @@ struct SyslogTarget {
 
 // One line, without its line feed, as a message of RFC 5424; the line itself is its MSG.
 std::string syslog_message(std::string_view line, std::string_view host, std::uint64_t process);
+// The same as syslog(3) writes it to this machine's own socket: the journal, and rsyslog behind it,
+// take the head of RFC 5424 there for the name of a program.
+std::string local_syslog_message(std::string_view line, std::uint64_t process);
 
 // Who waits with an outlet for those who read.
 struct Waiting {

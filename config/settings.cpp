@@ -624,8 +624,8 @@ std::span<const Setting> settings() {
                 "WHERE",
                 Shape::text,
                 {},
-                "The syslog server (RFC 5424) that records go to, too: the path of a Unix-domain "
-                "socket, such as /dev/log, udp://HOST:PORT or tcp://HOST:PORT.",
+                "Where syslog takes the records, too: the path of a Unix-domain socket, such as "
+                "/dev/log, or a server (RFC 5424), udp://HOST:PORT or tcp://HOST:PORT.",
                 "tcp://logs.internal:601",
                 [](O& o, S t, Base) { return put_syslog(t, o.audit.syslog); },
                 [](const O& o) { return o.audit.syslog.text(); }},

@@ -310,6 +310,13 @@ class Package(unittest.TestCase):
         first, second = ((folder / "SHA256SUMS").read_text() for folder in (self.made, again))
         self.assertEqual(first, second)
 
+    def test_the_rehearsal_says_what_it_takes(self):
+        rehearse = ROOT / "packaging" / "rehearse"
+        self.assertIn("packaging/rehearse BASE WORK DEB", run(sys.executable, "-B", rehearse, "--help"))
+        self.assertEqual(2, subprocess.run([sys.executable, "-B", rehearse], stdout=subprocess.DEVNULL).returncode)
+        # What is rehearsed is what is installed.
+        self.assertIn("etc/pgchaperone/pgchaperone.yaml", re.findall(r'^CONFIGURATION = "(.*)"$', rehearse.read_text(), re.M))
+
     def test_checksums_hold(self):
         self.assertEqual(2, run("sha256sum", "-c", "SHA256SUMS", cwd=self.made).count(": OK"))
 
