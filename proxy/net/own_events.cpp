@@ -37,14 +37,13 @@ audit::Event policy_event(const UpstreamOptions& upstream, const policy::Policy&
     if (!cause.user.empty()) event.members.push_back({.name = "user", .value = cause.user});
     if (!upstream.name.empty())
         event.members.push_back({.name = "upstream", .value = upstream.name});
-    event.members.insert(
-        event.members.end(),
-        {{.name = "server", .value = upstream.address.text()},
-         {.name = "version", .value = std::to_string(version), .number = true},
-         {.name = "mode", .value = policy.observe ? "observe" : "enforce"},
-         {.name = "source", .value = policy.source},
-         {.name = "sha256", .value = audit::sha_256_hex(text)},
-         {.name = "policy", .value = text, .limit_bytes = policy_limit_bytes}});
+    event.members.insert(event.members.end(),
+                         {{.name = "server", .value = upstream.address.text()},
+                          {.name = "version", .value = std::to_string(version), .number = true},
+                          {.name = "mode", .value = policy.observe ? "observe" : "enforce"},
+                          {.name = "source", .value = policy.source},
+                          {.name = "sha256", .value = audit::sha_256_hex(text)},
+                          {.name = "policy", .value = text, .limit_bytes = policy_limit_bytes}});
     return event;
 }
 
