@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -90,6 +91,17 @@ LogFile::~LogFile() {
 
 boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open(
     const std::filesystem::path& path, const ChainPoint& before, Disk& disk, bool shared) {
+    return open_locked(path, disk, shared, [&](LogFile& log) { return log.recover(before); });
+}
+
+boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open_next(
+    const std::filesystem::path& path, const ChainPoint& head, Disk& disk, bool shared) {
+    return open_locked(path, disk, shared, [&](LogFile& log) { return log.look_for_end(head); });
+}
+
+boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open_locked(
+    const std::filesystem::path& path, Disk& disk, bool shared,
+    const std::function<std::string(LogFile&)>& look) {
     const auto wrong = [&path](const std::string& why) {
         return OpenError{"cannot open the audit log " + path.string() + ": " + why};
     };
@@ -110,7 +122,7 @@ boost::system::result<std::unique_ptr<LogFile>, OpenError> LogFile::open(
         if (!log->is_current()) continue;
         log->loose_mode_ = status.st_mode & (S_IRWXG | S_IRWXO);
         flush_directory(path);
-        if (std::string why = log->recover(before); !why.empty()) return wrong(why);
+        if (std::string why = look(*log); !why.empty()) return wrong(why);
         return log;
     }
     return wrong("it is renamed faster than it can be opened");
@@ -195,6 +207,24 @@ std::string LogFile::recover(const ChainPoint& before) {
     return "what is in it is not an audit log; move it away or choose another file";
 }
 
+// What is set aside and cut off may only be what we have left ourselves: all else stays as it is.
+std::string LogFile::look_for_end(const ChainPoint& head) {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0) return words(errno);
+    head_ = head;
+    size_bytes_ = static_cast<std::uint64_t>(status.st_size);
+    if (size_bytes_ == 0) return {};
+    const std::uint64_t size = std::min<std::uint64_t>(size_bytes_, tail_window_bytes);
+    std::string window;
+    if (!read_at(file_, size_bytes_ - size, size, window)) return words(errno);
+    const auto last = find_last_record(window, size == size_bytes_);
+    if (!last && !may_be_torn_line(window))
+        return "what is in it is not an audit log; move it away or choose another file";
+    if (last && last->end == window.size() && last->point == head) return {};
+    foreign_ = Changed{0, size_bytes_, window.back() != '\n', true};
+    return {};
+}
+
 // Moves what stands behind the last whole line into a file of its own. It never was reported as
 // stored, so nothing that it tells of took effect; it is kept because it is evidence all the same.
 std::string LogFile::set_aside(std::string_view tail, std::uint64_t good_bytes) {
@@ -252,7 +282,7 @@ std::string LogFile::prepare(std::optional<Changed>& changed) {
     if (found < size_bytes_ || (found > size_bytes_ && !dirty_)) {
         std::string last = "\n";
         if (found > 0) read_at(file_, found - 1, 1, last);
-        changed = Changed{size_bytes_, found, last != "\n"};
+        changed = Changed{size_bytes_, found, last != "\n", false};
         size_bytes_ = found;
         dirty_ = false;
         return {};

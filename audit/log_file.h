@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,11 +41,12 @@ public:
         std::string sha256;
         std::filesystem::path kept_in;
     };
-    // Somebody else changed the file's size.
+    // Somebody else changed the file's size, or put another one in its place.
     struct Changed {
         std::uint64_t expected_bytes = 0;
         std::uint64_t found_bytes = 0;
         bool ends_within_line = false;
+        bool other_file = false;
     };
 
     // Which file it is, and how far it and its chain go.
@@ -63,6 +65,10 @@ public:
     static boost::system::result<std::unique_ptr<LogFile>, OpenError> open(
         const std::filesystem::path& path, const ChainPoint& before, Disk& disk,
         bool shared = false);
+    // The same for a log that is being written and stands at `head`: nothing that is in the file
+    // changes that. What ends otherwise is not what we left: then foreign() says so.
+    static boost::system::result<std::unique_ptr<LogFile>, OpenError> open_next(
+        const std::filesystem::path& path, const ChainPoint& head, Disk& disk, bool shared);
     ~LogFile();
     LogFile(const LogFile&) = delete;
     LogFile& operator=(const LogFile&) = delete;
@@ -70,6 +76,8 @@ public:
     const std::filesystem::path& path() const { return path_; }
     const ChainPoint& head() const { return head_; }
     const std::optional<Torn>& torn() const { return torn_; }
+    // What open_next() found.
+    const std::optional<Changed>& foreign() const { return foreign_; }
     // Bits of the file's mode that let others read or change it.
     unsigned loose_mode() const { return loose_mode_; }
 
@@ -106,7 +114,11 @@ public:
 
 private:
     LogFile(std::filesystem::path path, int file, Disk& disk);
+    static boost::system::result<std::unique_ptr<LogFile>, OpenError> open_locked(
+        const std::filesystem::path& path, Disk& disk, bool shared,
+        const std::function<std::string(LogFile&)>& look);
     std::string recover(const ChainPoint& before);
+    std::string look_for_end(const ChainPoint& head);
     std::string set_aside(std::string_view tail, std::uint64_t good_bytes);
     std::string problem(const char* what, int error) const;
     bool cut_back();
@@ -118,6 +130,7 @@ private:
     std::uint64_t size_bytes_ = 0;  // of what is whole and on the disk
     bool dirty_ = false;            // there may be more in the file than that
     std::optional<Torn> torn_;
+    std::optional<Changed> foreign_;
     unsigned loose_mode_ = 0;
 };
 

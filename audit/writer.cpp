@@ -113,6 +113,8 @@ struct Writer::Impl {
     std::string open_first();
     std::string open_file();
     std::string open_shared();
+    std::string open_next(const LogFile::Stand& stand);
+    std::string settle(const LogFile::Stand& stand);
     void start();
     void run();
     void do_what_is_told();
@@ -236,23 +238,51 @@ std::string Writer::Impl::open_shared() {
 
 std::string Writer::Impl::open_file() {
     const auto stand = turn ? turn->stand() : std::nullopt;
-    const auto before = stand ? boost::system::result<ChainPoint, OpenError>(stand->head)
-                              : point_before(options.file);
-    if (!before) return before.error().text;
-    auto opened = LogFile::open(options.file, *before, *options.disk, turn != nullptr);
-    if (!opened) return opened.error().text;
-    file = std::move(*opened);
-    begun = file->first_time();
+    if (stand) {
+        if (std::string problem = open_next(*stand); !problem.empty()) return problem;
+    } else {
+        const auto before = point_before(options.file);
+        if (!before) return before.error().text;
+        auto opened = LogFile::open(options.file, *before, *options.disk, turn != nullptr);
+        if (!opened) return opened.error().text;
+        file = std::move(*opened);
+        begun = file->first_time();
+    }
     // What others have written before us is for their checkpoints.
     unsigned_from = turn ? turn->unsigned_from() : file->head().seq + 1;
     unsigned_since = options.clock();
-    note_stand();
     if (file->loose_mode() != 0)
         notice("the audit log " + file->path().string() +
                " can be read or changed by others; it holds statements: chmod it to 0600");
-    if (std::string problem = append_event_of_torn_tail(); !problem.empty()) return problem;
+    std::string problem = stand ? settle(*stand) : "";
+    if (!stand) {
+        note_stand();
+        problem = append_event_of_torn_tail();
+    }
+    if (!problem.empty()) return problem;
     append_events_of_start();
     publish_head();
+    return {};
+}
+
+// The file in which a log that stands like this goes on. It is not asked where the log stands: who
+// may write the file could make it say what they like.
+std::string Writer::Impl::open_next(const LogFile::Stand& stand) {
+    auto opened = LogFile::open_next(options.file, stand.head, *options.disk, turn != nullptr);
+    if (!opened) return opened.error().text;
+    if (file) {
+        file.swap(*opened);
+    } else {
+        file = std::move(*opened);
+    }
+    begun = file->first_time();
+    if (file->foreign() && !file->stand().same_file(stand)) {
+        changed = file->foreign();
+        notice("somebody else has put another file in the place of the audit log " +
+               file->path().string() +
+               ", which does not end where the log stands; it goes on behind its own line " +
+               std::to_string(stand.head.seq) + ", and the log notes it");
+    }
     return {};
 }
 
@@ -334,25 +364,26 @@ std::string Writer::Impl::catch_up() {
     if (!stand) return {};
     unsigned_from = turn->unsigned_from();
     if (!file->stand().same_file(*stand)) {
-        auto opened = LogFile::open(options.file, stand->head, *options.disk, true);
-        if (!opened) return opened.error().text;
-        file.swap(*opened);
-        begun = file->first_time();
-        if (file->stand().same_file(*stand) && !turn->about_to_be())
-            file->adopt(*stand, turn->leftover());
-        note_stand();
-        return append_event_of_torn_tail();
+        if (std::string problem = open_next(*stand); !problem.empty()) return problem;
     }
-    file->adopt(*stand, turn->leftover());
+    return settle(*stand);
+}
+
+// The shared memory says how far the file goes that it names, and what a killed process was about
+// to write.
+std::string Writer::Impl::settle(const LogFile::Stand& stand) {
+    if (!file->stand().same_file(stand)) {
+        note_stand();
+        return {};
+    }
+    file->adopt(stand, turn->leftover());
     if (!begun && file->size_bytes() > 0) begun = file->first_time();
-    if (const auto next = turn->about_to_be()) {
-        const bool same_file = next->same_file(*stand);
-        if (std::string problem = same_file ? file->settle(*next) : ""; !problem.empty())
-            return problem;
-        note_stand();
-        return append_event_of_torn_tail();
-    }
-    return {};
+    const auto next = turn->about_to_be();
+    if (!next) return {};
+    if (std::string problem = next->same_file(stand) ? file->settle(*next) : ""; !problem.empty())
+        return problem;
+    note_stand();
+    return append_event_of_torn_tail();
 }
 
 void Writer::Impl::give_turn() {
@@ -382,20 +413,12 @@ std::string Writer::Impl::append_event_of_torn_tail() {
 // A disk that refuses them gets them again, ahead of the first record that it takes.
 void Writer::Impl::append_events_of_start() {
     untold = std::exchange(options.at_start, {});
-    if (untold.empty()) return;
-    std::string lines;
-    ChainPoint head = file->head();
-    for (const Event& event : untold) {
-        const std::string line = make_event_line(event, options.clock(), head);
-        head = {head.seq + 1, sha_256_hex(line)};
-        lines += line + '\n';
-    }
-    if (const std::string problem = append(lines, head); !problem.empty()) {
+    if (untold.empty() && !changed) return;
+    std::size_t end = 0;
+    if (const std::string problem = write_batch({}, 0, end); !problem.empty()) {
         stats.failing = true;
-        return note_trouble(problem, 0);
+        note_trouble(problem, 0);
     }
-    untold.clear();
-    if (!begun) begun = options.clock();
 }
 
 void Writer::Impl::append_events_of_end() {
@@ -464,18 +487,13 @@ void Writer::Impl::reopen_file() {
     if (file->is_current()) return;
     // The old file ends with a checkpoint.
     if (!file->is_deleted()) sign_what_waits(true);
-    auto opened = LogFile::open(options.file, file->head(), *options.disk, turn != nullptr);
-    if (!opened) {
-        if (!file->is_deleted())
-            notice(opened.error().text + "; the records go to the old file until this works");
+    const bool deleted = file->is_deleted();
+    if (const std::string problem = open_next(file->stand()); !problem.empty()) {
+        if (!deleted) notice(problem + "; the records go to the old file until this works");
         return;
     }
-    if (file->is_deleted())
-        notice("the audit log " + file->path().string() + " was deleted; it is made anew");
-    file.swap(*opened);
-    begun = file->first_time();
+    if (deleted) notice("the audit log " + file->path().string() + " was deleted; it is made anew");
     note_stand();
-    if (const std::string problem = append_event_of_torn_tail(); !problem.empty()) notice(problem);
     notice("the audit log goes on in " + file->path().string() + " after its line " +
            std::to_string(file->head().seq));
     publish_head();
@@ -512,9 +530,10 @@ std::optional<std::chrono::milliseconds> Writer::Impl::longest_sleep() const {
     return sleep;
 }
 
-// Writes the line that tells of trouble and of what was refused, and nothing else.
+// Writes the lines that tell of trouble, of what was refused, and of what somebody else did to the
+// file, and nothing else.
 void Writer::Impl::try_again() {
-    if (trouble.empty() && refused_records == 0) return;
+    if (trouble.empty() && refused_records == 0 && !changed) return;
     if (!trouble.empty() && std::chrono::steady_clock::now() < no_retry_before) return;
     std::vector<Item> nothing;
     store_batch(nothing, 0);
@@ -575,13 +594,11 @@ std::string Writer::Impl::rotate_file() {
     const std::filesystem::path old = unused_old_name(options.file, options.clock());
     if (options.disk->rename(options.file.c_str(), old.c_str()) != 0)
         return std::generic_category().message(errno);
-    auto opened = LogFile::open(options.file, file->head(), *options.disk, turn != nullptr);
-    if (!opened) {
+    problem = open_next(file->stand());
+    if (!problem.empty()) {
         options.disk->rename(old.c_str(), options.file.c_str());
-        return opened.error().text;
+        return problem;
     }
-    file.swap(*opened);
-    begun.reset();
     note_stand();
     return {};
 }
@@ -664,13 +681,18 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     };
     if (changed) {
         if (changed->ends_within_line) lines += '\n';
-        add_event({"changed",
-                   {{.name = "expected_bytes",
-                     .value = std::to_string(changed->expected_bytes),
-                     .number = true},
-                    {.name = "found_bytes",
-                     .value = std::to_string(changed->found_bytes),
-                     .number = true}}});
+        Event event{"changed",
+                    {{.name = "expected_bytes",
+                      .value = std::to_string(changed->expected_bytes),
+                      .number = true},
+                     {.name = "found_bytes",
+                      .value = std::to_string(changed->found_bytes),
+                      .number = true}}};
+        if (changed->other_file)
+            event.members.push_back({.name = "problem",
+                                     .value = "another file stood in its place, which did not end "
+                                              "where the log stood"});
+        add_event(event);
     }
     if (!trouble.empty() || refused_records > 0)
         add_event(

@@ -2,6 +2,7 @@
 
 #include "logs.h"
 
+#include "audit/line.h"
 #include "audit/log_files.h"
 
 #include <fcntl.h>
@@ -221,6 +222,58 @@ TEST_CASE("what somebody else puts into a log that two share is told as ever") {
     CHECK_THAT(two.all_notices(), ContainsSubstring("somebody else changed the size"));
     CHECK(event_of(lines_of(read_file(file))[2]) == "changed");
     CHECK(verify(file).outcome == Verification::Outcome::broken);
+}
+
+TEST_CASE("who comes goes on from where the other stands, and not from what is in the file") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log one(file);
+    REQUIRE(one.store(1).empty());
+    const std::string forged = make_line(Record{}, one.writer->head(), 100);
+    const bool before = GENERATE(false, true);  // it is shared
+    const bool with_events = GENERATE(false, true);
+    CAPTURE(before, with_events);
+    const auto forge = [&] { std::ofstream(file, std::ios::app) << forged << '\n'; };
+    if (before) forge();
+    const auto turn = one.writer->share().value();
+    if (!before) forge();
+    Log two(with(turn,
+                 [&](WriterOptions options) {
+                     if (with_events) options.at_start.push_back({"start", {}});
+                     return options;
+                 }),
+            file);
+    CHECK(two.store(1).empty());
+    const Verification result = verify(file);
+    CHECK(result.outcome == Verification::Outcome::broken);
+    CHECK(result.line == 3);
+    const auto lines = lines_of(read_file(file));
+    REQUIRE(lines.size() == (with_events ? 5 : 4));
+    CHECK(event_of(lines[2]) == "changed");
+    CHECK(object_of(lines[2]).at("seq").as_int64() == 2);
+    CHECK(one.store(2).empty());
+    CHECK(object_of(lines_of(read_file(file)).back()).at("seq").as_int64() ==
+          (with_events ? 5 : 4));
+}
+
+TEST_CASE("another file in a shared log's place is taken for the log by neither") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log one(file);
+    Log two(with(one.writer->share().value()), file);
+    REQUIRE(one.store(1).empty());
+    REQUIRE(two.store(1).empty());
+    const ChainPoint head = one.store(2).empty() ? one.writer->head() : ChainPoint{};
+    write_file(folder / "made", read_file(file) + make_line(Record{}, head, 100) + '\n');
+    std::filesystem::rename(folder / "made", file);
+    CHECK(two.store(2).empty());
+    CHECK(one.store(3).empty());
+    const auto lines = lines_of(read_file(file));
+    REQUIRE(lines.size() == 7);
+    CHECK(event_of(lines[4]) == "changed");
+    CHECK(object_of(lines[4]).at("prev").as_string() == head.hash);
+    CHECK(object_of(lines[6]).at("seq").as_int64() == 6);
+    CHECK(verify(file).line == 5);
 }
 
 TEST_CASE("what a failed write of one has left is cut off by the other") {

@@ -2,6 +2,8 @@
 
 #include "logs.h"
 
+#include "audit/line.h"
+
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -485,6 +487,82 @@ TEST_CASE("where the new file cannot be opened the old one stays in use") {
     log.writer->reopen();
     CHECK(log.store(3).empty());
     check_intact(file, 1);
+}
+
+TEST_CASE("what stands where the file was is not taken for the log, and breaks the chain") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Log log(file);
+    for (std::uint64_t i = 1; i <= 4; ++i) CHECK(log.store(i).empty());
+    const ChainPoint head = log.writer->head();
+    std::vector<std::string> lines = lines_of(read_file(file));
+    const bool signal = GENERATE(false, true);
+    const bool kept = GENERATE(false, true);  // the old file has a name
+    const std::string how = GENERATE("added", "taken out", "torn", "untouched");
+    CAPTURE(signal, kept, how);
+    if (how == "added")
+        lines.push_back(make_line(Record{}, head, 100));
+    else if (how == "taken out")
+        lines.resize(2);
+    std::string content;
+    for (const std::string& line : lines) content += line + '\n';
+    if (how == "torn") content += "{\"seq\":5,\"pr";
+    write_file(folder / "made", content);
+    if (kept) std::filesystem::rename(file, folder / "kept");
+    std::filesystem::rename(folder / "made", file);
+    if (signal) log.writer->reopen();
+    if (signal) CHECK(log.has_notice("the audit log goes on in"));
+    CHECK(log.store(5).empty());
+    const Verification result = verify(file);
+    if (!signal && kept) {  // it goes on where it was
+        check_intact(folder / "kept", 5);
+        return;
+    }
+    if (how == "untouched") {
+        check_intact(file, 5);
+        return;
+    }
+    CHECK(result.outcome == Verification::Outcome::broken);
+    const auto after = lines_of(read_file(file));
+    const std::string& told = after[after.size() - 2];
+    CHECK(event_of(told) == "changed");
+    CHECK(object_of(told).at("seq").as_int64() == 5);
+    CHECK(object_of(told).at("prev").as_string() == head.hash);
+    CHECK_THAT(object_of(told).at("problem").as_string().c_str(),
+               ContainsSubstring("another file"));
+    CHECK_FALSE(std::filesystem::exists(file.string() + ".torn-1"));
+    CHECK(log.has_notice("does not end where the log stands"));
+}
+
+TEST_CASE("what somebody puts where a rotated file was breaks the chain") {
+    // Between the rename and the making of the new file.
+    class Intruder : public Disk {
+    public:
+        int rename(const char* from, const char* to) override {
+            const int result = Disk::rename(from, to);
+            if (!content.empty()) write_file(from, content);
+            return result;
+        }
+        std::string content;
+    };
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Intruder disk;
+    Log log(
+        [](WriterOptions options) {
+            options.rotate_bytes = 1;
+            return options;
+        },
+        file, &disk);
+    CHECK(log.store(1).empty());
+    disk.content = make_line(Record{}, log.writer->head(), 100) + '\n';
+    const ChainPoint head = log.writer->head();
+    CHECK(log.store(2).empty());
+    CHECK(verify(file).outcome == Verification::Outcome::broken);
+    const auto lines = lines_of(read_file(file));
+    REQUIRE(lines.size() == 3);
+    CHECK(event_of(lines[1]) == "changed");
+    CHECK(object_of(lines[1]).at("prev").as_string() == head.hash);
 }
 
 TEST_CASE("a deleted file is made anew and the gap shows") {
