@@ -353,16 +353,16 @@ std::string make_line(const Record& record, const ChainPoint& after,
     return std::move(line).finish();
 }
 
-std::string make_event_line(std::string_view event, std::chrono::system_clock::time_point time,
-                            const ChainPoint& after, std::initializer_list<EventMember> members) {
+std::string make_event_line(const Event& event, std::chrono::system_clock::time_point time,
+                            const ChainPoint& after) {
     LineBuilder line(after);
-    line.text("event", event);
+    line.text("event", event.name);
     line.text("time", to_text(time));
-    for (const EventMember& member : members) {
+    for (const EventMember& member : event.members) {
         if (member.number) {
             line.number(member.name, member.value);
         } else {
-            line.text(member.name, member.value);
+            line.text(member.name, member.value, member.limit_bytes);
         }
     }
     return std::move(line).finish();

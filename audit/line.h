@@ -7,15 +7,14 @@
 // fields that were written so. Names of what was cut stand in `shortened`.
 
 #include "audit/chain.h"
+#include "audit/event.h"
 #include "audit/record.h"
 
 #include <chrono>
 #include <cstddef>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace pgchaperone::audit {
 
@@ -23,22 +22,16 @@ namespace pgchaperone::audit {
 // is gone or means something else raises it.
 inline constexpr int line_version = 1;
 
-// Limits of what one line holds besides the statement.
-inline constexpr std::size_t text_limit_bytes = 8 * 1024;
+// What one list of a line holds.
 inline constexpr std::size_t list_limit = 256;
 
 // The line for a record, without its line feed, standing behind `after`.
 std::string make_line(const Record& record, const ChainPoint& after,
                       std::size_t statement_limit_bytes);
 
-// A line of the writer's own: an event, its time, and further members; numbers go in as digits.
-struct EventMember {
-    std::string_view name;
-    std::string value;
-    bool number = false;
-};
-std::string make_event_line(std::string_view event, std::chrono::system_clock::time_point time,
-                            const ChainPoint& after, std::initializer_list<EventMember> members);
+// The same for an event.
+std::string make_event_line(const Event& event, std::chrono::system_clock::time_point time,
+                            const ChainPoint& after);
 
 // Appends a JSON string with its quotes. True where the bytes were not UTF-8 and were escaped as
 // described above.

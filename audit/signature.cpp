@@ -152,9 +152,10 @@ std::string make_key_pair(const std::filesystem::path& file) {
 std::string make_checkpoint_line(const Key& key, std::chrono::system_clock::time_point time,
                                  const ChainPoint& after, std::uint64_t from) {
     std::string line = make_event_line(
-        "checkpoint", time, after,
-        {{.name = "from", .value = std::to_string(from), .number = true},
-         {.name = "key", .value = key.id()}});
+        {"checkpoint",
+         {{.name = "from", .value = std::to_string(from), .number = true},
+          {.name = "key", .value = key.id()}}},
+        time, after);
     line.pop_back();  // the closing brace
     const std::string signature = key.sign(line);
     line += signature_member;

@@ -49,6 +49,7 @@ constexpr std::array<metrics::Nanoseconds, 12> time_bounds{
 
 struct Item {
     std::vector<Record> records;
+    std::vector<Event> events;  // which count as no records
     std::uint64_t token = 0;
     std::size_t bytes = 0;
     std::chrono::steady_clock::time_point submitted;
@@ -93,6 +94,13 @@ std::size_t cost_bytes(const Record& record) {
     return bytes;
 }
 
+std::size_t cost_bytes(const Event& event) {
+    std::size_t bytes = sizeof(Event);
+    for (const EventMember& member : event.members)
+        bytes += sizeof(EventMember) + member.value.size();
+    return bytes;
+}
+
 }  // namespace
 
 struct Writer::Impl {
@@ -101,6 +109,7 @@ struct Writer::Impl {
         if (!options.clock) options.clock = &std::chrono::system_clock::now;
     }
 
+    Submitted submit(std::vector<Record> records, std::vector<Event> events, std::uint64_t token);
     std::string open_first();
     std::string open_file();
     std::string open_shared();
@@ -137,6 +146,8 @@ struct Writer::Impl {
     std::size_t store_batch(std::vector<Item>& items, std::size_t begin);
     std::string write_batch(const std::vector<Item>& items, std::size_t begin, std::size_t& end);
     std::string append_event_of_torn_tail();
+    void append_events_of_start();
+    void append_events_of_end();
     std::string append(std::string_view lines, const ChainPoint& head);
     void note_trouble(const std::string& problem, std::size_t refused);
     void watch();
@@ -158,6 +169,7 @@ struct Writer::Impl {
     std::string trouble;                      // empty while the disk takes what it is given
     std::uint64_t refused_records = 0;        // of which the log does not tell yet
     std::optional<LogFile::Changed> changed;  // and not yet told in the log
+    std::vector<Event> untold;                // that the log has not taken yet
     // When the file's first line was made; nothing while it has none.
     std::optional<std::chrono::system_clock::time_point> begun;
     std::chrono::system_clock::time_point no_rotation_before{};
@@ -239,6 +251,7 @@ std::string Writer::Impl::open_file() {
         notice("the audit log " + file->path().string() +
                " can be read or changed by others; it holds statements: chmod it to 0600");
     if (std::string problem = append_event_of_torn_tail(); !problem.empty()) return problem;
+    append_events_of_start();
     publish_head();
     return {};
 }
@@ -353,16 +366,43 @@ std::string Writer::Impl::append_event_of_torn_tail() {
     if (!file->torn()) return {};
     const LogFile::Torn& torn = *file->torn();
     const std::string line = make_event_line(
-        "torn", options.clock(), file->head(),
-        {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
-         {.name = "sha256", .value = torn.sha256},
-         {.name = "kept_in", .value = torn.kept_in.string()}});
+        {"torn",
+         {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
+          {.name = "sha256", .value = torn.sha256},
+          {.name = "kept_in", .value = torn.kept_in.string()}}},
+        options.clock(), file->head());
     const std::string problem = append(line + '\n', {file->head().seq + 1, sha_256_hex(line)});
     if (!problem.empty()) return problem;
     notice("the last line of the audit log " + file->path().string() +
            " was torn, by a crash or a full disk; what there was of it is kept in " +
            torn.kept_in.string());
     return {};
+}
+
+// A disk that refuses them gets them again, ahead of the first record that it takes.
+void Writer::Impl::append_events_of_start() {
+    untold = std::exchange(options.at_start, {});
+    if (untold.empty()) return;
+    std::string lines;
+    ChainPoint head = file->head();
+    for (const Event& event : untold) {
+        const std::string line = make_event_line(event, options.clock(), head);
+        head = {head.seq + 1, sha_256_hex(line)};
+        lines += line + '\n';
+    }
+    if (const std::string problem = append(lines, head); !problem.empty()) {
+        stats.failing = true;
+        return note_trouble(problem, 0);
+    }
+    untold.clear();
+    if (!begun) begun = options.clock();
+}
+
+void Writer::Impl::append_events_of_end() {
+    for (Event& event : options.at_end) untold.push_back(std::move(event));
+    if (untold.empty()) return try_again();
+    std::vector<Item> nothing;
+    store_batch(nothing, 0);
 }
 
 void Writer::Impl::start() {
@@ -401,7 +441,7 @@ void Writer::Impl::run() {
         if (last) {
             // The end is no time to spare the disk.
             no_retry_before = {};
-            try_again();
+            append_events_of_end();
             return in_turn([this] { sign_what_waits(true); });
         }
         if (reopen_now) in_turn([this] { reopen_file(); });
@@ -576,7 +616,7 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
         completions.push_back({items[i].token, problem});
         bytes += items[i].bytes;
         records += items[i].records.size();
-        if (problem.empty()) times.observe(now - items[i].submitted);
+        if (problem.empty() && !items[i].records.empty()) times.observe(now - items[i].submitted);
     }
     {
         const std::lock_guard lock(mutex);
@@ -594,7 +634,7 @@ std::size_t Writer::Impl::store_batch(std::vector<Item>& items, std::size_t begi
         stats.failing = !problem.empty();
         if (delay_told || late > 0) look.notify_one();
     }
-    for (std::size_t i = begin; i < end; ++i) items[i].records.clear();
+    for (std::size_t i = begin; i < end; ++i) items[i] = {};
     note_trouble(problem, records);
     publish_head();
     if (options.on_completion && !completions.empty()) options.on_completion(completions);
@@ -619,25 +659,31 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
         lines += line;
         lines += '\n';
     };
+    const auto add_event = [&](const Event& event) {
+        add(make_event_line(event, options.clock(), head));
+    };
     if (changed) {
         if (changed->ends_within_line) lines += '\n';
-        add(make_event_line("changed", options.clock(), head,
-                            {{.name = "expected_bytes",
-                              .value = std::to_string(changed->expected_bytes),
-                              .number = true},
-                             {.name = "found_bytes",
-                              .value = std::to_string(changed->found_bytes),
-                              .number = true}}));
+        add_event({"changed",
+                   {{.name = "expected_bytes",
+                     .value = std::to_string(changed->expected_bytes),
+                     .number = true},
+                    {.name = "found_bytes",
+                     .value = std::to_string(changed->found_bytes),
+                     .number = true}}});
     }
     if (!trouble.empty() || refused_records > 0)
-        add(make_event_line(
-            "refused", options.clock(), head,
-            {{.name = "records", .value = std::to_string(refused_records), .number = true},
-             {.name = "problem",
-              .value = trouble.empty() ? "too many records waited for the disk" : trouble}}));
-    for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end)
+        add_event(
+            {"refused",
+             {{.name = "records", .value = std::to_string(refused_records), .number = true},
+              {.name = "problem",
+               .value = trouble.empty() ? "too many records waited for the disk" : trouble}}});
+    for (const Event& event : untold) add_event(event);
+    for (end = begin; end < items.size() && lines.size() < batch_limit_bytes; ++end) {
+        for (const Event& event : items[end].events) add_event(event);
         for (const Record& record : items[end].records)
             add(make_line(record, head, options.statement_limit_bytes));
+    }
     const bool waited = has_unsigned(file->head());
     const bool sign = has_unsigned(head) &&
                       head.seq + 1 - unsigned_from >= options.checkpoint_every;
@@ -650,6 +696,7 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     std::string problem = append(lines, head);
     if (!problem.empty()) return problem;
     changed.reset();
+    untold.clear();
     if (!begun) begun = options.clock();
     if (sign) {
         unsigned_from = head.seq + 1;
@@ -788,28 +835,38 @@ Submitted Writer::submit(Record record, std::uint64_t token) {
 }
 
 Submitted Writer::submit(std::vector<Record> records, std::uint64_t token) {
-    Item item{std::move(records), token, sizeof(Item), std::chrono::steady_clock::now()};
+    return impl_->submit(std::move(records), {}, token);
+}
+
+Submitted Writer::submit(std::vector<Event> events, std::uint64_t token) {
+    return impl_->submit({}, std::move(events), token);
+}
+
+Submitted Writer::Impl::submit(std::vector<Record> records, std::vector<Event> events,
+                               std::uint64_t token) {
+    Item item{std::move(records), std::move(events), token, sizeof(Item),
+              std::chrono::steady_clock::now()};
     for (const Record& record : item.records) item.bytes += cost_bytes(record);
-    const std::lock_guard lock(impl_->mutex);
-    if (impl_->closing) return Submitted::closed;
+    for (const Event& event : item.events) item.bytes += cost_bytes(event);
+    const std::lock_guard lock(mutex);
+    if (closing) return Submitted::closed;
     const std::size_t count = item.records.size();
-    const bool fits = impl_->pending_records + count <= impl_->options.queue_limit_records &&
-                      impl_->pending_bytes + item.bytes <= impl_->options.queue_limit_bytes;
-    if (!fits && impl_->pending_records > 0) {
-        impl_->stats.refused += count;
-        impl_->refused_for_room += count;
-        impl_->crowded_out += count;
-        if (!std::exchange(impl_->crowded, true)) impl_->look.notify_one();
+    const bool fits = pending_records + count <= options.queue_limit_records &&
+                      pending_bytes + item.bytes <= options.queue_limit_bytes;
+    if (!fits && pending_records > 0) {
+        stats.refused += count;
+        refused_for_room += count;
+        crowded_out += count;
+        if (!std::exchange(crowded, true)) look.notify_one();
         return Submitted::full;
     }
-    impl_->pending_records += count;
-    impl_->pending_bytes += item.bytes;
-    impl_->waiting.push_back(std::move(item));
+    pending_records += count;
+    pending_bytes += item.bytes;
+    waiting.push_back(std::move(item));
     // The writer sleeps only when nothing waits.
-    if (impl_->waiting.size() == 1) impl_->wake.notify_one();
-    if (impl_->options.patience.count() > 0 && !impl_->delay_told &&
-        std::exchange(impl_->watcher_sleeps, false))
-        impl_->look.notify_one();
+    if (waiting.size() == 1) wake.notify_one();
+    if (options.patience.count() > 0 && !delay_told && std::exchange(watcher_sleeps, false))
+        look.notify_one();
     return Submitted::accepted;
 }
 

@@ -16,6 +16,7 @@
 // with it; a second thread, which never touches the disk, looks at how long records wait.
 
 #include "audit/chain.h"
+#include "audit/event.h"
 #include "audit/log_file.h"
 #include "audit/record.h"
 #include "audit/signature.h"
@@ -59,6 +60,11 @@ struct WriterOptions {
     std::function<void(std::string_view)> on_lines;
     // Longer statements are cut; their length and SHA-256 are then told.
     std::size_t statement_limit_bytes = 64 * 1024;
+    // Written by open(), ahead of all records; where the disk refuses them, ahead of the first that
+    // it takes.
+    std::vector<Event> at_start;
+    // Written by close(), behind all records.
+    std::vector<Event> at_end;
     // What may wait for the disk. A record that does not fit is not taken (but one always is when
     // nothing waits).
     std::size_t queue_limit_records = 65'536;
@@ -110,6 +116,8 @@ public:
     // together, with one completion: all of them are in the file, or none is.
     Submitted submit(std::vector<Record> records, std::uint64_t token);
     Submitted submit(Record record, std::uint64_t token);
+    // The same for events, which count as no records.
+    Submitted submit(std::vector<Event> events, std::uint64_t token);
 
     // After the file was renamed (rotation) or on SIGHUP: the next record goes to a file of the
     // configured name, and the chain goes on in it. Where that can't be opened the old file stays

@@ -210,6 +210,8 @@ void add_search(CLI::App& command, int& status) {
     const auto word = [search](const char* name, std::string& target, const char* what) {
         search->add_option(name, target, what)->type_name("TEXT");
     };
+    word("--event", terms.event,
+         "Lines of this kind, the log's own among them: policy, start, stop, refused, ...");
     word("--user", terms.user, "Who");
     word("--database", terms.database, "In which database");
     word("--upstream", terms.upstream, "At which server, where several are guarded");

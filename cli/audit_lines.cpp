@@ -55,6 +55,8 @@ std::string member_bytes(const boost::json::object& record, std::string_view nam
     return out;
 }
 
+bool is_of_session(const boost::json::object& record) { return record.contains("session"); }
+
 bool for_each_record(
     const std::vector<std::filesystem::path>& files,
     const std::function<void(const boost::json::object& record, std::string_view line)>& take,
@@ -68,7 +70,7 @@ bool for_each_record(
             if (problem || !value.is_object()) continue;
             const boost::json::object& record = value.get_object();
             last_seq = member_number(record, "seq");
-            if (record.contains("session")) take(record, *line);
+            if (record.contains("event")) take(record, *line);
         }
         if (reader.state() != audit::LineReader::State::unreadable &&
             reader.state() != audit::LineReader::State::damaged)

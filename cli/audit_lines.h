@@ -1,6 +1,6 @@
 #pragma once
-// An audit log's records as values, for `audit search` and `replay`. Its own events and lines that
-// are no records are passed over: whether the log is whole is for `audit verify`.
+// An audit log's lines as values, for `audit search` and `replay`. What is none of its lines is
+// passed over: whether the log is whole is for `audit verify`.
 
 #include <boost/json.hpp>
 
@@ -26,9 +26,12 @@ bool member_lists(const boost::json::object& record, std::string_view name, std:
 // The bytes that a client has sent, where the field was escaped.
 std::string member_bytes(const boost::json::object& record, std::string_view name);
 
-// One file stands for the log of that name with all its old files. Calls `take` for each record of
-// a session, in their order, with the line as it stands there. False where a file can't be read,
-// which is told to `err`.
+// Whether it is of a session, and no event of the log's own.
+bool is_of_session(const boost::json::object& record);
+
+// One file stands for the log of that name with all its old files. Calls `take` for each record and
+// event, in their order, with the line as it stands there. False where a file can't be read, which
+// is told to `err`.
 bool for_each_record(
     const std::vector<std::filesystem::path>& files,
     const std::function<void(const boost::json::object& record, std::string_view line)>& take,

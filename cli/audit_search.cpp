@@ -5,6 +5,7 @@
 #include "config/values.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <ostream>
 #include <unordered_map>
@@ -48,8 +49,27 @@ bool has_table(const boost::json::object& record, std::string_view wanted) {
                        });
 }
 
-// "block", "supervise: rolled back", "hold B1: approved".
+// What the log's own event tells: "process=4711 by=signal version=2". A policy's text is long, and
+// what ties the line to others is for `verify`.
+std::string details(const boost::json::object& event) {
+    constexpr std::array left_out = {"seq",  "prev",      "v",        "event",  "time",
+                                     "user", "signature", "upstream", "policy", "escaped"};
+    std::string out;
+    for (const auto& member : event) {
+        if (std::find(left_out.begin(), left_out.end(), std::string_view(member.key())) !=
+            left_out.end())
+            continue;
+        if (!out.empty()) out += ' ';
+        out += std::string(member.key()) + '=';
+        out += member.value().is_string() ? std::string(member.value().get_string())
+                                          : boost::json::serialize(member.value());
+    }
+    return out;
+}
+
+// "block", "supervise: rolled back", "hold B1: approved"; of the log's own events their names.
 std::string what_happened(const boost::json::object& record) {
+    if (!is_of_session(record)) return member_text(record, "event");
     std::string out = member_text(record, "decision");
     if (member_flag(record, "observed")) out += " (observed)";
     if (const std::string ticket = member_text(record, "ticket"); !ticket.empty())
@@ -95,7 +115,8 @@ public:
             row.decision = visible_line(what_happened(record));
             row.rule = visible_line(member_text(record, "rule"));
             row.statement = visible_line(
-                member_text(record, "statement").substr(0, statement_bytes));
+                is_of_session(record) ? member_text(record, "statement").substr(0, statement_bytes)
+                                      : details(record));
         }
         // A session's number may come again, after a restart: the last is meant.
         if (member_text(record, "event") == "decision") {
@@ -165,6 +186,8 @@ bool matches(const SearchTerms& terms, const boost::json::object& record) {
     const auto is = [&](const std::string& wanted, std::string_view name) {
         return wanted.empty() || member_text(record, name) == wanted;
     };
+    if (terms.event.empty() ? !is_of_session(record) : member_text(record, "event") != terms.event)
+        return false;
     if (!is(terms.user, "user") || !is(terms.database, "database") ||
         !is(terms.upstream, "upstream") || !is(terms.decision, "decision") ||
         !is(terms.rule, "rule") || !is(terms.ticket, "ticket"))
@@ -190,7 +213,9 @@ int search_log(const std::vector<std::filesystem::path>& files, const SearchTerm
                                     : event == "transaction" ? found.transaction(record)
                                                              : false;
             const bool shown = matches(terms, record);
-            if (event != "done" && event != "transaction" && shown) found.add(record, json);
+            const bool has_row = (event != "done" && event != "transaction") ||
+                                 event == terms.event;
+            if (has_row && shown) found.add(record, json);
             if (!json || (!shown && !of_another)) return;
             ++lines;
             out << line << '\n';

@@ -17,6 +17,7 @@ namespace pgchaperone::cli {
 
 // All that are given must hold; empty: any.
 struct SearchTerms {
+    std::string event;  // empty: any record of a session
     std::string user, database, upstream, decision, rule, ticket;
     std::string table;  // as it stands in the record, or without its schema
     std::string text;   // a part of the statement, upper and lower case alike

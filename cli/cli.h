@@ -5,10 +5,9 @@
 // wrong usage, a broken configuration, files that can't be read.
 
 #include "config/loader.h"
-#include "policy/rule_book.h"
 
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,23 +17,19 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_findings = 1;
 inline constexpr int exit_trouble = 2;
 
-// The rules of each server: that of the top level, then of each of Loaded::upstreams.
-using RuleBooks = std::vector<std::shared_ptr<policy::RuleBook>>;
-
-// The configuration again from where it came. `trouble`: what is wrong, for the log; empty: the
-// rule books have the new rules, and these are the options, in the same order. A broken file leaves
-// the old in force, and so does one by which clients would come to other servers.
+// The configuration again from where it came. `trouble`: what is wrong with it, for the log; empty:
+// it may take the place of the one that the process was started with. A broken file may not, and
+// neither may one by which clients would come to other servers.
 struct Reloaded {
     std::string trouble;
-    std::vector<config::Options> options;
-    std::vector<webhook::Hook> webhooks;
-    std::vector<std::string> restart;  // keys of settings that have changed, and need one
+    std::optional<config::Loaded> loaded;  // only where there is no trouble; the same servers
+    std::vector<std::string> restart;      // keys of settings that have changed, and need one
 };
 using Reload = std::function<Reloaded()>;
 
-// Runs the proxy and returns the exit status. `reload` may be called from any thread, one at a
-// time.
-using ServeFunction = std::function<int(const config::Loaded&, RuleBooks, Reload reload)>;
+// Runs the proxy and returns the exit status. `reload` puts nothing in force, and may be called
+// from any thread, one at a time.
+using ServeFunction = std::function<int(const config::Loaded&, Reload reload)>;
 // Told in one line why the proxy is not run, besides what standard error shows.
 using NotServed = std::function<void(const std::string& why)>;
 

@@ -44,6 +44,8 @@ void add_config(CLI::App& app, int& status, CheckFiles check_files) {
         std::string policy;
         bool strict = false;
         bool no_files = false;
+        bool only_policy = false;
+        std::string upstream;
     };
     auto arguments = std::make_shared<Arguments>();
 
@@ -82,16 +84,23 @@ void add_config(CLI::App& app, int& status, CheckFiles check_files) {
         ->type_name("FILE");
     show->add_option("--policy", arguments->policy, "Policy file or preset")
         ->type_name("FILE|PRESET");
+    show->add_flag("--only-policy", arguments->only_policy,
+                   "Only the policy, as the audit log records it when it comes into force");
+    show->add_option("--upstream", arguments->upstream,
+                     "With --only-policy: that of this server, where several are guarded")
+        ->type_name("NAME")
+        ->needs("--only-policy");
     show->callback([arguments, &status] {
         config::Request request;
         request.file = arguments->file;
         request.policy = arguments->policy;
-        const auto loaded = load_or_complain(request);
+        const auto loaded = load_or_complain(request, arguments->upstream);
         if (!loaded) {
             status = exit_trouble;
             return;
         }
-        std::cout << config::show(*loaded);
+        std::cout << (arguments->only_policy ? config::show(loaded->policy)
+                                             : config::show(*loaded));
     });
 
     command->add_subcommand("schema", "Print the JSON Schema of the configuration, for editors")

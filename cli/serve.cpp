@@ -7,15 +7,15 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <utility>
 
 namespace pgchaperone::cli {
 namespace {
 
 // `running`: what the process was started with.
-Reloaded load_again(const config::Request& request, const config::Loaded& running,
-                    const RuleBooks& rules) {
+Reloaded load_again(const config::Request& request, const config::Loaded& running) {
     config::Problems problems;
-    const auto again = config::load(request, problems, config::real_surroundings());
+    auto again = config::load(request, problems, config::real_surroundings());
     Reloaded out;
     if (!again) {
         out.trouble = problems.text();
@@ -31,13 +31,7 @@ Reloaded load_again(const config::Request& request, const config::Loaded& runnin
                       "), which takes a restart; until then each server keeps its rules";
         return out;
     }
-    rules.front()->replace(again->policy);
-    out.options.push_back(again->options);
-    for (std::size_t i = 0; i < again->upstreams.size(); ++i) {
-        rules[i + 1]->replace(again->upstreams[i].policy);
-        out.options.push_back(again->upstreams[i].options);
-    }
-    out.webhooks = again->options.webhooks;
+    out.loaded = std::move(again);
     return out;
 }
 
@@ -86,13 +80,8 @@ void add_serve(CLI::App& app, int& status, ServeFunction serve, NotServed not_se
             status = exit_trouble;
             return;
         }
-        RuleBooks rules;
-        rules.push_back(std::make_shared<policy::RuleBook>(loaded->policy));
-        for (const config::Upstream& one : loaded->upstreams)
-            rules.push_back(std::make_shared<policy::RuleBook>(one.policy));
-        status = serve(*loaded, rules, [request, rules, running = *loaded] {
-            return load_again(request, running, rules);
-        });
+        status = serve(*loaded,
+                       [request, running = *loaded] { return load_again(request, running); });
     });
 }
 

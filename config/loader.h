@@ -56,6 +56,9 @@ std::string default_configuration();
 // The effective configuration as YAML text that means the same when it is loaded.
 std::string show(const Loaded& loaded);
 
+// The policy alone, as a file for --policy that means the same. For one that is not sealed.
+std::string show(const policy::Policy& policy);
+
 // The JSON Schema of the configuration, for editors that complete and check YAML.
 std::string json_schema();
 

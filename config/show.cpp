@@ -191,7 +191,20 @@ void put_settings(YAML::Node& node, const Options& options, Wanted wanted) {
     }
 }
 
+std::string text_of(const YAML::Node& root) {
+    YAML::Emitter emitter;
+    emitter.SetIndent(2);
+    emitter << root;
+    return std::string(emitter.c_str()) + "\n";
+}
+
 }  // namespace
+
+std::string show(const policy::Policy& policy) {
+    YAML::Node root;
+    root["policy"] = policy_of(policy);
+    return text_of(root);
+}
 
 std::string show(const Loaded& loaded) {
     YAML::Node root;
@@ -211,10 +224,7 @@ std::string show(const Loaded& loaded) {
         node["policy"] = policy_of(entry.policy);
         root["upstreams"].push_back(node);
     }
-    YAML::Emitter emitter;
-    emitter.SetIndent(2);
-    emitter << root;
-    return std::string(emitter.c_str()) + "\n";
+    return text_of(root);
 }
 
 }  // namespace pgchaperone::config

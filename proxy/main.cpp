@@ -200,7 +200,16 @@ void not_served(const std::string& why) {
     if (!net::is_successor()) net::ServiceManager().not_started(why);
 }
 
-int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload) {
+// Of each server, in the order of ServerOptions::upstreams.
+std::vector<net::Rules> rules_of(const config::Loaded& loaded) {
+    std::vector<net::Rules> rules;
+    rules.push_back({loaded.policy, config::show(loaded.policy)});
+    for (const config::Upstream& one : loaded.upstreams)
+        rules.push_back({one.policy, config::show(one.policy)});
+    return rules;
+}
+
+int serve(const config::Loaded& loaded, cli::Reload reload) {
     std::shared_ptr<net::ProgramLog> log;
     try {
         log = start_log(loaded.options.log);
@@ -216,13 +225,17 @@ int serve(const config::Loaded& loaded, cli::RuleBooks rules, cli::Reload reload
         if (log) out.log_trouble = log->reopen();
         cli::Reloaded reloaded = reload();
         out.trouble = std::move(reloaded.trouble);
-        out.webhooks = std::move(reloaded.webhooks);
-        for (const config::Options& options : reloaded.options)
-            out.changeable.push_back(changeable(options));
         out.restart = std::move(reloaded.restart);
+        if (!reloaded.loaded) return out;
+        const config::Loaded& again = *reloaded.loaded;
+        out.webhooks = again.options.webhooks;
+        out.rules = rules_of(again);
+        out.changeable.push_back(changeable(again.options));
+        for (const config::Upstream& one : again.upstreams)
+            out.changeable.push_back(changeable(one.options));
         return out;
     };
-    return net::serve(server_options(loaded), std::move(rules), reload_all,
+    return net::serve(server_options(loaded), rules_of(loaded), reload_all,
                       [](const std::string& trouble) {
                           std::fprintf(stderr, "pgchaperone: %s\n", trouble.c_str());
                       });

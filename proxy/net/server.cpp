@@ -8,6 +8,7 @@
 #include "proxy/net/listen.h"
 #include "proxy/net/metrics_page.h"
 #include "proxy/net/metrics_server.h"
+#include "proxy/net/own_events.h"
 #include "proxy/net/passed_sockets.h"
 #include "proxy/net/pulse.h"
 #include "proxy/net/service_manager.h"
@@ -55,6 +56,9 @@ constexpr std::chrono::seconds newcomers_time{1};
 constexpr std::chrono::milliseconds leave_poll{50};
 // So far ahead of its own a process lets the next one number its sessions.
 constexpr std::uint64_t sessions_ahead = 10'000;
+// How long a policy's record is waited for where there is no limit for records.
+constexpr std::chrono::seconds record_patience{10};
+constexpr const char* too_much_waits = "too much waits for the audit log";
 constexpr int nonce_bytes = 18;
 
 std::string random_nonce() {
@@ -151,19 +155,21 @@ std::string sql_text(const std::string& text) {
 
 class Server {
 public:
-    Server(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload_policy,
-           ServiceManager& service_manager, Inheritance inheritance)
+    Server(ServerOptions options, const std::vector<Rules>& rules,
+           std::function<Reloaded()> load_again, ServiceManager& service_manager,
+           Inheritance inheritance)
         : service_manager_(service_manager),
           ready_sockets_(std::move(inheritance.sockets)),
           earlier_links_(std::move(inheritance.links)),
-          reload_policy_(std::move(reload_policy)) {
+          load_again_(std::move(load_again)) {
         shared_.next_session_id = inheritance.sessions_from;
         reloads_.last_success = std::chrono::system_clock::now();
         shared_.options = std::move(options);
         for (UpstreamOptions& one : shared_.options.upstreams) {
             const std::size_t index = shared_.upstreams.size();
             shared_.upstreams.push_back(std::make_unique<Guarded>(
-                index, std::move(one), std::move(rules[index]), shared_.capabilities));
+                index, std::move(one), std::make_shared<policy::RuleBook>(rules[index].policy),
+                shared_.capabilities));
             Guarded& upstream = *shared_.upstreams.back();
             upstream.set_tls(load_tls(upstream.options));
             if (upstream.options.authentication == session::Authentication::users)
@@ -176,7 +182,7 @@ public:
             shared_.listeners.back()->set_tls(load_tls(shared_.listeners.back()->options));
         }
         shared_.resolver = std::make_unique<Resolver>();
-        open_audit(std::move(inheritance.turn));
+        open_audit(std::move(inheritance.turn), rules);
         open_desk();
         for (unsigned i = 0; i < shared_.options.threads; ++i) {
             threads_.push_back(std::make_unique<IoThread>(shared_, i));
@@ -233,16 +239,16 @@ public:
     }
 
     // Takes the configuration anew: on SIGHUP, or at an operator's command. What is wrong, for
-    // people; what could be used is in force all the same. `told_by_another`: guards that this one
-    // has taken over from, or that has taken over from it, know already.
-    ReloadOutcome reload(bool told_by_another = false) {
-        if (!told_by_another) {
+    // people; what could be used is in force all the same.
+    ReloadOutcome reload(const Cause& cause) {
+        // The others know already where one of them has said so.
+        if (cause.by != by_another_process().by) {
             if (shared_.predecessors) shared_.predecessors->tell(Saying::reload);
             if (const Link* const heir = heir_) (void)heir->say(Saying::reload);
         }
         const std::lock_guard lock(reload_mutex_);
         if (!shared_.draining) service_manager_.reloading();
-        ReloadOutcome outcome = reload_all();
+        ReloadOutcome outcome = reload_all(cause);
         const bool good = outcome.trouble.empty();
         {
             const std::lock_guard counted(reloads_mutex_);
@@ -257,15 +263,18 @@ public:
         return outcome;
     }
 
-    ReloadOutcome reload_all() {
-        Reloaded reloaded = reload_policy_();
+    ReloadOutcome reload_all(const Cause& cause) {
+        Reloaded reloaded = load_again_();
         std::string restart;
-        const bool policy_taken = reloaded.trouble.empty();
         std::string trouble = std::move(reloaded.trouble);
+        if (trouble.empty()) trouble = record(reloaded.rules, cause);
+        const bool policy_taken = trouble.empty();
         if (policy_taken) {
             shared_.webhooks->replace(reloaded.webhooks);
-            for (const auto& upstream : shared_.upstreams)
+            for (const auto& upstream : shared_.upstreams) {
+                upstream->rules->replace(std::move(reloaded.rules.at(upstream->index).policy));
                 change(*upstream, reloaded.changeable.at(upstream->index));
+            }
             spdlog::info("reload: the policy is in force");
             for (const std::string& key : reloaded.restart) {
                 restart += (restart.empty() ? "" : ", ") + key;
@@ -381,7 +390,7 @@ public:
     // Sessions go on as they are until they end, or their time is over; then what is left is
     // drained. They keep the policy, and its changes.
     void leave(const sigset_t& signals) {
-        (void)reload(true);
+        (void)reload(by_another_process());
         const auto until = std::chrono::steady_clock::now() +
                            shared_.upstreams.front()->changeable().handover_timeout;
         bool end = false;
@@ -440,7 +449,7 @@ private:
         bool end = false;
         while (auto message = owned_heir_->hear()) {
             if (message->saying == Saying::drain) end = true;
-            if (message->saying == Saying::reload) (void)reload(true);
+            if (message->saying == Saying::reload) (void)reload(by_another_process());
             if (message->saying == Saying::cancel) cancel_for_heir(std::move(message->body));
         }
         if (owned_heir_->over())
@@ -467,7 +476,7 @@ private:
         };
         callbacks.reload = [this] {
             shared_.upstreams.front()->judges->work(
-                [this](policy::Engine&) { (void)reload(true); });
+                [this](policy::Engine&) { (void)reload(by_another_process()); });
         };
         callbacks.none_left = [this] {
             spdlog::info("upgrade: the process before this one has ended");
@@ -504,9 +513,16 @@ private:
         }
     }
 
-    void open_audit(std::shared_ptr<audit::Turn> turn) {
+    void open_audit(std::shared_ptr<audit::Turn> turn, const std::vector<Rules>& rules) {
         audit::WriterOptions options;
         const AuditSettings& audit = shared_.options.audit;
+        options.at_start = policy_events(rules, at_start());
+        std::string listen;
+        for (const auto& listener : shared_.listeners)
+            listen += (listen.empty() ? "" : ", ") + listener->options.address.text();
+        options.at_start.insert(options.at_start.begin(),
+                                start_event(shared_.options, std::move(listen)));
+        options.at_end = {stop_event()};
         if (turn && turn->is_for(audit.file)) options.turn = std::move(turn);
         options.file = audit.file;
         options.rotate_bytes = audit.rotate_bytes;
@@ -586,7 +602,7 @@ private:
         sources.aside = [&upstream](JudgePool::Work work) {
             upstream.judges->work(std::move(work));
         };
-        sources.reload = [this] { return reload(); };
+        sources.reload = [this](const std::string& user) { return reload(by_command(user)); };
         sources.webhooks = [this] { return shared_.webhooks->stats(); };
         sources.store = store_name;
         sources.environment = [&upstream] { return upstream.changeable().environment; };
@@ -647,31 +663,68 @@ private:
         record.decision = "answer";
         record.statement = "CALL chaperone." + saying.what + "('" + sql_text(saying.ticket) +
                            (saying.comment.empty() ? "" : "', '" + sql_text(saying.comment)) + "')";
-        std::uint64_t token = 0;
-        {
-            const std::lock_guard lock(page_mutex_);
-            token = ++page_records_ << 16 | page_token;
-            page_waiting_.emplace(token, std::move(then));
-        }
-        if (shared_.audit->submit(std::move(record), token) != audit::Submitted::accepted) {
-            page_recorded(token, "too much waits for the audit log");
-        }
+        const std::uint64_t token = remember(
+            [this, then = std::move(then)](const std::string& problem) {
+                if (!problem.empty() && shared_.options.audit.allow_on_failure) {
+                    ++shared_.unrecorded;
+                    return then({});
+                }
+                if (!problem.empty()) ++shared_.refused_unrecorded;
+                then(problem);
+            });
+        if (shared_.audit->submit(std::move(record), token) != audit::Submitted::accepted)
+            recorded(token, too_much_waits);
     }
 
-    void page_recorded(std::uint64_t token, const std::string& problem) {
-        std::function<void(std::string)> then;
+    // Waits until the log has it that these rules are in force, and why; then they may be. What is
+    // wrong, where they may not.
+    std::string record(const std::vector<Rules>& rules, const Cause& cause) {
+        const auto stored = std::make_shared<std::promise<std::string>>();
+        std::future<std::string> answer = stored->get_future();
+        const std::uint64_t token = remember(
+            [stored](const std::string& problem) { stored->set_value(problem); });
+        if (shared_.audit->submit(policy_events(rules, cause), token) != audit::Submitted::accepted)
+            recorded(token, too_much_waits);
+        const auto patience = shared_.options.audit.patience;
+        const bool in_time = answer.wait_for(patience.count() > 0 ? patience : record_patience) ==
+                             std::future_status::ready;
+        const std::string problem = in_time ? answer.get() : "the audit log does not keep up";
+        if (problem.empty() || !shared_.options.audit.allow_on_failure)
+            return problem.empty() ? problem : "its record can't be written: " + problem;
+        spdlog::warn("reload: the audit log does not tell of this policy: {}", problem);
+        return {};
+    }
+
+    // As the rule books have them once they are replaced by these.
+    std::vector<audit::Event> policy_events(const std::vector<Rules>& rules,
+                                            const Cause& cause) const {
+        const std::uint64_t step = cause.by == at_start().by ? 0 : 1;
+        std::vector<audit::Event> events;
+        for (const auto& upstream : shared_.upstreams) {
+            const Rules& one = rules.at(upstream->index);
+            events.push_back(policy_event(upstream->options, one.policy, one.text,
+                                          upstream->rules->version() + step, cause));
+        }
+        return events;
+    }
+
+    // For what is recorded and is no session's: `then` gets what is wrong, once, on any thread.
+    std::uint64_t remember(std::function<void(const std::string&)> then) {
+        const std::lock_guard lock(own_mutex_);
+        const std::uint64_t token = ++own_records_ << 16 | own_token;
+        own_waiting_.emplace(token, std::move(then));
+        return token;
+    }
+
+    void recorded(std::uint64_t token, const std::string& problem) {
+        std::function<void(const std::string&)> then;
         {
-            const std::lock_guard lock(page_mutex_);
-            const auto found = page_waiting_.find(token);
-            if (found == page_waiting_.end()) return;
+            const std::lock_guard lock(own_mutex_);
+            const auto found = own_waiting_.find(token);
+            if (found == own_waiting_.end()) return;
             then = std::move(found->second);
-            page_waiting_.erase(found);
+            own_waiting_.erase(found);
         }
-        if (!problem.empty() && shared_.options.audit.allow_on_failure) {
-            ++shared_.unrecorded;
-            return then({});
-        }
-        if (!problem.empty()) ++shared_.refused_unrecorded;
         then(problem);
     }
 
@@ -679,8 +732,8 @@ private:
     void audit_completed(std::span<const audit::Completion> done) {
         for (const audit::Completion& completion : done) {
             if (completion.token == 0) continue;
-            if ((completion.token & 0xFFFF) == page_token) {
-                page_recorded(completion.token, completion.problem);
+            if ((completion.token & 0xFFFF) == own_token) {
+                recorded(completion.token, completion.problem);
                 continue;
             }
             IoThread& thread = *threads_[completion.token & 0xFFFF];
@@ -977,11 +1030,11 @@ private:
     std::unique_ptr<MetricsServer> metrics_;
     // Before what hands them lines.
     std::vector<std::unique_ptr<audit::Sink>> sinks_;
-    // In place of a thread's number in the tokens of records: these are of the page.
-    static constexpr std::uint64_t page_token = 0xFFFF;
-    std::mutex page_mutex_;
-    std::uint64_t page_records_ = 0;
-    std::unordered_map<std::uint64_t, std::function<void(std::string)>> page_waiting_;
+    // In place of a thread's number in the tokens of records: these are of no session.
+    static constexpr std::uint64_t own_token = 0xFFFF;
+    std::mutex own_mutex_;
+    std::uint64_t own_records_ = 0;
+    std::unordered_map<std::uint64_t, std::function<void(const std::string&)>> own_waiting_;
     // Outlives the desk, which may call it back until it ends.
     std::unique_ptr<WebServer> owned_web_;
     std::atomic<WebServer*> web_{nullptr};  // for the desk's thread, which was there before it
@@ -995,14 +1048,14 @@ private:
     std::vector<Accepting> accepting_;
     std::vector<std::thread> workers_;
     std::size_t next_thread_ = 0;
-    std::function<Reloaded()> reload_policy_;
+    std::function<Reloaded()> load_again_;
     std::mutex reload_mutex_;
     const std::string users_secret_ = random_nonce();
 };
 
 }  // namespace
 
-int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> reload,
+int serve(ServerOptions options, const std::vector<Rules>& rules, std::function<Reloaded()> reload,
           const std::function<void(const std::string&)>& trouble) {
     const Signals signals = block_signals();
     ServiceManager service_manager;
@@ -1011,7 +1064,7 @@ int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> relo
         Inheritance inheritance = take_inheritance();
         // Until it is told to.
         if (!inheritance.links.empty()) service_manager.be_silent();
-        server = std::make_unique<Server>(std::move(options), std::move(rules), std::move(reload),
+        server = std::make_unique<Server>(std::move(options), rules, std::move(reload),
                                           service_manager, std::move(inheritance));
     } catch (const std::exception& error) {
         service_manager.not_started(error.what());
@@ -1023,7 +1076,7 @@ int serve(ServerOptions options, RuleBooks rules, std::function<Reloaded()> relo
         int signal = 0;
         if (sigwait(&signals.awaited, &signal) != 0) continue;
         if (signal == SIGHUP) {
-            (void)server->reload();
+            (void)server->reload(by_signal());
             continue;
         }
         if (signal == SIGUSR2) {

@@ -436,8 +436,8 @@ void VirtualSchema::reload(const Person& person, Then then) {
                 ? "Send SIGHUP to pgchaperone, or list roles in the policy: operators: [dba_*]."
                 : "Send SIGHUP to pgchaperone, or ask an operator."));
     }
-    sources_.aside([this, then = std::move(then)](policy::Engine&) {
-        const ReloadOutcome outcome = sources_.reload();
+    sources_.aside([this, role = person.role, then = std::move(then)](policy::Engine&) {
+        const ReloadOutcome outcome = sources_.reload(role);
         if (!outcome.trouble.empty() && !outcome.policy_taken) {
             return then(refused("F0000", "the policy stays as it was", outcome.trouble,
                                 "`pgchaperone config check FILE` shows the same."));

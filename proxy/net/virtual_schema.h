@@ -63,8 +63,8 @@ public:
         const Directory& directory;
         // Does this on a thread that may take its time.
         std::function<void(std::function<void(policy::Engine&)>)> aside;
-        // Loads the policy and the certificates anew. Called aside.
-        std::function<ReloadOutcome()> reload;
+        // Loads the policy and the certificates anew, as this role wants. Called aside.
+        std::function<ReloadOutcome(const std::string& role)> reload;
         std::function<WebhookStats()> webhooks;  // may be empty: there are none
         std::string store;                       // where tickets are kept, for people
         std::function<approval::Time()> now = std::chrono::system_clock::now;

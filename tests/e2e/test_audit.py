@@ -219,11 +219,12 @@ class Audit(EndToEnd):
         server.settimeout(10)
         guard = self.guard_with("--audit-stdout", "on", "--audit-syslog", path)
         self.connect(guard).execute("INSERT INTO scratch VALUES (1, 'everywhere')")
-        line, *_ = guard.audit.read_text().splitlines()
-        message = server.recv(100_000).decode()
-        self.assertRegex(message, r"^<85>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pgchaperone\[\d+\]: \{")
-        self.assertTrue(message.endswith(line))
-        processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
+        for event, line in zip(("start", "policy", "decision"), guard.audit.read_text().splitlines(), strict=False):
+            message = server.recv(100_000).decode()
+            self.assertRegex(message, r"^<85>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pgchaperone\[\d+\]: \{")
+            self.assertIn(f'"event":"{event}"', message)
+            self.assertTrue(message.endswith(line))
+            processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
 
     def test_the_schema_tells_records_from_what_is_none(self):
         validator = schema_validator()
@@ -242,6 +243,55 @@ class Audit(EndToEnd):
                            {"seq": "1"}, {"prev": "0"}, {"classes": ["OTHER"]}, {"decision": "maybe"},
                            {"fingerprint": "x"}, {"time": "yesterday"}, {"outcome": "within limits"}):
                 self.assertFalse(validator.is_valid({**record, **change}), change)
+
+    def test_each_policy_that_comes_into_force_stands_in_the_log(self):
+        strict = RECORD_EVERYTHING.replace("policy:\n", "policy:\n  operators: ['*']\n")
+        loose = strict.replace("policy:\n", "policy:\n  mode: observe\n")
+        guard = self.guard_with(configuration=strict)
+
+        def shown():
+            shown = subprocess.run([binary(), "config", "show", "--only-policy", guard.configuration_file],
+                                   capture_output=True, timeout=60, check=True).stdout
+            return {"sha256": hashlib.sha256(shown).hexdigest(), "policy": shown.decode()}
+
+        def own():
+            return [one for one in guard.audit_records(own=True) if one["event"] in ("start", "policy", "stop")]
+
+        start, first = own()
+        self.assertEqual(("start", guard.pid, f"127.0.0.1:{guard.port}", "refuse"),
+                         tuple(start[name] for name in ("event", "process", "listen", "on_failure")))
+        expected = {"event": "policy", "process": guard.pid, "by": "start", "version": 1, "mode": "enforce",
+                    "server": f"{self.cluster.host}:{self.cluster.port}", "source": str(guard.configuration_file), **shown()}
+        self.assertEqual(expected, {name: first.get(name) for name in expected})
+
+        guard.configuration_file.write_text(loose)
+        guard.hang_up()
+        # When the log of the program tells of it, the audit log has it.
+        processes.wait_until(lambda: "reload: the policy is in force" in guard.log_text(), 10, "the reload")
+        expected.update(by="signal", version=2, mode="observe", **shown())
+        self.assertEqual(expected, {name: own()[-1].get(name) for name in expected})
+        self.assertNotEqual(first["sha256"], expected["sha256"])
+        self.assertNotIn("user", own()[-1])
+
+        guard.configuration_file.write_text(strict)
+        self.connect(guard).execute("CALL chaperone.reload()")
+        last = own()[-1]
+        self.assertEqual(("command", "postgres", 3, first["sha256"]),
+                         tuple(last[name] for name in ("by", "user", "version", "sha256")))
+
+        # A mistake puts nothing in force.
+        guard.configuration_file.write_text("policy: 5\n")
+        guard.hang_up()
+        processes.wait_until(lambda: "reload: the policy stays as it was" in guard.log_text(), 10, "the mistake to be told")
+        self.assertEqual(last, own()[-1])
+
+        found = audit("search", "--event", "policy", guard.audit)
+        self.assertEqual(0, found.returncode, found.stderr)
+        self.assertEqual(["start", "signal", "command"],
+                         [line.split(" by=")[1].split(" ")[0] for line in found.stdout.splitlines()[1:]])
+        guard.stop()
+        self.assertEqual("stop", own()[-1]["event"])
+        self.assert_intact(guard)
 
     # --- what a rule wants recorded ---------------------------------------------------------------------
 
@@ -382,6 +432,10 @@ class Audit(EndToEnd):
     def stats(self, connection) -> dict:
         return dict(connection.execute("SHOW chaperone.stats").fetchall())
 
+    def policy_version(self, connection) -> int:
+        cursor = connection.execute("SHOW chaperone.version")
+        return dict(zip([column.name for column in cursor.description], cursor.fetchone()))["policy_version"]
+
     def full(self, guard) -> None:
         """From now on no file of the guard's may be longer than the audit log is, which is the longest."""
         size = guard.audit.stat().st_size
@@ -413,6 +467,12 @@ class Audit(EndToEnd):
                     connection.execute("DELETE FROM scratch")
                 ran = connection.execute("SELECT count(*) FROM scratch WHERE id = 100").fetchone()
                 self.assertEqual(0 if what == "refuse" else 1, ran[0])
+                # A policy comes into force with its record, too.
+                guard.hang_up()
+                told = ("the policy stays as it was: its record can't be written: " if what == "refuse" else
+                        "the audit log does not tell of this policy: ") + f"cannot write {guard.audit}: File too large"
+                processes.wait_until(lambda: f"reload: {told}" in guard.log_text(), 10, "the reload")
+                processes.wait_until(lambda: self.policy_version(connection) == (1 if what == "refuse" else 2), 10, "its end")
                 # What ran without its record has none of what came of it, either.
                 refused = 2 if what == "refuse" else 3
                 processes.wait_until(lambda: self.stats(connection)["audit_refused"] == refused, 10, "all to be refused")

@@ -148,15 +148,17 @@ class Guard:
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def audit_records(self, outcomes: bool = False) -> list:
+    def audit_records(self, outcomes: bool = False, own: bool = False) -> list:
         """What the audit log has. What came of statements is in it a moment after their clients know, and left out
-        where it is not asked for."""
+        where it is not asked for; likewise what it tells of the guard itself."""
         if not self.audit.exists():
             return []
         # The last line may be on its way.
         lines = self.audit.read_text().split("\n")[:-1]
         records = [json.loads(line) for line in lines]
-        return [one for one in records if outcomes or one["event"] not in ("done", "transaction")]
+        left_out = [] if outcomes else ["done", "transaction"]
+        left_out += [] if own else ["start", "policy", "stop"]
+        return [one for one in records if one["event"] not in left_out]
 
     def alive(self) -> bool:
         return direct() or self.process.poll() is None

@@ -241,6 +241,68 @@ TEST_CASE("records that are submitted together are stored or refused together") 
     check_intact(file, 6);
 }
 
+TEST_CASE("events stand in the chain, are reported, and count as no records") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.at_start = {{"start", {{"process", "4711", true}}}};
+            return options;
+        },
+        file, &disk);
+    REQUIRE(log.store(1).empty());
+    const std::vector<Event> two = {{"policy", {{"sha256", "ab"}}},
+                                    {"policy", {{"text", "rules: many", false, 5}}}};
+    REQUIRE(log.writer->submit(two, 2) == Submitted::accepted);
+    CHECK(log.outcome(2).empty());
+    disk.write_error = ENOSPC;
+    REQUIRE(log.writer->submit(two, 3) == Submitted::accepted);
+    CHECK_THAT(log.outcome(3), ContainsSubstring("No space left"));
+    disk.write_error = 0;
+    REQUIRE(log.store(4).empty());
+
+    check_intact(file, 6);
+    const auto lines = lines_of(read_file(file));
+    std::vector<std::string> events;
+    for (const std::string& line : lines)
+        events.emplace_back(object_of(line).at("event").as_string());
+    CHECK(events ==
+          std::vector<std::string>{"start", "decision", "policy", "policy", "refused", "decision"});
+    CHECK(object_of(lines[0]).at("process").as_int64() == 4711);
+    CHECK(object_of(lines[2]).at("sha256").as_string() == "ab");
+    CHECK(object_of(lines[3]).at("text").as_string() == "rules");
+    CHECK(object_of(lines[3]).at("shortened").as_array().at(0).as_string() == "text");
+    CHECK(object_of(lines[4]).at("records").as_int64() == 0);
+    CHECK(log.writer->stats().records == 2);
+    CHECK(log.writer->stats().refused == 0);
+    log.writer->close();
+    CHECK(log.writer->submit(two, 5) == Submitted::closed);
+}
+
+TEST_CASE("events of the start that the disk refuses are written when it takes something") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    disk.write_error = ENOSPC;
+    Log log(
+        [](WriterOptions options) {
+            options.at_start = {{"start", {{"process", "4711", true}}}};
+            return options;
+        },
+        file, &disk);
+    CHECK_THAT(log.all_notices(), ContainsSubstring("the audit log fails"));
+    CHECK(log.writer->stats().failing);
+    CHECK_FALSE(log.store(1).empty());
+    disk.write_error = 0;
+    REQUIRE(log.store(2).empty());
+    check_intact(file, 3);
+    const auto lines = lines_of(read_file(file));
+    CHECK(object_of(lines[0]).at("event").as_string() == "refused");
+    CHECK(object_of(lines[1]).at("event").as_string() == "start");
+    CHECK(object_of(lines[2]).at("session").as_int64() == 2);
+}
+
 TEST_CASE("short writes are continued") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";

@@ -52,7 +52,7 @@ Run run(std::vector<std::string> words) {
     auto* before = std::cout.rdbuf(out.rdbuf());
     Run result;
     result.status = cli::run(
-        static_cast<int>(argv.size()), argv.data(), [](const auto&, auto, auto) { return 99; },
+        static_cast<int>(argv.size()), argv.data(), [](const auto&, auto) { return 99; },
         [](const auto&) {}, [](const auto&) { return std::vector<cli::FileProblem>(); });
     std::cout.rdbuf(before);
     result.out = out.str();

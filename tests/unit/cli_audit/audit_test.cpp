@@ -395,6 +395,38 @@ TEST_CASE("search reads each record once of a log that is rotated all the time")
     CHECK(looked > 0);
 }
 
+TEST_CASE("search shows the log's own events where they are asked for, and only there") {
+    const Folder folder;
+    const auto log = folder / "audit.jsonl";
+    const std::string policy = make_event_line({"policy",
+                                                {{"process", "4711", true},
+                                                 {"by", "command"},
+                                                 {"user", "bob"},
+                                                 {"version", "2", true},
+                                                 {"policy", "rules: []"}}},
+                                               Time{}, {});
+    write_file(log,
+               policy + '\n' +
+                   make_line(Told("DELETE FROM orders").record, {1, sha_256_hex(policy)}, 100) +
+                   '\n');
+    std::ostringstream out, err;
+    SearchTerms terms;
+    CHECK(search_log({log}, terms, true, {}, out, err) == 0);
+    CHECK(lines_of(out.str()).size() == 1);
+    CHECK_THAT(out.str(), ContainsSubstring("DELETE FROM orders"));
+    out.str("");
+    terms.event = "policy";
+    CHECK(search_log({log}, terms, true, {}, out, err) == 0);
+    CHECK(out.str() == policy + '\n');
+    out.str("");
+    CHECK(search_log({log}, terms, false, {}, out, err) == 0);
+    CHECK(out.str() ==
+          "TIME                 USER  DECISION  STATEMENT\n"
+          "1970-01-01T00:00:00  bob   policy    process=4711 by=command version=2\n");
+    terms.user = "alice";
+    CHECK(search_log({log}, terms, false, {}, out, err) == 1);
+}
+
 TEST_CASE("search finds records by what they tell, in the log and its old files") {
     const Folder folder;
     Told blocked("DELETE FROM orders"), allowed("DELETE FROM items"), effects("SELECT purge()");

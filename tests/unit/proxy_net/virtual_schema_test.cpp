@@ -152,8 +152,9 @@ struct Shop {
         engine = std::make_unique<policy::Engine>(rules, policy::Capabilities{true, true});
         VirtualSchema::Sources sources{*desk, *rules, directory, {}, {}, {}, {}};
         sources.aside = [this](const std::function<void(policy::Engine&)>& work) { work(*engine); };
-        sources.reload = [this] {
+        sources.reload = [this](const std::string& role) {
             ++reloads;
+            reloaded_by = role;
             return net::ReloadOutcome{reload_problem, policy_taken, restart};
         };
         sources.store = "tickets.db";
@@ -240,6 +241,7 @@ struct Shop {
     std::unique_ptr<policy::Engine> engine;
     std::unique_ptr<VirtualSchema> schema;
     int reloads = 0;
+    std::string reloaded_by;
     std::string reload_problem;
     bool policy_taken = false;
     std::string restart;
@@ -499,6 +501,7 @@ TEST_CASE("only operators reload, and read there what is wrong") {
     CHECK(shop.call(root, "reload", {}).column("result") ==
           Texts{"version 1 of the policy is in force, from shop.yaml"});
     CHECK(shop.reloads == 1);
+    CHECK(shop.reloaded_by == root.role);
     shop.reload_problem = "shop.yaml:3:1: error: unknown key";
     const Answer answer = shop.call(root, "reload", {});
     CHECK(answer.sqlstate == "F0000");
