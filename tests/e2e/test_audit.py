@@ -219,9 +219,10 @@ class Audit(EndToEnd):
         server.settimeout(10)
         guard = self.guard_with("--audit-stdout", "on", "--audit-syslog", path)
         self.connect(guard).execute("INSERT INTO scratch VALUES (1, 'everywhere')")
-        for line in guard.audit.read_text().splitlines():
+        for event, line in zip(("start", "policy", "decision"), guard.audit.read_text().splitlines(), strict=False):
             message = server.recv(100_000).decode()
             self.assertRegex(message, r"^<85>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pgchaperone\[\d+\]: \{")
+            self.assertIn(f'"event":"{event}"', message)
             self.assertTrue(message.endswith(line))
             processes.wait_until(lambda: line in guard.log_text().splitlines(), 10, "the line on standard output")
 
