@@ -4,6 +4,7 @@
 #include "policy/deep_text.h"
 #include "policy/lexical.h"
 #include "policy/parse_tree.h"
+#include "policy/run_by_name.h"
 #include "policy/secrets.h"
 
 #include <algorithm>
@@ -118,6 +119,7 @@ void read_statements(std::string_view sql, const ReadableText& readable, Analysi
         facts.length = readable.sent_offset(end) - facts.location;
         gather_facts(*node, text, context, facts);
     }
+    join_within(out);
     if (out.statements.empty()) {
         out.fingerprint = 0;
     }

@@ -1461,6 +1461,7 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "TransactionStmt") return transaction(body);
     if (type == "VariableSetStmt") return set(body);
+    if (type == "ClosePortalStmt") facts_.closes_cursor = text_field(body, "portalname");
     if (type == "VariableShowStmt" || type == "ClosePortalStmt" || type == "ListenStmt" ||
         type == "UnlistenStmt" || type == "NotifyStmt" || type == "ConstraintsSetStmt" ||
         type == "CheckPointStmt") {
@@ -1499,6 +1500,10 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     }
     if (type == "PrepareStmt" || type == "ExecuteStmt" || type == "DeallocateStmt") {
         facts_.prepared_statement = text_field(body, "name");
+        if (executes_ && type != "DeallocateStmt") {
+            add_unique(type == "PrepareStmt" ? facts_.prepares : facts_.executes,
+                       facts_.prepared_statement);
+        }
         if (type == "ExecuteStmt") {
             hides("runs a prepared statement whose text is not here");
             if (const auto parameters = field(body, "params")) {
@@ -1513,6 +1518,7 @@ void Walker::dispatch(const Node& node, std::string_view text) {
     if (type == "DeclareCursorStmt") {
         constexpr std::int64_t cursor_opt_hold = 0x20;  // nodes/parsenodes.h, PostgreSQL 14 and on
         facts_.holds_cursor = (number_field(body, "options") & cursor_opt_hold) != 0;
+        if (executes_) add_unique(facts_.declares, std::string(text_field(body, "portalname")));
         if (const auto query = field(body, "query")) {
             walk(*query);
         }
@@ -1522,6 +1528,7 @@ void Walker::dispatch(const Node& node, std::string_view text) {
         // Runs what the cursor was declared for, set_config() in it as well.
         facts_.may_change_lexical_settings |= executes_;
         facts_.changes_search_path |= executes_;
+        if (executes_) add_unique(facts_.fetches, std::string(text_field(body, "portalname")));
         return;
     }
     if (type == "ViewStmt") {

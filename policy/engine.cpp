@@ -6,6 +6,7 @@
 #include "policy/rule_book.h"
 #include "policy/rule_match.h"
 #include "policy/rule_refusal.h"
+#include "policy/run_by_name.h"
 #include "policy/secrets.h"
 
 #include <algorithm>
@@ -83,6 +84,9 @@ std::size_t estimate(const Analysis& analysis) {
         for (const auto& command : facts.commands)
             bytes += sizeof(std::string) + command.capacity();
         bytes += facts.classes.capacity();
+        for (const auto* names :
+             {&facts.prepares, &facts.declares, &facts.executes, &facts.fetches})
+            bytes += names->capacity() * (sizeof(std::string) + 64);
         bytes += (facts.read.capacity() + facts.written.capacity()) * (sizeof(RelationName) + 32);
         bytes += facts.functions.capacity() * (sizeof(FunctionName) + 32);
         for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable,
@@ -161,13 +165,7 @@ AnalysisPtr facts_of_function_call(std::uint32_t oid) {
 
 AnalysisPtr facts_of_unknown_statement() {
     auto analysis = std::make_shared<Analysis>();
-    StatementFacts facts;
-    facts.command = "EXECUTE";
-    facts.commands = {facts.command};
-    facts.classes = {StatementClass::misc};
-    facts.opaque = {true, "it runs a statement that was not seen being prepared"};
-    facts.may_change_lexical_settings = true;
-    analysis->statements.push_back(std::move(facts));
+    analysis->statements.push_back(unknown_statement());
     return analysis;
 }
 
@@ -513,6 +511,12 @@ Judgement Engine::judge(std::string_view sql, const LexicalSettings& lexical,
 Judgement Engine::judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
                               const Moment& moment) noexcept {
     return impl_->guarded({}, [&] { return impl_->judge_again(analysis, session, moment); });
+}
+
+Judgement Engine::judge_once(const AnalysisPtr& analysis, const SessionFacts& session,
+                             const Moment& moment) noexcept {
+    return impl_->guarded({},
+                          [&] { return impl_->decide(analysis, session, moment, nullptr); });
 }
 
 Judgement Engine::judge_function_call(std::uint32_t function_oid, const SessionFacts& session,

@@ -46,6 +46,10 @@ public:
     Judgement judge_again(const AnalysisPtr& analysis, const SessionFacts& session,
                           const Moment& moment) noexcept;
 
+    // The same of an analysis that nobody keeps: nothing of it is remembered.
+    Judgement judge_once(const AnalysisPtr& analysis, const SessionFacts& session,
+                         const Moment& moment) noexcept;
+
     // Judges what has no text: a fast-path FunctionCall of the function with this object id.
     Judgement judge_function_call(std::uint32_t function_oid, const SessionFacts& session,
                                   const Moment& moment) noexcept;

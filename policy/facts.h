@@ -115,6 +115,13 @@ struct StatementFacts {
     bool moves_pg_temp = false;
     // Of PREPARE, EXECUTE and DEALLOCATE; empty: none, or ALL.
     std::string prepared_statement;
+    // Names that it gives to statements (PREPARE) and to cursors (DECLARE), and those by which it
+    // runs such (EXECUTE; FETCH and MOVE), folded likewise. See run_by_name.h.
+    std::vector<std::string> prepares;
+    std::vector<std::string> declares;
+    std::vector<std::string> executes;
+    std::vector<std::string> fetches;
+    std::string closes_cursor;  // CLOSE; empty: none, or ALL
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;  // BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ...
     TransactionControl transaction_control = TransactionControl::none;  // of the statement itself
@@ -141,6 +148,8 @@ struct Secrets {
     bool none() const { return spans.empty() && parameters.empty(); }
 };
 
+struct NamedText;  // policy/run_by_name.h
+
 // The facts of a whole Query or Parse text. An empty text has no statements. A text that cannot be
 // read has exactly one statement, with `unparsable` set and spanning the whole text.
 struct Analysis {
@@ -148,6 +157,10 @@ struct Analysis {
     std::vector<StatementFacts> statements;
     std::uint64_t fingerprint = 0;  // of the parse tree without constants; 0 where there is none
     Secrets secrets;
+    // Where the facts hold those of what its statements run by name in a session: what that is,
+    // and the analysis of the text alone.
+    std::vector<std::shared_ptr<const NamedText>> runs;
+    std::shared_ptr<const Analysis> alone;
 };
 
 using AnalysisPtr = std::shared_ptr<const Analysis>;

@@ -460,6 +460,9 @@ void Connection::carry_out(session::Judge& command) {
     if (command.oversized_bytes > 0) {
         return judged(engine.judge_oversized(command.oversized_bytes, facts, moment), moment.now);
     }
+    if (command.analysis && command.once) {
+        return judged(engine.judge_once(command.analysis, facts, moment), moment.now);
+    }
     switch (command.kind) {
         case session::StatementKind::query:
         case session::StatementKind::parse:

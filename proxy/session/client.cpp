@@ -6,6 +6,7 @@
 //   everything else -> let through as it comes
 
 #include "policy/rule_refusal.h"
+#include "policy/run_by_name.h"
 #include "proxy/session/audit_record.h"
 #include "proxy/session/binding.h"
 #include "proxy/session/hold.h"
@@ -262,9 +263,11 @@ bool Session::client_bind(std::size_t total) {
         pending_ = {};
         return true;
     }
-    const StatementHandle handle = names ? names_.statement(names->statement) : nullptr;
+    const StatementHandle handle = names ? made_by_sql(names->statement,
+                                                       names_.statement(names->statement))
+                                         : nullptr;
     if (handle && handle->answered) return client_answered_bind(total, handle);
-    const bool may_hold = handle && (may_be_held(handle->judgement) ||
+    const bool may_hold = handle && (handle->runs_by_name || may_be_held(handle->judgement) ||
                                      handle->judgement.policy_version != policy_version_);
     if (may_hold && !ledger_.copy_in_open()) return judge_bind(total, handle);
     const std::string portal(names ? names->portal : std::string_view());
@@ -520,6 +523,16 @@ bool Session::client_function_call(std::size_t total) {
 
 void Session::ask(Judge question, std::size_t total) {
     pending_.total = total;
+    if (question.analysis && question.kind != StatementKind::query &&
+        question.kind != StatementKind::parse) {
+        // By now the names may stand for something else.
+        if (question.analysis->alone) question.analysis = question.analysis->alone;
+        question.once = pending_.statement && pending_.statement->runs_by_name;
+        if (policy::AnalysisPtr joined = with_what_it_runs(question.analysis)) {
+            question.analysis = std::move(joined);
+            question.once = true;
+        }
+    }
     question.lexical = settings_.lexical();
     question.in_transaction = transaction_status_ != 'I';
     question.in_implicit_block = pipeline_open_;
@@ -545,6 +558,7 @@ void Session::handle(const Verdict& event) {
     if (supervision_) supervision_->now = event.at;
     judged_at_ = event.at;
     pending_.may_be_approved = event.may_be_approved;
+    if (judge_what_it_runs(event.judgement)) return;
     judged(event.judgement);
     read_client();
 }
@@ -725,7 +739,8 @@ void Session::let_through() {
             auto handle = std::make_shared<PreparedStatement>();
             handle->parsed_behind = ledger_.last_sequence();
             handle->judgement = pending_.judgement;
-            handle->judge_again = !own_tables_.names().empty() ||
+            handle->runs_by_name = analysis != nullptr && policy::runs_by_name(*analysis);
+            handle->judge_again = !own_tables_.names().empty() || handle->runs_by_name ||
                                   (analysis != nullptr &&
                                    std::any_of(analysis->statements.begin(),
                                                analysis->statements.end(), executes_by_name));
@@ -787,6 +802,7 @@ void Session::ran(const policy::Analysis* analysis, std::uint64_t sequence) {
     predict(analysis, sequence);
     if (may_change_settings(analysis)) settings_.may_change(sequence);
     if (analysis != nullptr) {
+        follow_names(*analysis, sequence);
         own_tables_.sent(*analysis, sequence);
     } else {
         own_tables_.doubt();
@@ -960,11 +976,11 @@ void Session::undo(Entry& entry) {
             if (entry.extra)
                 names_.set_statement(entry.extra->name, std::move(entry.extra->previous));
             break;
+        case Owed::execute: settle_names(entry.sequence, false); break;
         case Owed::query:
         case Owed::function_call:
         case Owed::describe_statement:
         case Owed::describe_portal:
-        case Owed::execute:
         case Owed::sync:
         case Owed::copy_end: break;
     }

@@ -62,7 +62,10 @@ struct Judge {
     std::string_view sql;  // query, parse: the text, without its terminating NUL
     std::size_t
         oversized_bytes = 0;  // not 0: the text is longer than the core keeps, `sql` its beginning
-    policy::AnalysisPtr analysis;    // bind, execute: what was analysed at Parse; null: not known
+    // bind, execute: what was analysed at Parse; null: not known. query, parse: null, or what was
+    // analysed a moment ago, joined by what its statements run by name.
+    policy::AnalysisPtr analysis;
+    bool once = false;  // nobody keeps the analysis: it need not be remembered
     std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours

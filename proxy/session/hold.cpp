@@ -15,6 +15,7 @@
 
 #include "proxy/session/hold.h"
 
+#include "policy/run_by_name.h"
 #include "proxy/session/audit_record.h"
 #include "proxy/session/binding.h"
 #include "proxy/session/plan.h"
@@ -514,6 +515,12 @@ void Session::make_request() {
             if (h.this_run == 0) h.this_run = ++unique_;
             binding.add("session").add(facts_.id).add(h.this_run);
         }
+        for (const policy::NamedTextPtr& run : analysis->runs) {
+            binding.add("runs").add(run->name).add(run->text);
+            if (run->whole) continue;
+            if (h.this_run == 0) h.this_run = ++unique_;
+            binding.add("session").add(facts_.id).add(h.this_run);
+        }
     }
     h.binding = binding.sha256_hex();
     request.binding = h.binding;
@@ -525,6 +532,11 @@ void Session::make_request() {
     request.statement = std::move(text.text);
     const bool hides = policy::hide_secrets(secrets_of(pending_.judgement), request.parameters);
     h.statement_masked = text.masked || hides;
+    if (analysis) {
+        for (const policy::NamedTextPtr& run : analysis->runs) {
+            request.statement += "\n\n" + run->name + ": " + run->text;
+        }
+    }
     if (request.statement.size() > approval::statement_bytes_max) {
         request.statement.resize(approval::statement_bytes_max);
         request.statement_cut = true;

@@ -140,6 +140,18 @@ bool Ledger::nothing_runs() const {
     });
 }
 
+std::vector<std::shared_ptr<const PreparedStatement>> Ledger::replaced(
+    std::string_view name) const {
+    std::vector<std::shared_ptr<const PreparedStatement>> out;
+    for (const Entry& entry : entries_) {
+        if ((entry.owed == Owed::parse || entry.owed == Owed::close) && entry.extra &&
+            entry.extra->previous && entry.extra->name == name) {
+            out.push_back(entry.extra->previous);
+        }
+    }
+    return out;
+}
+
 const Entry* Ledger::running() const {
     for (const Entry& entry : entries_) {
         const bool runs = ends_with_ready_for_query(entry.owed) || entry.owed == Owed::execute;

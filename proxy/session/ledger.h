@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pgchaperone::session {
@@ -146,6 +147,9 @@ public:
     // The first of the client's that runs something; null: there is none. What stands before it
     // takes no time, or is ours.
     const Entry* running() const;
+    // What the Parses and Closes that are still owed have taken this name from: each may yet turn
+    // out to have it.
+    std::vector<std::shared_ptr<const PreparedStatement>> replaced(std::string_view name) const;
     const Entry* front() const { return entries_.empty() ? nullptr : &entries_.front(); }
 
     // An error has come in the extended protocol and no Sync is on its way: the server ignores

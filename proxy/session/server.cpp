@@ -267,7 +267,15 @@ bool Session::server_reply(char tag, std::size_t total) {
         }
     }
     if (kind == BackendTag::CommandComplete && claimed_ && claims(reply)) claimed_said(body);
-    if (reply.kind == Reply::Kind::done) own_tables_.settled(reply.sequence, !reply.failed);
+    if (reply.kind == Reply::Kind::done) {
+        own_tables_.settled(reply.sequence, !reply.failed);
+        settle_names(reply.sequence, !reply.failed);
+        // A name that a Parse was given was free, and one that was closed is.
+        const bool named = reply.owed == Owed::parse || reply.owed == Owed::close;
+        if (named && reply.extra && reply.role == Role::client) {
+            prepared_.forget(reply.extra->name, reply.sequence);
+        }
+    }
     if (tag == static_cast<char>(BackendTag::ReadyForQuery)) {
         const auto ready = protocol::decode<protocol::ReadyForQuery>(body);
         if (!ready || !known_status(ready->transaction_status)) {
@@ -284,7 +292,7 @@ bool Session::server_reply(char tag, std::size_t total) {
         const std::string message = whole ? std::string(*from_server_.peek(total)) : std::string();
         const bool seen = supervised_reply(tag, reply, terms, message);
         if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
-            names_.forget_statements(reply.sequence);
+            forget_names(reply.sequence, body);
         }
         if (seen && keeps) {
             show(message);
@@ -307,7 +315,7 @@ bool Session::server_reply(char tag, std::size_t total) {
         server_gone_wrong("a success for a statement that can only fail");
         return false;
     } else if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
-        names_.forget_statements(reply.sequence);
+        forget_names(reply.sequence, body);
     }
     pass_reply(total, reply.disposition);
     return true;
@@ -332,6 +340,7 @@ void Session::server_ready(char status, const Reply& reply) {
         transaction_time_over(reply.sequence);
         transaction_over(reply.sequence);
         names_.transaction_ended(reply.sequence);
+        cursors_.transaction_ended(reply.sequence);
         own_tables_.transaction_ended();
     }
 }

@@ -22,6 +22,7 @@
 #include "proxy/session/event.h"
 #include "proxy/session/inlet.h"
 #include "proxy/session/ledger.h"
+#include "proxy/session/named_texts.h"
 #include "proxy/session/names.h"
 #include "proxy/session/outcomes.h"
 #include "proxy/session/own_tables.h"
@@ -239,6 +240,16 @@ private:
                    bool readable);
     void let_bind_through();
     std::vector<std::int32_t> parsed_types();
+
+    // run_by_name.cpp
+    bool judge_what_it_runs(const policy::Judgement& judgement);
+    policy::AnalysisPtr with_what_it_runs(const policy::AnalysisPtr& analysis) const;
+    StatementHandle made_by_sql(std::string_view name, const StatementHandle& handle) const;
+    void follow_names(const policy::Analysis& analysis, std::uint64_t sequence);
+    void follow_names(const policy::Analysis& analysis, std::size_t index, bool single,
+                      std::uint64_t sequence);
+    void settle_names(std::uint64_t sequence, bool ok);
+    void forget_names(std::uint64_t sequence, std::string_view tag);
     bool client_describe(std::size_t total);
     bool client_close(std::size_t total);
     bool client_function_call(std::size_t total);
@@ -492,6 +503,8 @@ private:
 
     Ledger ledger_;
     Names names_;
+    NamedTexts prepared_;  // by SQL
+    NamedTexts cursors_;
     Settings settings_;
     OwnTables own_tables_;
     Pending pending_;

@@ -798,6 +798,7 @@ void Session::send_piece() {
     s.fresh = false;
     if (s.unit.at == 0) own_tables_.sent(*s.unit_analysis, sequence);
     if (piece.changes_settings) settings_.may_change(sequence);
+    if (s.unit_analysis) follow_names(*s.unit_analysis, s.unit.at, true, sequence);
 }
 
 void Session::run_piece() {

@@ -62,6 +62,10 @@ std::string said_of(const StatementFacts& facts) {
     for (const Flag* flag : {&facts.unbounded, &facts.opaque, &facts.unparsable, &facts.destructive,
                              &facts.dangerous, &facts.blocking})
         out += flag->set ? "; " + flag->reason : ";";
+    for (const auto* names : {&facts.prepares, &facts.declares, &facts.executes, &facts.fetches}) {
+        out += ";";
+        for (const std::string& name : *names) out += " " + name;
+    }
     out += " " + facts.prepared_statement + " " +
            std::to_string(static_cast<int>(facts.transaction_control)) + " ";
     for (const bool flag :

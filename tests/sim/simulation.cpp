@@ -839,6 +839,8 @@ policy::Judgement World::judge(const Question& question, const policy::SessionFa
         case session::StatementKind::parse:
             judgement = question.judge.oversized_bytes > 0
                             ? engine_.judge_oversized(question.judge.oversized_bytes, facts, moment)
+                        : question.judge.analysis
+                            ? engine_.judge_once(question.judge.analysis, facts, moment)
                             : engine_.judge(question.sql, question.judge.lexical, facts, moment);
             break;
         case session::StatementKind::bind:
