@@ -515,8 +515,7 @@ Judgement Engine::judge_again(const AnalysisPtr& analysis, const SessionFacts& s
 
 Judgement Engine::judge_once(const AnalysisPtr& analysis, const SessionFacts& session,
                              const Moment& moment) noexcept {
-    return impl_->guarded({},
-                          [&] { return impl_->decide(analysis, session, moment, nullptr); });
+    return impl_->guarded({}, [&] { return impl_->decide(analysis, session, moment, nullptr); });
 }
 
 Judgement Engine::judge_function_call(std::uint32_t function_oid, const SessionFacts& session,

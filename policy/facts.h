@@ -121,7 +121,7 @@ struct StatementFacts {
     std::vector<std::string> declares;
     std::vector<std::string> executes;
     std::vector<std::string> fetches;
-    std::string closes_cursor;  // CLOSE; empty: none, or ALL
+    std::string closes_cursor;          // CLOSE; empty: none, or ALL
     bool runs_in_transaction = true;    // false: VACUUM, CREATE DATABASE, ... CONCURRENTLY
     bool controls_transaction = false;  // BEGIN, COMMIT, SAVEPOINT, PREPARE TRANSACTION ...
     TransactionControl transaction_control = TransactionControl::none;  // of the statement itself

@@ -1,8 +1,8 @@
 #pragma once
-// What a statement runs by a name alone: EXECUTE of a prepared statement, FETCH and MOVE of a cursor.
-// Its own text does not show what that does, so the facts of what the name stands for are joined to
-// its own, as those of inner statements are. Knows no session: who keeps the names says what they
-// stand for.
+// What a statement runs by a name alone: EXECUTE of a prepared statement, FETCH and MOVE of a
+// cursor. Its own text does not show what that does, so the facts of what the name stands for are
+// joined to its own, as those of inner statements are. Knows no session: who keeps the names says
+// what they stand for.
 //
 // Joining only ever adds: what the rules say of the joined facts is at least as strict as what they
 // say of either.

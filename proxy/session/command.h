@@ -65,7 +65,7 @@ struct Judge {
     // bind, execute: what was analysed at Parse; null: not known. query, parse: null, or what was
     // analysed a moment ago, joined by what its statements run by name.
     policy::AnalysisPtr analysis;
-    bool once = false;  // nobody keeps the analysis: it need not be remembered
+    bool once = false;               // nobody keeps the analysis: it need not be remembered
     std::uint32_t function_oid = 0;  // function_call
     policy::LexicalSettings lexical;
     const std::vector<policy::RelationName>* own_tables = nullptr;  // see Moment; never null, ours

@@ -20,8 +20,8 @@ std::size_t bytes_of(const policy::NamedText& text) {
 
 bool certain_name(std::string_view name) {
     return name.size() < name_bytes_max && std::all_of(name.begin(), name.end(), [](char c) {
-        return static_cast<unsigned char>(c) < 0x80;
-    });
+               return static_cast<unsigned char>(c) < 0x80;
+           });
 }
 
 template <class Condition>
@@ -65,8 +65,7 @@ std::vector<std::string> NamedTexts::settle(std::uint64_t sequence, bool ok) {
         } else if (one.certainty == Certainty::alone) {
             const auto at = meanings_.find(one.name);
             if (at != meanings_.end()) {
-                forget_if(at,
-                          [&](const Meaning& meaning) { return meaning.sequence == sequence; });
+                forget_if(at, [&](const Meaning& meaning) { return meaning.sequence == sequence; });
             }
         }
         return true;
@@ -88,8 +87,8 @@ void NamedTexts::forget_all(std::uint64_t sequence) {
 
 void NamedTexts::transaction_ended(std::uint64_t sequence) {
     for (auto at = meanings_.begin(); at != meanings_.end();) {
-        at = forget_if(
-            at, [&](const Meaning& one) { return !one.stays && one.sequence <= sequence; });
+        at = forget_if(at,
+                       [&](const Meaning& one) { return !one.stays && one.sequence <= sequence; });
     }
 }
 

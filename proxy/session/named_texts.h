@@ -1,11 +1,11 @@
 #pragma once
-// What the names may stand for that SQL has given: PREPARE's statements, or DECLARE's cursors. Those
-// of the protocol are Names'.
+// What the names may stand for that SQL has given: PREPARE's statements, or DECLARE's cursors.
+// Those of the protocol are Names'.
 //
 // More than one meaning of a name is kept where it is not certain which one it has: everything here
-// errs on the side of keeping. That a name was given tells that it was free before, so that only what
-// was made since then counts; a rollback takes no prepared statement back, and an error behind it
-// in the same text does not either.
+// errs on the side of keeping. That a name was given tells that it was free before, so that only
+// what was made since then counts; a rollback takes no prepared statement back, and an error behind
+// it in the same text does not either.
 
 #include "policy/run_by_name.h"
 
@@ -38,8 +38,8 @@ public:
     void sent(policy::NamedTextPtr text, std::uint64_t sequence, Certainty certainty, bool stays);
     // A message that takes the name away (DEALLOCATE, CLOSE), and nothing else, was sent.
     void sent_end(std::string_view name, std::uint64_t sequence);
-    // It came to its end, well or not. True: `given` was called for every name that it has certainly
-    // given or taken away.
+    // It came to its end, well or not. True: `given` was called for every name that it has
+    // certainly given or taken away.
     template <class Given>
     void settled(std::uint64_t sequence, bool ok, Given given) {
         if (waiting_.empty()) return;

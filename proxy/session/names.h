@@ -29,8 +29,8 @@ struct PreparedStatement {
     // Allowed for the sake of the session's own tables, which may be gone when it runs, or an SQL
     // EXECUTE, whose name may mean another statement then.
     bool judge_again = false;
-    bool runs_by_name = false;  // an SQL EXECUTE or FETCH, or made by an SQL PREPARE itself
-    std::uint64_t parsed_behind = 0;           // the last message that was sent before its Parse
+    bool runs_by_name = false;        // an SQL EXECUTE or FETCH, or made by an SQL PREPARE itself
+    std::uint64_t parsed_behind = 0;  // the last message that was sent before its Parse
     std::optional<std::string> name_encoding;  // client_encoding at its Parse; none: not known
     // For pgchaperone itself: the server has a SELECT in its place, with one parameter more.
     bool answered = false;

@@ -369,6 +369,16 @@ TEST_CASE("sessions learn names that they have to keep track of") {
     CHECK(facts_of("PREPARE \"P\" AS SELECT 1").prepared_statement == "P");
     CHECK(facts_of("EXECUTE p(1)").prepared_statement == "p");
     CHECK(facts_of("EXECUTE p(1)").opaque.set);
+    using Names = std::vector<std::string>;
+    CHECK(facts_of("PREPARE \"P\" AS SELECT 1").prepares == Names{"P"});
+    CHECK(facts_of("EXPLAIN ANALYZE EXECUTE P(1)").executes == Names{"p"});
+    CHECK(facts_of("CREATE TABLE x AS EXECUTE p").executes == Names{"p"});
+    CHECK(facts_of("EXPLAIN EXECUTE p").executes.empty());
+    CHECK(facts_of("DECLARE c CURSOR FOR SELECT 1").declares == Names{"c"});
+    CHECK(facts_of("FETCH 3 FROM C").fetches == Names{"c"});
+    CHECK(facts_of("MOVE ALL IN c").fetches == Names{"c"});
+    CHECK(facts_of("CLOSE c").closes_cursor == "c");
+    CHECK(facts_of("CLOSE ALL").closes_cursor.empty());
     CHECK(facts_of("BEGIN").controls_transaction);
     CHECK_FALSE(facts_of("SELECT 1").controls_transaction);
 }
@@ -430,6 +440,33 @@ TEST_CASE("a walsender's own commands are known by their first word") {
     CHECK(facts("/* IDENTIFY_SYSTEM */ DELETE FROM t").unbounded.set);
     // On an ordinary connection they are no SQL.
     CHECK(facts_of("IDENTIFY_SYSTEM").unparsable.set);
+}
+
+TEST_CASE("what a text has named and runs by that name counts as what it runs") {
+    const auto last = [](std::string_view sql) {
+        return Analyzer().analyze(sql, {})->statements.back();
+    };
+    const StatementFacts run = last("PREPARE p AS DELETE FROM a; EXECUTE p");
+    CHECK(run.command == "EXECUTE");
+    CHECK(run.commands == std::vector<std::string>{"EXECUTE", "DELETE"});
+    CHECK(run.written == std::vector<RelationName>{{"", "", "a"}});
+    CHECK(run.unbounded.set);
+    CHECK(run.opaque.set);
+    CHECK(last("DECLARE c CURSOR FOR SELECT FROM a; FETCH c").read ==
+          std::vector<RelationName>{{"", "", "a"}});
+    // The last that was made is what runs; one that is made later, or under another name, is not.
+    CHECK(last("PREPARE p AS DELETE FROM a; DEALLOCATE p; PREPARE p AS SELECT 1; EXECUTE p")
+              .written.empty());
+    CHECK(last("PREPARE p AS DELETE FROM a; EXECUTE q").written.empty());
+    CHECK(Analyzer()
+              .analyze("EXECUTE p; PREPARE p AS DELETE FROM a", {})
+              ->statements.front()
+              .written.empty());
+    // A text can't make of a few bytes more than is read: past the bound nothing is known of it.
+    std::string many = "PREPARE p AS SELECT FROM a0";
+    for (int i = 1; i < 3000; ++i) many += ", a" + std::to_string(i);
+    for (int i = 0; i < 100; ++i) many += "; EXECUTE p";
+    CHECK(last(many).unparsable.set);
 }
 
 }  // namespace pgchaperone::policy

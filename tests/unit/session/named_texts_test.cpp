@@ -1,6 +1,6 @@
 // What the names may stand for that SQL has given.
-#include "policy/analyzer.h"
 #include "proxy/session/named_texts.h"
+#include "policy/analyzer.h"
 #include "support/catch.h"
 
 #include <memory>
