@@ -91,10 +91,11 @@ bool is_connection_string(std::string_view store) {
 std::optional<std::string> problem_of_connection_string(std::string_view text) {
     const Parts parts = parse(text);
     if (!parts)
-        return is_uri(text) ? "libpq can't read this URI; a password is to be percent-encoded: %40 for "
-                              "an @, %2F for a slash, %25 for a percent sign"
-                            : "libpq can't read this connection string; a value with spaces or "
-                              "quotes is to stand in single quotes: password='two words'";
+        return is_uri(text)
+                   ? "libpq can't read this URI; a password is to be percent-encoded: %40 for "
+                     "an @, %2F for a slash, %25 for a percent sign"
+                   : "libpq can't read this connection string; a value with spaces or "
+                     "quotes is to stand in single quotes: password='two words'";
     for (const std::string& ports : values(parts, "port")) {
         if (!is_list_of_numbers(ports))
             return "the port is no number; a password with a colon, a slash or an @ is to be "
@@ -104,7 +105,8 @@ std::optional<std::string> problem_of_connection_string(std::string_view text) {
         for (const std::string& value : values(parts, name)) {
             if (is_uri(text) && value.find('@') != std::string::npos)
                 return std::string(name) +
-                       " has an @; where it belongs to the password it is to be percent-encoded: %40";
+                       " has an @; where it belongs to the password it is to be percent-encoded: "
+                       "%40";
         }
     }
     return std::nullopt;
@@ -116,7 +118,8 @@ std::string without_password(std::string_view store) {
     const Parts parts = parse(store);
     if (!parts) return std::string(is_uri(store) ? "postgresql://" : "") + std::string(hidden);
     for (const std::string& password : values(parts, "password")) {
-        if (!password.empty() && out.find(password) != std::string::npos) return std::string(hidden);
+        if (!password.empty() && out.find(password) != std::string::npos)
+            return std::string(hidden);
     }
     return out;
 }
