@@ -6,6 +6,7 @@
 #include <string>
 #include <sys/resource.h>
 #include <system_error>
+#include <time.h>
 #include <unistd.h>
 
 namespace pgchaperone::net {
@@ -19,12 +20,15 @@ std::string text_of(const char* file) {
     return std::move(out).str();
 }
 
-// Since 1970; 0 where it can't be told.
-std::uint64_t boot_seconds() {
-    const std::string stat = text_of("/proc/stat");
-    const auto at = stat.find("\nbtime ");
-    return at == std::string::npos ? 0 : std::strtoull(stat.c_str() + at + 7, nullptr, 10);
+double seconds_of(::clockid_t clock) {
+    timespec now{};
+    if (::clock_gettime(clock, &now) != 0) return 0;
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
 }
+
+// When the system began, since 1970. Not from /proc/stat: under systemd's ProcSubset=pid it is not
+// there.
+double boot_seconds() { return seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME); }
 
 }  // namespace
 
@@ -45,9 +49,9 @@ ProcessNumbers process_numbers() {
         fields >> out.threads >> skipped >> start >> out.virtual_bytes >> resident_pages;
         out.cpu_seconds = static_cast<double>(user + system) / ticks;
         out.resident_bytes = resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-        static const std::uint64_t boot = boot_seconds();
-        if (boot > 0)
-            out.start_seconds = static_cast<double>(boot) + static_cast<double>(start) / ticks;
+        // Once: a figure that names a moment stays as it is when the clock is set.
+        static const double boot = boot_seconds();
+        out.start_seconds = boot + static_cast<double>(start) / ticks;
     }
     std::error_code error;
     for (std::filesystem::directory_iterator at("/proc/self/fd", error), end; !error && at != end;

@@ -150,6 +150,32 @@ TEST_CASE("who is left alone has the log for itself again, and no sooner") {
     check_chain(file, 6);
 }
 
+TEST_CASE("a log whose disk hangs is not shared, and goes on alone when that is over") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.turn_patience = std::chrono::milliseconds(50);
+            return options;
+        },
+        file, &disk);
+    disk.hold();
+    REQUIRE(log.submit(1) == Submitted::accepted);
+    const auto none = log.writer->share();
+    REQUIRE(none.has_error());
+    CHECK_THAT(none.error().text, ContainsSubstring("the audit log's disk hangs"));
+    disk.release();
+    CHECK(log.outcome(1).empty());
+    CHECK(log.store(2).empty());
+    CHECK_FALSE(log.writer->shared());
+    // The wish is forgotten, and another may be made.
+    REQUIRE(log.writer->share().has_value());
+    log.writer->share_no_more();
+    wait_until_alone(*log.writer);
+    check_chain(file, 2);
+}
+
 TEST_CASE("a hand-over that comes to nothing leaves the log as it was") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";
