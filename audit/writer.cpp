@@ -84,8 +84,13 @@ std::size_t cost_bytes(const Record& record) {
     std::size_t bytes = sizeof(Record) + record.user.size() + record.database.size() +
                         record.client.size() + record.application.size() + record.protocol.size() +
                         record.statement.size() + record.command.size() + record.decision.size() +
-                        record.rule.size() + record.reason.size();
-    for (const auto* list : {&record.classes, &record.relations})
+                        record.rule.size() + record.reason.size() + record.upstream.size() +
+                        record.outcome.size() + record.ticket.size() + record.comment.size();
+    for (const TableRows& rows : record.effects) bytes += sizeof rows + rows.table.size();
+    if (record.done)
+        bytes += record.done->sqlstate.size() + record.done->tag.size() + record.done->ended.size();
+    for (const auto* list :
+         {&record.classes, &record.relations, &record.approved_by, &record.denied_by})
         for (const std::string& text : *list) bytes += sizeof(std::string) + text.size();
     if (record.parameters) {
         for (const auto& value : *record.parameters)
@@ -142,6 +147,7 @@ struct Writer::Impl {
     bool has_unsigned(const ChainPoint& head) const {
         return options.checkpoint_key && head.seq >= unsigned_from;
     }
+    bool checkpoint_is_due();
     void sign_what_waits(bool at_once);
     void try_again();
     void store(std::vector<Item>& items);
@@ -201,6 +207,8 @@ struct Writer::Impl {
     std::optional<bool> charge_wanted;
     std::shared_ptr<Turn> shared_by;  // as the thread has it
     std::condition_variable shared_now;
+    bool ended = false;  // the thread has nothing more to do
+    std::condition_variable ends;
     ChainPoint published_head;
     Stats stats;
     metrics::Histogram times{time_bounds};  // counted on the thread
@@ -312,8 +320,13 @@ void Writer::Impl::start_sharing() {
             const std::lock_guard lock(mutex);
             turn = share_wanted;
         }
-        turn->set_unsigned_from(options.checkpoint_key ? unsigned_from : file->head().seq + 1);
-        note_stand();
+        if (turn) {
+            turn->set_unsigned_from(options.checkpoint_key ? unsigned_from : file->head().seq + 1);
+            note_stand();
+        } else {
+            // Who asked has given up meanwhile.
+            file->unshare();
+        }
     }
     const std::lock_guard lock(mutex);
     shared_by = turn;
@@ -323,7 +336,8 @@ void Writer::Impl::start_sharing() {
 
 // Within a turn: nobody writes while the lock changes hands.
 void Writer::Impl::try_to_be_alone() {
-    if (!turn || !alone_wanted || !take_turn().empty()) return;
+    if (!turn) alone_wanted = false;
+    if (!alone_wanted || !take_turn().empty()) return;
     const bool alone = file->unshare();
     give_turn();
     if (!alone) return;
@@ -435,7 +449,12 @@ void Writer::Impl::start() {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread = std::thread([this] { run(); });
+    thread = std::thread([this] {
+        run();
+        const std::lock_guard lock(mutex);
+        ended = true;
+        ends.notify_all();
+    });
     watcher = std::thread([this] { watch(); });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     pthread_setname_np(thread.native_handle(), "audit");
@@ -539,10 +558,18 @@ void Writer::Impl::try_again() {
     store_batch(nothing, 0);
 }
 
+// Whether the first of the lines that wait for one does so for long. Where the clock was set back,
+// the time begins anew.
+bool Writer::Impl::checkpoint_is_due() {
+    const auto now = options.clock();
+    unsigned_since = std::min(unsigned_since, now);
+    return now >= unsigned_since + checkpoint_pause;
+}
+
 // A checkpoint of its own, where lines wait for one and it is time; in trouble not at all.
 void Writer::Impl::sign_what_waits(bool at_once) {
     if (!has_unsigned(file->head()) || !trouble.empty() || changed) return;
-    if (!at_once && options.clock() < unsigned_since + checkpoint_pause) return;
+    if (!at_once && !checkpoint_is_due()) return;
     std::optional<LogFile::Changed> found;
     if (!file->prepare(found).empty()) return;
     if (found) {
@@ -708,7 +735,8 @@ std::string Writer::Impl::write_batch(const std::vector<Item>& items, std::size_
     }
     const bool waited = has_unsigned(file->head());
     const bool sign = has_unsigned(head) &&
-                      head.seq + 1 - unsigned_from >= options.checkpoint_every;
+                      (head.seq + 1 - unsigned_from >= options.checkpoint_every ||
+                       (waited && checkpoint_is_due()));
     if (sign)
         add(make_checkpoint_line(*options.checkpoint_key, options.clock(), head, unsigned_from));
     if (!unready.empty()) return unready;
@@ -907,7 +935,14 @@ boost::system::result<std::shared_ptr<Turn>, OpenError> Writer::share() {
     impl_->share_no_more = false;
     impl_->told = true;
     impl_->wake.notify_one();
-    impl_->shared_now.wait(lock, [this] { return impl_->share_wanted == nullptr; });
+    const auto patience = impl_->options.turn_patience;
+    if (!impl_->shared_now.wait_for(lock, patience,
+                                    [this] { return impl_->share_wanted == nullptr; })) {
+        impl_->share_wanted.reset();
+        impl_->share_no_more = impl_->told = true;
+        return OpenError{"the audit log's disk hangs: it has not taken for " +
+                         std::to_string(patience.count()) + " ms what it was given"};
+    }
     if (!impl_->shared_by) return OpenError{"the audit log's lock can't be shared"};
     return impl_->shared_by;
 }
@@ -947,6 +982,32 @@ metrics::Distribution Writer::times_to_disk() const { return impl_->times.read()
 ChainPoint Writer::head() const {
     const std::lock_guard lock(impl_->mutex);
     return impl_->published_head;
+}
+
+bool Writer::close_in_time() {
+    constexpr std::chrono::milliseconds silence{1'000};
+    const auto until = std::chrono::steady_clock::now() + impl_->options.farewell;
+    const auto tell = [this](std::unique_lock<std::mutex>& lock, const std::string& begin,
+                             const std::string& end) {
+        const std::string count = std::to_string(impl_->pending_records);
+        lock.unlock();
+        impl_->notice(begin + count + end);
+        lock.lock();
+    };
+    std::unique_lock lock(impl_->mutex);
+    impl_->closing = true;
+    impl_->wake.notify_one();
+    const auto over = [this] { return impl_->ended; };
+    if (!impl_->ends.wait_for(lock, std::min(silence, impl_->options.farewell), over)) {
+        tell(lock, "waits for the disk; ", " records are not on it yet");
+        if (!impl_->ends.wait_until(lock, until, over)) {
+            tell(lock, "the disk hangs; gives up ", " records, which nobody was told are stored");
+            return false;
+        }
+    }
+    lock.unlock();
+    close();
+    return true;
 }
 
 void Writer::close() {

@@ -89,6 +89,8 @@ struct WriterOptions {
     std::shared_ptr<Turn> turn;
     // How long another one may take with its turn.
     std::chrono::milliseconds turn_patience{5'000};
+    // How long close_in_time() waits for the disk.
+    std::chrono::milliseconds farewell{5'000};
     // For the time of the writer's own lines and of rotation. Empty: the system's clock.
     std::function<std::chrono::system_clock::time_point()> clock;
     // Not owned; null: the real one.
@@ -125,7 +127,8 @@ public:
     void reopen();
 
     // From now on another process may write the file as well, if it is given what this gives.
-    // Called again it gives the same. Waits for what is being written.
+    // Called again it gives the same. Waits for what is being written, for as long as a turn may
+    // take at most: a disk that hangs is an error then, and nothing is shared.
     boost::system::result<std::shared_ptr<Turn>, OpenError> share();
     // The others have ended, or will soon: as soon as nobody else has the file open it is this
     // writer's alone again. Does not wait.
@@ -157,6 +160,10 @@ public:
 
     // Writes what waits, reports it, and ends the thread. Nothing is taken from then on.
     void close();
+    // The same, but where the disk hangs for longer than the farewell it says so and gives up:
+    // false. Nothing more was reported as stored then. The thread still waits for the disk, so that
+    // nobody may end this writer, nor use what it calls; what is left is to end the process.
+    bool close_in_time();
 
 private:
     struct Impl;

@@ -47,8 +47,8 @@ std::string lines_text(const audit::SignatureCheck::Stretch& stretch) {
 }
 
 // What the checkpoints amount to, once the chain is in order and each of them was made by its key.
-int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std::uint64_t allowed,
-                    std::ostream& out, std::ostream& err) {
+int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last,
+                    std::optional<std::uint64_t> allowed, std::ostream& out, std::ostream& err) {
     if (check.checkpoints == 0) {
         err << "pgchaperone: no line of the log is a signed checkpoint: it was written without a "
                "key, or anew by somebody who has none\n";
@@ -56,7 +56,7 @@ int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std:
     }
     int status = audit_intact;
     for (const auto& stretch : check.unsigned_lines) {
-        const bool too_many = stretch.last - stretch.first + 1 > allowed;
+        const bool too_many = stretch.last - stretch.first + 1 > allowed.value_or(0);
         (too_many ? err : out) << "pgchaperone: " << lines_text(stretch)
                                << ": no checkpoint speaks for this; it was written by a process "
                                   "that was killed, or that had no key, or anew by somebody\n";
@@ -68,6 +68,13 @@ int tell_signatures(const audit::SignatureCheck& check, std::uint64_t last, std:
         out << "; " << counted(last - check.looked_at, "line") << " behind it "
             << (last == check.looked_at + 1 ? "is" : "are") << " not signed";
     out << '\n';
+    if (allowed && last > check.looked_at + *allowed) {
+        err << "pgchaperone: "
+            << lines_text(audit::SignatureCheck::Stretch{check.looked_at + 1, last})
+            << ": behind the last checkpoint, and more than --max-unsigned allows: the guard was "
+               "killed, or goes on without its key, or somebody wrote them\n";
+        status = audit_broken;
+    }
     return status;
 }
 
@@ -259,7 +266,7 @@ void add_audit(CLI::App& app, int& status) {
         std::string after;
         std::string expected;
         std::vector<std::string> keys;
-        std::uint64_t unsigned_max = 0;
+        std::optional<std::uint64_t> unsigned_max;
         bool partial = false;
         std::string key;
     };
@@ -303,7 +310,7 @@ void add_audit(CLI::App& app, int& status) {
     verify
         ->add_option("--max-unsigned", arguments->unsigned_max,
                      "How many lines in a row may be without a checkpoint that speaks for them, as "
-                     "a kill leaves them")
+                     "a kill leaves them; where it is given it counts behind the last one, too")
         ->type_name("N");
     verify->footer(
         "Note the head that it prints where the log's writer can't reach it, and give it to\n"

@@ -32,8 +32,9 @@ struct VerifyTerms {
     // Public keys of which one must have signed each checkpoint; none: signatures are not looked
     // at.
     std::vector<audit::Key> keys;
-    // How many lines in a row may be without a checkpoint that speaks for them, where one follows.
-    std::uint64_t unsigned_max = 0;
+    // How many lines in a row may be without a checkpoint that speaks for them: where it is given,
+    // also behind the last one; else none, where one follows.
+    std::optional<std::uint64_t> unsigned_max;
     // Whether the first file must begin with line 1, unless `after` says what it follows.
     bool whole = false;
 };

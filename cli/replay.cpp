@@ -143,8 +143,9 @@ int replay_log(const std::vector<std::filesystem::path>& files, const RulesOf& r
             ++changed;
             ++kinds[{before, verdict->action}];
             const std::string statement = member_text(record, "statement");
+            const auto* const seq = record.if_contains("seq");
             if (json) {
-                out << boost::json::serialize(object{{"seq", record.at("seq")},
+                out << boost::json::serialize(object{{"seq", seq ? *seq : boost::json::value()},
                                                      {"time", member_text(record, "time")},
                                                      {"user", member_text(record, "user")},
                                                      {"database", member_text(record, "database")},

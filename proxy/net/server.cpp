@@ -220,7 +220,11 @@ public:
         shared_.desk.reset();
         // What the desk has told at its end goes out, too.
         shared_.webhooks.reset();
-        shared_.audit->close();
+        if (!shared_.audit->close_in_time()) {
+            // Its thread is in the disk's hands, with all that it would report to.
+            spdlog::shutdown();
+            ::_exit(EXIT_FAILURE);
+        }
     }
 
     void start() {

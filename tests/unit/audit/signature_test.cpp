@@ -214,6 +214,39 @@ TEST_CASE("a past that was written anew is caught") {
     }
 }
 
+TEST_CASE("a line waits a minute for its checkpoint, also where the log is never idle") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    const Key key = make_key(folder / "key");
+    std::atomic<std::chrono::system_clock::time_point> now{
+        std::chrono::sys_days(std::chrono::days(20'778))};
+    Log log(
+        [&](WriterOptions options) {
+            options = signing(key, 1000)(std::move(options));
+            options.clock = [&now] { return now.load(); };
+            return options;
+        },
+        file);
+    auto store_after = [&, token = std::uint64_t{0}](std::chrono::seconds time) mutable {
+        now = now.load() + time;
+        CHECK(log.store(++token).empty());
+        // What comes with the record, and not what comes when nothing does.
+        return event_of(lines_of(read_file(file)).back()) == "checkpoint";
+    };
+    CHECK_FALSE(store_after(0s));
+    CHECK_FALSE(store_after(59s));
+    CHECK(store_after(1s));
+    CHECK_FALSE(store_after(200s));
+    // A clock that is set back puts it off by a minute, and not by more.
+    CHECK_FALSE(store_after(-86400s));
+    CHECK_FALSE(store_after(59s));
+    CHECK(store_after(1s));
+    SignatureCheck check;
+    check.keys.push_back(key);
+    CHECK(verified(file, check).outcome == Outcome::intact);
+    CHECK(check.checkpoints == 2);
+}
+
 TEST_CASE("lines that a killed process could not sign are named") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";

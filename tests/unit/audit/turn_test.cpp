@@ -150,6 +150,34 @@ TEST_CASE("who is left alone has the log for itself again, and no sooner") {
     check_chain(file, 6);
 }
 
+TEST_CASE("a log whose disk hangs is not shared, and goes on alone when that is over") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.turn_patience = std::chrono::milliseconds(500);
+            return options;
+        },
+        file, &disk);
+    disk.hold();
+    CHECK(log.submit(1) == Submitted::accepted);
+    for (int i = 0; i < 2000 && !disk.hangs; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    const auto none = log.writer->share();
+    disk.release();
+    REQUIRE(none.has_error());
+    CHECK_THAT(none.error().text, ContainsSubstring("the audit log's disk hangs"));
+    CHECK(log.outcome(1).empty());
+    CHECK(log.store(2).empty());
+    CHECK_FALSE(log.writer->shared());
+    // The wish is forgotten, and another may be made.
+    REQUIRE(log.writer->share().has_value());
+    log.writer->share_no_more();
+    wait_until_alone(*log.writer);
+    check_chain(file, 2);
+}
+
 TEST_CASE("a hand-over that comes to nothing leaves the log as it was") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";

@@ -631,6 +631,29 @@ TEST_CASE("somebody who empties or shortens the file, or writes to it, is found 
     CHECK_THAT(log.all_notices(), ContainsSubstring("somebody else changed"));
 }
 
+TEST_CASE("a disk that hangs at the end is waited for, and not for ever") {
+    const Folder folder;
+    FaultyDisk disk;
+    Log log(
+        [](WriterOptions options) {
+            options.farewell = std::chrono::milliseconds(50);
+            return options;
+        },
+        folder / "audit.jsonl", &disk);
+    disk.hold();
+    for (std::uint64_t i = 0; i < 3; ++i) log.submit(i);
+    CHECK_FALSE(log.writer->close_in_time());
+    CHECK(log.completed.empty());
+    CHECK(log.submit(3) == Submitted::closed);
+    CHECK(log.has_notices("waits for the disk; 3 records", 1));
+    CHECK(log.has_notices("gives up 3 records", 1));
+    disk.release();
+    CHECK(log.outcome(2).empty());
+    CHECK(log.writer->close_in_time());
+    CHECK(log.notices.size() == 2);
+    check_intact(folder / "audit.jsonl", 3);
+}
+
 TEST_CASE("closing writes what waits") {
     const Folder folder;
     FaultyDisk disk;

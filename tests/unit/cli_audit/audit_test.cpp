@@ -233,7 +233,7 @@ TEST_CASE("signed checkpoints are checked where a public key is given") {
     head = {4, sha_256_hex(line)};
     write_file(log, read_file(log) + line + '\n');
     extend(log, 1, head);
-    const auto told = [&](std::uint64_t unsigned_max) {
+    const auto told = [&](std::optional<std::uint64_t> unsigned_max) {
         std::ostringstream out, err;
         Said said;
         said.status = verify_log(log, {{}, {}, {key}, unsigned_max}, out, err);
@@ -241,7 +241,12 @@ TEST_CASE("signed checkpoints are checked where a public key is given") {
         said.err = err.str();
         return said;
     };
+    CHECK(told({}).status == audit_broken);
+    CHECK_THAT(told({}).err, !ContainsSubstring("behind the last"));
+    CHECK(told(0).status == audit_broken);
+    CHECK_THAT(told(0).err, ContainsSubstring("line 5: behind the last checkpoint"));
     CHECK(told(1).status == audit_broken);
+    CHECK_THAT(told(1).err, !ContainsSubstring("behind the last"));
     CHECK_THAT(told(1).err, ContainsSubstring("lines 1 to 2: no checkpoint speaks for this"));
     CHECK(told(2).status == audit_intact);
     CHECK(told(2).err.empty());
