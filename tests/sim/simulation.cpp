@@ -39,6 +39,12 @@ std::optional<std::size_t> message_size(std::string_view bytes) {
     return head->total();
 }
 
+// What the client sent. A ticket shows behind it what it runs by name, after an empty line, of
+// which no script has one.
+std::string sent(const approval::Request& request) {
+    return request.statement.substr(0, request.statement.find("\n\n"));
+}
+
 bool is_refusal(const std::string& message) {
     return message[0] == 'E' && field_of(message, 'M').starts_with("pgchaperone");
 }
@@ -596,7 +602,7 @@ session::TicketClaimed World::claim(Link& link, const approval::Claim& claim) {
     if (live_.contains(ticket.id)) violate("ticket " + ticket.id + " was used twice");
     Live live;
     live.ticket = ticket;
-    const auto statements = parse_sql(ticket.request.statement);
+    const auto statements = parse_sql(sent(ticket.request));
     const bool unreadable = !statements.empty() && statements[0].verb == Verb::syntax_error;
     for (const Statement& statement : statements) {
         live.texts.push_back(unreadable ? std::string() : statement.text);
@@ -623,7 +629,7 @@ session::TicketOpened World::open(Link& link, approval::Request request) {
     if (ticket.state == approval::State::used) {
         Live live;
         live.ticket = ticket;
-        for (const Statement& statement : parse_sql(ticket.request.statement)) {
+        for (const Statement& statement : parse_sql(sent(ticket.request))) {
             live.texts.push_back(statement.verb == Verb::syntax_error ? "" : statement.text);
         }
         if (live.texts.empty()) live.texts.emplace_back();

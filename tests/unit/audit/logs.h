@@ -34,6 +34,7 @@ public:
     std::atomic<int> rename_error = 0;
     std::atomic<std::size_t> write_at_most = SIZE_MAX;  // a short write, then the error
     std::atomic<int> syncs = 0;
+    std::atomic<bool> hangs = false;  // somebody waits for it
 
     ssize_t write(int file, const char* bytes, std::size_t size) override {
         wait_while_held();
@@ -85,7 +86,9 @@ public:
 private:
     void wait_while_held() {
         std::unique_lock lock(mutex_);
+        hangs = held_;
         changed_.wait(lock, [this] { return !held_; });
+        hangs = false;
     }
     bool written_before_error_ = false;
     std::mutex mutex_;

@@ -156,16 +156,18 @@ TEST_CASE("a log whose disk hangs is not shared, and goes on alone when that is 
     FaultyDisk disk;
     Log log(
         [](WriterOptions options) {
-            options.turn_patience = std::chrono::milliseconds(50);
+            options.turn_patience = std::chrono::milliseconds(500);
             return options;
         },
         file, &disk);
     disk.hold();
-    REQUIRE(log.submit(1) == Submitted::accepted);
+    CHECK(log.submit(1) == Submitted::accepted);
+    for (int i = 0; i < 2000 && !disk.hangs; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
     const auto none = log.writer->share();
+    disk.release();
     REQUIRE(none.has_error());
     CHECK_THAT(none.error().text, ContainsSubstring("the audit log's disk hangs"));
-    disk.release();
     CHECK(log.outcome(1).empty());
     CHECK(log.store(2).empty());
     CHECK_FALSE(log.writer->shared());
