@@ -58,6 +58,9 @@ constexpr std::chrono::milliseconds leave_poll{50};
 constexpr std::uint64_t sessions_ahead = 10'000;
 // How long a policy's record is waited for where there is no limit for records.
 constexpr std::chrono::seconds record_patience{10};
+// How long the store of the tickets may take to be closed.
+constexpr std::chrono::seconds store_farewell{5};
+
 constexpr const char* too_much_waits = "too much waits for the audit log";
 constexpr int nonce_bytes = 18;
 
@@ -217,14 +220,10 @@ public:
         // Whoever could still hand something to a thread ends before the threads' contexts do.
         for (const auto& upstream : shared_.upstreams) upstream->judges.reset();
         shared_.resolver.reset();
-        shared_.desk.reset();
+        end_desk();
         // What the desk has told at its end goes out, too.
         shared_.webhooks.reset();
-        if (!shared_.audit->close_in_time()) {
-            // Its thread is in the disk's hands, with all that it would report to.
-            spdlog::shutdown();
-            ::_exit(EXIT_FAILURE);
-        }
+        if (!shared_.audit->close_in_time()) give_up();
     }
 
     void start() {
@@ -360,6 +359,26 @@ public:
             shared_.predecessors->wait_until_gone(
                 std::chrono::ceil<std::chrono::milliseconds>(left));
         }
+    }
+
+    // Threads are in the hands of a disk that hangs, with all that they would report to.
+    [[noreturn]] static void give_up() {
+        spdlog::shutdown();
+        ::_exit(EXIT_FAILURE);
+    }
+
+    // The store of its tickets may be on a disk that hangs; it stands a process that ends any time.
+    void end_desk() {
+        std::promise<void> done;
+        std::thread watch([this, over = done.get_future()] {
+            if (over.wait_for(store_farewell) == std::future_status::ready) return;
+            spdlog::warn("tickets: the approval store does not let itself be closed; gives up");
+            (void)shared_.audit->close_in_time();
+            give_up();
+        });
+        shared_.desk.reset();
+        done.set_value();
+        watch.join();
     }
 
     // Starts the process that is to take over from this one. False: it did not come to that, and
