@@ -558,7 +558,8 @@ class Systemd(EndToEnd):
                 guard.start()
             finally:
                 del os.environ["JOURNAL_STREAM"]
-            self.assertRegex(guard.log_text(), rf"(?m)^{priority}\d{{4}}-[-0-9T:.+]+ info listening on ")
+            listening = rf"(?m)^{priority}\d{{4}}-[-0-9T:.+]+ info listening on "
+            processes.wait_until(lambda: re.search(listening, guard.log_text()), 10, f"'{priority}... info listening on'")
             if priority:
                 guard.configuration_file.write_text("plicy: {}\n")
                 guard.process.send_signal(signal.SIGHUP)
