@@ -231,6 +231,7 @@ std::string LogFile::set_aside(std::string_view tail, std::uint64_t good_bytes) 
     size_bytes_ = good_bytes;
     if (tail.empty()) return {};
     Torn torn{tail.size(), sha_256_hex(tail), {}};
+    torn.lines = static_cast<std::uint64_t>(std::count(tail.begin(), tail.end(), '\n'));
     int aside = -1;
     for (int i = 1; aside < 0; ++i) {
         torn.kept_in = path_;

@@ -40,9 +40,10 @@ std::string admission(std::string_view line) {
     };
     const std::string event = text("event");
     if (event == "\"torn\"") {
+        const bool lines = object.if_contains("lines") != nullptr;
         return number("bytes") +
-               " bytes that were no whole line were taken out before it, and put into " +
-               text("kept_in");
+               (lines ? " bytes, damaged lines among them," : " bytes that were no whole line") +
+               " were taken out before it, and put into " + text("kept_in");
     }
     if (event == "\"refused\"") {
         return number("records") + " records are missing before it: " + text("problem");

@@ -414,16 +414,21 @@ void Writer::Impl::give_turn() {
 std::string Writer::Impl::append_event_of_torn_tail() {
     if (!file->torn()) return {};
     const LogFile::Torn& torn = *file->torn();
-    const std::string line = make_event_line(
-        {"torn",
-         {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
-          {.name = "sha256", .value = torn.sha256},
-          {.name = "kept_in", .value = torn.kept_in.string()}}},
-        options.clock(), file->head());
+    Event event{"torn",
+                {{.name = "bytes", .value = std::to_string(torn.bytes), .number = true},
+                 {.name = "sha256", .value = torn.sha256},
+                 {.name = "kept_in", .value = torn.kept_in.string()}}};
+    if (torn.lines > 0)
+        event.members.push_back(
+            {.name = "lines", .value = std::to_string(torn.lines), .number = true});
+    const std::string line = make_event_line(event, options.clock(), file->head());
     const std::string problem = append(line + '\n', {file->head().seq + 1, sha_256_hex(line)});
     if (!problem.empty()) return problem;
     notice("the last line of the audit log " + file->path().string() +
-           " was torn, by a crash or a full disk; what there was of it is kept in " +
+           (torn.lines == 0
+                ? " was torn, by a crash or a full disk; what there was of it is kept in "
+                : " that can be read has damaged lines behind it, which may have been "
+                  "stored; they are kept in ") +
            torn.kept_in.string());
     return {};
 }
