@@ -145,9 +145,11 @@ class Stuck:
     """One thread of a process stands still, and all others go on. May raise PermissionError."""
 
     def __init__(self, pid: int, name: str):
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        self.thread = next(int(thread.name) for thread in threads
-                           if (thread / "comm").read_text().strip() == name)
+        def named():  # a thread runs before it is given its name
+            return [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()
+                    if (thread / "comm").read_text().strip() == name]
+
+        self.thread = processes.wait_until(named, 5, f"a thread {name}")[0]
 
     def _ptrace(self, request: int) -> None:
         if _libc.ptrace(request, self.thread, None, None) != 0:
