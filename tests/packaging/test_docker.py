@@ -219,17 +219,17 @@ class Dockerfile(unittest.TestCase):
             self.assertNotEqual(0, run(check, metrics).returncode)
 
     def compare_metrics(self, page):
-        """What the dashboard and the alerts ask for is what a running guard tells, with these values of its labels."""
+        """What the dashboard and the alerts ask for, and what these are tried with, is what a running guard tells, with these values of its labels."""
         told = {}
         for name, labels in re.findall(r"^([a-z_]+)(?:\{(.*?)\})? \S+$", page, re.M):
             told.setdefault(name, []).append(dict(re.findall(r'(\w+)="([^"]*)"', labels)))
-        for where, expression in all_expressions():
+        for where, expression in all_expressions() + [("alerts_test.yml", series) for series in alert_series()]:
             for name, matchers in uses_of(expression):
                 if name == "up":
                     continue
                 self.assertIn(name, told, where)
                 for label, operator, value in matchers:
-                    if label in ("job", "instance") or operator not in ("=", "=~"):
+                    if label in ("job", "instance", "upstream") or operator not in ("=", "=~"):
                         continue
                     values = {labels.get(label) for labels in told[name]}
                     for word in value.split("|"):
@@ -348,6 +348,20 @@ def rules():
             for rule in group["rules"]]
 
 
+def alert_cases():
+    """{alert: {whether it goes off}}, by the cases of alerts_test.yml."""
+    out = {}
+    for test in yaml.safe_load((DOCKER / "prometheus/alerts_test.yml").read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            out.setdefault(case["alertname"], set()).add(bool(case["exp_alerts"]))
+    return out
+
+
+def alert_series():
+    return [one["series"] for test in yaml.safe_load((DOCKER / "prometheus/alerts_test.yml").read_text())["tests"]
+            for one in test["input_series"]]
+
+
 def dashboard():
     return json.loads((DOCKER / "grafana/dashboards/pgchaperone.json").read_text())
 
@@ -416,10 +430,20 @@ class Figures(unittest.TestCase):
         for rule in rules():
             self.assertRegex(rule["alert"], r"^Pgchaperone[A-Z]\w+$")
             self.assertIn(rule["labels"]["severity"], ("critical", "warning"))
-            self.assertIn("{{ $labels.instance }}", rule["annotations"]["summary"])
+            if not rule["expr"].startswith("absent("):
+                self.assertIn("{{ $labels.instance }}", rule["annotations"]["summary"])
+            for name in re.findall(r"\bpgchaperone_\w+", rule["annotations"]["description"]):
+                self.assertIn(name, documented(), rule["alert"])
             self.assertGreater(len(rule["annotations"]["description"]), 20)
             if re.search(r"\bsum\b(?! by \(instance)", rule["expr"]):
                 self.fail(f"{rule['alert']}: the sum has no instance any more")
+
+    def test_every_alert_is_tried_both_ways(self):
+        # promtool says nothing of an alert without a case, nor of a case of an alert that there is not.
+        tried = alert_cases()
+        self.assertEqual({rule["alert"] for rule in rules()}, set(tried))
+        for name, ways in tried.items():
+            self.assertEqual({True, False}, ways, f"{name}: is there a case in which it goes off, and one in which it does not?")
 
     @unittest.skipUnless(promtool(), "promtool is not installed")
     def test_promtool_finds_no_fault(self):
