@@ -452,6 +452,17 @@ class Figures(unittest.TestCase):
             done = run(promtool(), *command, cwd=folder)
             self.assertEqual(0, done.returncode, done.stdout)
 
+    @unittest.skipUnless(promtool(), "promtool is not installed")
+    def test_promtool_can_read_what_the_dashboard_asks(self):
+        asked = [re.sub(r"\$\w+", "1m", expression) for _, expression in all_expressions()]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "asked.yml")
+            path.write_text(json.dumps({"groups": [{"name": "asked", "rules": [
+                {"record": f"asked:{i}", "expr": expression} for i, expression in enumerate(asked)]}]}))
+            done = run(promtool(), "check", "rules", path)
+        self.assertEqual(0, done.returncode, done.stdout)
+        self.assertIn(f"{len(asked)} rules found", done.stdout)
+
     def test_the_dashboard_is_one(self):
         page = dashboard()
         self.assertEqual("pgchaperone", page["uid"])
@@ -471,6 +482,19 @@ class Figures(unittest.TestCase):
             for target in panel["targets"]:
                 self.assertEqual(source["uid"], target["datasource"]["uid"])
                 self.assertTrue("$instance" in target["expr"] and "$job" in target["expr"], target["expr"])
+
+    def test_the_dashboard_shows_the_server_that_was_chosen(self):
+        (variable,) = [one for one in dashboard()["templating"]["list"] if one["name"] == "upstream"]
+        # The server of the top level has no label, which is what this matches, too.
+        self.assertEqual(".*", variable["allValue"])
+        known, narrowed = documented(), set()
+        for panel in dashboard()["panels"]:
+            for target in panel.get("targets", []):
+                for name, matchers in uses_of(target["expr"]):
+                    chosen = ("upstream", "=~", "$upstream") in matchers
+                    self.assertEqual("upstream" in known[name][1], chosen, f"{panel['title']}: {name}")
+                    narrowed |= {name} if chosen else set()
+        self.assertIn("pgchaperone_statements_total", narrowed)
 
 
 class Kubernetes(unittest.TestCase):
