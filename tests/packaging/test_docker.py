@@ -56,7 +56,8 @@ def seconds(text):
 
 
 def container_configuration():
-    return yaml.safe_load((DOCKER / "pgchaperone.yaml").read_text())
+    """What the image runs by where no variable says otherwise."""
+    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DOCKER / "pgchaperone.yaml").read_text()))
 
 
 def port_of(address):
@@ -212,11 +213,24 @@ class Dockerfile(unittest.TestCase):
             except Exception:
                 self.fail(Path(folder, "log").read_text())
             self.assertEqual(0, run(check, metrics, "/readyz").returncode)
+            self.assertEqual(0, run(check, env={**os.environ, "PGCHAPERONE_METRICS_PORT": str(metrics)}).returncode)
             self.assertNotEqual(0, run(check, metrics, "/no-such-page").returncode)
             self.compare_metrics(run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{metrics}; printf 'GET /metrics HTTP/1.1\\r\\n"
                                      "Host: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3").stdout)
             processes.stop(guard)
             self.assertNotEqual(0, run(check, metrics).returncode)
+
+    def test_the_health_check_asks_at_the_port_that_is_listened_on(self):
+        for port in (9187, 9988):
+            done = run(binary(), "config", "show", DOCKER / "pgchaperone.yaml", env={**os.environ, "PGCHAPERONE_METRICS_PORT": str(port)})
+            self.assertEqual(f"0.0.0.0:{port}", yaml.safe_load(done.stdout)["metrics"]["listen"], done.stdout)
+        # Whoever listens there is not asked where the command line names another port.
+        env = {**os.environ, "PGCHAPERONE_METRICS_PORT": str(processes.free_port())}
+        self.assertIn(env["PGCHAPERONE_METRICS_PORT"], run(DOCKER / "healthcheck", env=env).stdout)
+        other = str(processes.free_port())
+        self.assertIn(other, run(DOCKER / "healthcheck", other, env=env).stdout)
+        default = re.search(r"PGCHAPERONE_METRICS_PORT:-(\d+)", (DOCKER / "healthcheck").read_text())[1]
+        self.assertEqual(port_of(container_configuration()["metrics"]["listen"]), int(default))
 
     def compare_metrics(self, page):
         """What the dashboard and the alerts ask for, and what these are tried with, is what a running guard tells, with these values of its labels."""
@@ -604,9 +618,20 @@ class Kubernetes(unittest.TestCase):
             self.assertIs(True, generated["options"]["disableNameSuffixHash"], folder)
             mounts = {one["mountPath"]: one for one in self.guard(folder)["volumeMounts"]}
             self.assertNotIn("subPath", mounts["/etc/pgchaperone"], "what is mounted so is never brought up to date")
-        # What the page says to do then.
-        self.assertIn("kill -HUP 1", (ROOT / "docs" / "install.md").read_text())
+    def test_the_page_says_how_each_guard_is_told_of_a_changed_rule(self):
+        page = (ROOT / "docs" / "install.md").read_text()
+        self.assertIn("kill -HUP 1", page)
+        # The image's own program is the container's first process: it has a shell, and shares no processes with others.
         self.assertIn('ENTRYPOINT ["/usr/bin/pgchaperone"]', (DOCKER / "Dockerfile").read_text())
+        for folder, kustomization in self.kustomizations.items():
+            self.assertNotIn("shareProcessNamespace", self.pod(folder))
+            namespace = kustomization.get("namespace", "default")
+            label = self.workload(folder)["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+            self.assertIn(f"\nreload {namespace} {label} ", page)
+            self.assertIn(f"-c {self.guard(folder)['name']} ", page)
+            workload = self.only(folder, {"sidecar": "Deployment", "shared": "StatefulSet"}[folder])
+            self.assertIn(f"kubectl -n {namespace} rollout restart {workload['kind'].lower()}/{workload['metadata']['name']}`", page)
+            self.assertIn(f"config check -c {self.guard(folder)['args'][-1]} &&", page)
 
     def test_ports_and_probes_are_those_of_the_configuration(self):
         for folder in self.objects:
