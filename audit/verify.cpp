@@ -1,11 +1,59 @@
 #include "audit/verify.h"
 
+#include "audit/line.h"
+
+#include <boost/json.hpp>
+
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 
 namespace pgchaperone::audit {
 namespace {
+
+// What the line admits, in printable words: empty where it is another line.
+std::string admission(std::string_view line) {
+    static constexpr std::array<std::string_view, 3> events{
+        R"("event":"torn")", R"("event":"refused")", R"("event":"changed")"};
+    // A statement that holds these words has its quotes escaped.
+    if (std::none_of(events.begin(), events.end(), [&](std::string_view event) {
+            return line.find(event) != std::string_view::npos;
+        })) {
+        return {};
+    }
+    boost::system::error_code trouble;
+    const boost::json::value value = boost::json::parse({line.data(), line.size()}, trouble);
+    if (trouble || !value.is_object()) return {};
+    const boost::json::object& object = value.get_object();
+    const auto number = [&](std::string_view name) {
+        const auto* const member = object.if_contains({name.data(), name.size()});
+        return member != nullptr && member->is_number() ? boost::json::serialize(*member) : "?";
+    };
+    const auto text = [&](std::string_view name) {
+        std::string out;
+        const auto* const member = object.if_contains({name.data(), name.size()});
+        if (member != nullptr && member->is_string()) {
+            append_json_text(out, {member->get_string().data(), member->get_string().size()});
+        }
+        return out;
+    };
+    const std::string event = text("event");
+    if (event == "\"torn\"") {
+        return number("bytes") +
+               " bytes that were no whole line were taken out before it, and put into " +
+               text("kept_in");
+    }
+    if (event == "\"refused\"") {
+        return number("records") + " records are missing before it: " + text("problem");
+    }
+    if (event == "\"changed\"") {
+        const std::string problem = text("problem");
+        return "somebody else had changed the file, from " + number("expected_bytes") + " to " +
+               number("found_bytes") + " bytes" + (problem.empty() ? "" : ": " + problem);
+    }
+    return {};
+}
 
 // Checks line after line; the first that is out of order ends it.
 class ChainChecker {
@@ -45,6 +93,13 @@ public:
         }
         result_.head = {place->seq, sha_256_hex(text)};
         result_.lines = number;
+        if (std::string words = admission(text); !words.empty()) {
+            if (result_.admissions.size() < Verification::admissions_max) {
+                result_.admissions.push_back({number, std::move(words)});
+            } else {
+                ++result_.more_admissions;
+            }
+        }
         look_for_expected();
         return true;
     }

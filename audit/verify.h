@@ -4,6 +4,7 @@
 // inserted or moved, and a torn last line. What no chain can show by itself is that lines were cut
 // off at the end, that the last line was edited, or that the whole was written anew: for that give
 // a head that was noted elsewhere. Signed checkpoints show the last, but for the lines behind them.
+// Where the log itself tells that something is missing, the chain is in order: that is told, too.
 
 #include "audit/chain.h"
 #include "audit/line_reader.h"
@@ -32,6 +33,14 @@ struct Verification {
     bool contains_expected = false;  // the line that `expected` names is there, unchanged
     // Where the line that is broken says that it follows another line than the one before it.
     std::optional<ChainPoint> claimed;
+    // Where the log says of itself that it is not whole (`torn`, `refused`, `changed`).
+    struct Admission {
+        std::uint64_t line = 0;
+        std::string words;  // printable
+    };
+    static constexpr std::size_t admissions_max = 100;
+    std::vector<Admission> admissions;
+    std::uint64_t more_admissions = 0;
 };
 
 // What signed checkpoints say of a log's lines, from file to file. A checkpoint speaks for the

@@ -135,6 +135,9 @@ struct Writer::Impl {
         work();
         give_turn();
     }
+    void tell_stand() const {
+        if (options.on_stand && file->head().seq > 0) options.on_stand(file->head());
+    }
     void note_stand() const {
         if (turn) turn->note(file->stand(), file->leftover());
     }
@@ -268,6 +271,7 @@ std::string Writer::Impl::open_file() {
         problem = append_event_of_torn_tail();
     }
     if (!problem.empty()) return problem;
+    tell_stand();
     append_events_of_start();
     publish_head();
     return {};
@@ -484,7 +488,10 @@ void Writer::Impl::run() {
             // The end is no time to spare the disk.
             no_retry_before = {};
             append_events_of_end();
-            return in_turn([this] { sign_what_waits(true); });
+            return in_turn([this] {
+                sign_what_waits(true);
+                tell_stand();
+            });
         }
         if (reopen_now) in_turn([this] { reopen_file(); });
         if (items.empty()) {
@@ -513,6 +520,7 @@ void Writer::Impl::reopen_file() {
     }
     if (deleted) notice("the audit log " + file->path().string() + " was deleted; it is made anew");
     note_stand();
+    tell_stand();
     notice("the audit log goes on in " + file->path().string() + " after its line " +
            std::to_string(file->head().seq));
     publish_head();
@@ -627,6 +635,7 @@ std::string Writer::Impl::rotate_file() {
         return problem;
     }
     note_stand();
+    tell_stand();
     return {};
 }
 

@@ -55,6 +55,9 @@ struct WriterOptions {
     // Called on threads of the writer, at the same time even, and by open() on the caller's. May be
     // empty.
     std::function<void(std::string_view)> on_notice;
+    // The last line there is, told outside the log when a file is opened, left or closed: who
+    // rewrites the log does not reach what was told. Called as on_notice is. May be empty.
+    std::function<void(const ChainPoint&)> on_stand;
     // Whole lines that are on the disk now, of records and of the log's own events. Called on the
     // writer's thread, and by open(); must not block. May be empty.
     std::function<void(std::string_view)> on_lines;

@@ -31,6 +31,18 @@ void print_intact(const std::filesystem::path& file, const audit::Verification& 
     out << '\n';
 }
 
+// The chain is in order, and yet the log says that it is not all there.
+void print_admissions(const std::filesystem::path& file, const audit::Verification& result,
+                      std::ostream& out) {
+    for (const audit::Verification::Admission& one : result.admissions) {
+        out << file.string() << ":" << one.line << ": the log tells that " << one.words << '\n';
+    }
+    if (result.more_admissions > 0) {
+        out << file.string() << ": and " << counted(result.more_admissions, "line")
+            << " more that tell such things: see audit search --event torn, refused or changed\n";
+    }
+}
+
 // Two lines that follow the same one: a copy that was written on, or a past written anew.
 void tell_fork(const std::vector<std::filesystem::path>& files, const std::filesystem::path& file,
                const audit::Verification& result, std::ostream& err) {
@@ -111,6 +123,7 @@ public:
             return audit_broken;
         }
         print_intact(file, result, out_);
+        print_admissions(file, result, out_);
         found_ = found_ || result.contains_expected;
         // An empty first file says nothing of where the chain stands.
         if (before_ || result.lines > 0) before_ = result.head;

@@ -93,6 +93,9 @@ void join_within(Analysis& analysis) {
             const auto found = names.find(name);
             if (found == names.end()) continue;
             for (const std::size_t at : found->second) joiner.join(statements[at], outer);
+            if (found->second.size() > meanings_max) {
+                raise(outer.unparsable, {true, "what it runs by name was given too often"});
+            }
         }
     };
     const auto keep = [](Meanings& names, const std::vector<std::string>& given, std::size_t at,
@@ -101,13 +104,14 @@ void join_within(Analysis& analysis) {
             std::vector<std::size_t>& meanings = names[name];
             // Nothing behind it runs unless it succeeds, and then the name was free.
             if (certain) meanings.clear();
-            if (meanings.size() < meanings_max) meanings.push_back(at);
+            // One more tells that there were more.
+            if (meanings.size() <= meanings_max) meanings.push_back(at);
         }
     };
     for (std::size_t i = 0; i < statements.size(); ++i) {
         StatementFacts& facts = statements[i];
-        join(prepared, std::vector<std::string>(facts.executes), facts);
-        join(declared, std::vector<std::string>(facts.fetches), facts);
+        join(prepared, facts.executes, facts);
+        join(declared, facts.fetches, facts);
         keep(prepared, facts.prepares, i, facts.command == "PREPARE");
         keep(declared, facts.declares, i, facts.command == "DECLARE CURSOR");
     }

@@ -570,6 +570,9 @@ private:
             audit_completed(done);
         };
         options.on_notice = [](std::string_view notice) { spdlog::warn("audit log: {}", notice); };
+        options.on_stand = [](const audit::ChainPoint& head) {
+            spdlog::info("audit log: stands at {}", audit::to_text(head));
+        };
         open_sinks();
         if (!sinks_.empty()) {
             options.on_lines = [this](std::string_view lines) {

@@ -298,7 +298,15 @@ bool Session::must_hold() {
             case StatementKind::query:
             case StatementKind::bind:
             case StatementKind::function_call:
-                if (!pending_.too_long && !unseen) {
+                if (unseen && !pending_.too_long) {
+                    refusal.message =
+                        "pgchaperone: this statement needs an approval, which can't be asked for "
+                        "where a Bind runs what SQL has prepared";
+                    refusal.hint = "Nothing was changed. Run it by EXECUTE, or by its own text.";
+                    refuse(std::move(refusal));
+                    return true;
+                }
+                if (!pending_.too_long) {
                     start_hold(false);
                     return true;
                 }

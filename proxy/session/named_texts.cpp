@@ -16,6 +16,20 @@ std::size_t bytes_of(const policy::NamedText& text) {
     return sizeof(text) + text.text.size() + policy::weight_of(text.facts) * bytes_per_item;
 }
 
+// What may be behind any name when something was not kept.
+const policy::NamedTextPtr& not_kept() {
+    static const policy::NamedTextPtr text = [] {
+        auto out = std::make_shared<policy::NamedText>();
+        out->facts.unparsable = {true,
+                                 "it runs by name, and this session has given more names "
+                                 "than pgchaperone keeps: DISCARD ALL forgets them"};
+        out->text = "(perhaps another text: more names were given than are kept)";
+        out->whole = false;
+        return out;
+    }();
+    return text;
+}
+
 }  // namespace
 
 bool certain_name(std::string_view name) {
@@ -40,7 +54,10 @@ void NamedTexts::sent(policy::NamedTextPtr text, std::uint64_t sequence, Certain
                       bool stays) {
     if (waiting_.size() < waiting_max) waiting_.push_back({text->name, sequence, certainty});
     const std::size_t bytes = bytes_of(*text);
-    if (size_ >= texts_max || bytes_ + bytes > bytes_max) return;
+    if (size_ >= texts_max || bytes_ + bytes > bytes_max) {
+        (stays ? lost_staying_ : lost_passing_) = sequence;
+        return;
+    }
     ++size_;
     bytes_ += bytes;
     std::string name = text->name;
@@ -83,6 +100,8 @@ void NamedTexts::forget_all(std::uint64_t sequence) {
     for (auto at = meanings_.begin(); at != meanings_.end();) {
         at = forget_if(at, [&](const Meaning& one) { return one.sequence < sequence; });
     }
+    if (lost_staying_ < sequence) lost_staying_.reset();
+    if (lost_passing_ < sequence) lost_passing_.reset();
 }
 
 void NamedTexts::transaction_ended(std::uint64_t sequence) {
@@ -90,6 +109,7 @@ void NamedTexts::transaction_ended(std::uint64_t sequence) {
         at = forget_if(at,
                        [&](const Meaning& one) { return !one.stays && one.sequence <= sequence; });
     }
+    if (lost_passing_ <= sequence) lost_passing_.reset();
 }
 
 std::vector<policy::NamedTextPtr> NamedTexts::find(std::string_view name) const {
@@ -100,11 +120,12 @@ std::vector<policy::NamedTextPtr> NamedTexts::find(std::string_view name) const 
     if (certain_name(name)) {
         const auto at = meanings_.find(name);
         if (at != meanings_.end()) add(at->second);
-        return out;
+    } else {
+        for (const auto& [other, list] : meanings_) {
+            if (!certain_name(other)) add(list);
+        }
     }
-    for (const auto& [other, list] : meanings_) {
-        if (!certain_name(other)) add(list);
-    }
+    if (lost()) out.push_back(not_kept());
     return out;
 }
 

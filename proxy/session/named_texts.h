@@ -5,13 +5,15 @@
 // More than one meaning of a name is kept where it is not certain which one it has: everything here
 // errs on the side of keeping. That a name was given tells that it was free before, so that only
 // what was made since then counts; a rollback takes no prepared statement back, and an error behind
-// it in the same text does not either.
+// it in the same text does not either. Where more was given than is kept, every name may stand for
+// what is not known, which counts as unparsable.
 
 #include "policy/run_by_name.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,7 +25,7 @@ bool certain_name(std::string_view name);
 
 class NamedTexts {
 public:
-    // What is beyond these is not kept; its names are unknown then.
+    // What is beyond these is not kept: find() tells that something is not.
     static constexpr std::size_t texts_max = 1000;
     static constexpr std::size_t bytes_max = 4 * 1024 * 1024;
     static constexpr std::size_t text_bytes_max = 16 * 1024;  // of one, as people see it
@@ -50,9 +52,10 @@ public:
     void forget_all(std::uint64_t sequence);
     void transaction_ended(std::uint64_t sequence);
 
-    bool empty() const { return meanings_.empty(); }
+    bool empty() const { return meanings_.empty() && !lost(); }
     std::size_t size() const { return size_; }
-    // Everything that the name may stand for; in the order in which it was sent.
+    // Everything that the name may stand for; in the order in which it was sent. What is not kept
+    // stands behind it, as something unparsable.
     std::vector<policy::NamedTextPtr> find(std::string_view name) const;
 
 private:
@@ -68,6 +71,7 @@ private:
     };
     using Meanings = std::map<std::string, std::vector<Meaning>, std::less<>>;
 
+    bool lost() const { return lost_staying_ || lost_passing_; }
     template <class Condition>
     Meanings::iterator forget_if(Meanings::iterator at, Condition condition);
     std::vector<std::string> settle(std::uint64_t sequence, bool ok);
@@ -76,6 +80,9 @@ private:
     std::vector<Waiting> waiting_;  // for the end of what was sent, in order
     std::size_t size_ = 0;
     std::size_t bytes_ = 0;
+    // The last message with a text that is not kept, by whether that stays beyond its transaction.
+    std::optional<std::uint64_t> lost_staying_;
+    std::optional<std::uint64_t> lost_passing_;
 };
 
 }  // namespace pgchaperone::session

@@ -10,13 +10,14 @@
 #include "protocol/head.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace pgchaperone::session {
 
 namespace {
 
-// A statement that runs one that runs one ...: more names than these are not followed.
+// A statement that runs one that runs one ...: with more names than these it is unparsable.
 constexpr std::size_t names_max = 64;
 
 policy::NamedTextPtr named(std::string_view name, const policy::Analysis& analysis,
@@ -38,14 +39,18 @@ struct Run {
     bool operator==(const Run&) const = default;
 };
 
-void add_runs(const policy::StatementFacts& facts, std::vector<Run>& runs) {
+// False: there are too many.
+bool add_runs(const policy::StatementFacts& facts, std::vector<Run>& runs) {
     const auto add = [&](Run run) {
-        if (runs.size() < names_max && std::find(runs.begin(), runs.end(), run) == runs.end()) {
-            runs.push_back(std::move(run));
-        }
+        if (std::find(runs.begin(), runs.end(), run) != runs.end()) return true;
+        if (runs.size() >= names_max) return false;
+        runs.push_back(std::move(run));
+        return true;
     };
-    for (const std::string& name : facts.executes) add({name, false});
-    for (const std::string& name : facts.fetches) add({name, true});
+    bool all = true;
+    for (const std::string& name : facts.executes) all = add({name, false}) && all;
+    for (const std::string& name : facts.fetches) all = add({name, true}) && all;
+    return all;
 }
 
 }  // namespace
@@ -84,17 +89,19 @@ policy::AnalysisPtr Session::with_what_it_runs(const policy::AnalysisPtr& analys
     };
     auto joined = std::make_shared<policy::Analysis>(*analysis);
     policy::Joiner joiner(analysis->text.size());
+    bool changed = false;
     for (policy::StatementFacts& facts : joined->statements) {
         if (!policy::runs_by_name(facts)) continue;
         runs.clear();
-        add_runs(facts, runs);
+        bool all = add_runs(facts, runs);
         for (std::size_t i = 0; i < runs.size(); ++i) {
             found.clear();
             const Run run = runs[i];
             if (!run.name.empty()) find(run);
             for (policy::NamedTextPtr& text : found) {
                 joiner.join(text->facts, facts);
-                add_runs(text->facts, runs);
+                all = add_runs(text->facts, runs) && all;
+                changed = true;
                 const bool there = std::any_of(
                     joined->runs.begin(), joined->runs.end(), [&](const auto& one) {
                         return one->name == text->name && one->text == text->text;
@@ -104,8 +111,13 @@ policy::AnalysisPtr Session::with_what_it_runs(const policy::AnalysisPtr& analys
                 }
             }
         }
+        if (all) continue;
+        changed = true;
+        if (facts.unparsable) continue;
+        facts.unparsable = {true,
+                            "it runs more than " + std::to_string(names_max) + " others by name"};
     }
-    if (joined->runs.empty()) return nullptr;
+    if (!changed) return nullptr;
     joined->alone = analysis;
     return joined;
 }

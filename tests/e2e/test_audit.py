@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -35,7 +36,8 @@ RECORD_EVERYTHING = """policy:
 
 
 def audit(*arguments, **options):
-    return subprocess.run([binary(), "audit", *map(str, arguments)], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([binary(), "audit", *map(str, arguments)], capture_output=True, text=True,
+                          timeout=60 * processes.PATIENCE, **options)
 
 
 def old_files(log: Path) -> list:
@@ -176,6 +178,10 @@ class Audit(EndToEnd):
         self.assertEqual((0, ""), (verified.returncode, verified.stderr))
         self.assertIn("signed: ", verified.stdout)
         self.assertNotIn("not signed", verified.stdout)
+        # Its end stands in the program's log, too, and the ends of its old files.
+        heads = re.findall(r"audit log: stands at (\d+:\w+)", guard.log_text())
+        self.assertGreater(len(heads), len(old_files(guard.audit)))
+        self.assertEqual(0, audit("verify", "--expect", heads[-1], guard.audit).returncode)
 
         # Somebody who may write the files, but has no key.
         found = records(guard.audit)
@@ -191,6 +197,7 @@ class Audit(EndToEnd):
             before = hashlib.sha256(lines[-1].encode()).hexdigest()
         guard.audit.write_text("".join(line + "\n" for line in lines))
         self.assertEqual(0, audit("verify", guard.audit).returncode)
+        self.assertEqual(1, audit("verify", "--expect", heads[-1], guard.audit).returncode)
         verified = audit("verify", "--public-key", f"{key}.pub", guard.audit)
         self.assertEqual(1, verified.returncode)
         self.assertIn("no line of the log is a signed checkpoint", verified.stderr)

@@ -103,6 +103,9 @@ class RunByName(EndToEnd):
                 thread.join()
                 self.assertIn(answer, answers[-1])
         self.assertEqual([(0,)], self.cluster.sql("SELECT count(*) FROM big"))
+        # A Bind of it has no text that could be shown.
+        self.assertIn(b"can't be asked for where a Bind runs what SQL has prepared",
+                      connection.pgconn.exec_prepared(b"empty", []).error_message)
         self.cluster.sql("INSERT INTO big SELECT generate_series(1, 20)")
 
     def test_time_limits_hold_for_execute_and_fetch(self):
@@ -116,6 +119,24 @@ class RunByName(EndToEnd):
             with self.assertRaises(psycopg.errors.QueryCanceled):
                 connection.execute("FETCH ALL FROM c")
         self.assertLess(time.monotonic() - began, 3.9)
+
+    def test_beyond_what_is_kept_a_name_may_be_anything(self):
+        connection = self.connect()
+        with connection.pipeline():
+            for number in range(1001):
+                connection.execute(f"PREPARE p{number} AS SELECT {number}")
+        for name in ("p0", "p1000", "never_given"):
+            with self.subTest(name), self.assertRaisesRegex(psycopg.Error, "more names than pgchaperone keeps: DISCARD ALL"):
+                connection.execute(f"EXECUTE {name}")
+        # Nor is a statement read that runs more of them than can be followed.
+        connection.execute("DISCARD ALL")
+        connection.execute("PREPARE gone AS DELETE FROM scratch")
+        many = " ".join(f"EXECUTE 'EXECUTE n{number}';" for number in range(64))
+        with self.assertRaisesRegex(psycopg.Error, "runs more than 64 others by name"):
+            connection.execute(f"DO $$ BEGIN {many} EXECUTE 'EXECUTE gone'; END $$")
+        self.assertEqual(ROWS, self.rows())
+        with self.assertRaisesRegex(psycopg.Error, r"\(limit 5\); rolled back"):
+            connection.execute("EXECUTE gone")
 
     def test_what_is_not_known_here_runs_as_before(self):
         connection = self.connect()

@@ -81,6 +81,41 @@ TEST_CASE("a log that is large enough goes on in a new file, and the chain with 
     CHECK(log.all_notices().empty());
 }
 
+TEST_CASE("where the log stands is told outside it whenever a file is opened, left or closed") {
+    const Folder folder;
+    const auto file = folder / "audit.jsonl";
+    Clock clock;
+    std::mutex mutex;
+    std::vector<std::uint64_t> told;
+    const auto change = [&](WriterOptions options) {
+        options.rotate_bytes = 2000;
+        options.on_stand = [&](const ChainPoint& head) {
+            const std::lock_guard lock(mutex);
+            told.push_back(head.seq);
+            // It is there at that time, and stays.
+            const auto files = files_of_log(file);
+            const auto holds = [&](const auto& one) {
+                return verify(one, {}, head).contains_expected;
+            };
+            if (std::none_of(files.begin(), files.end(), holds)) told.push_back(0);
+        };
+        return options;
+    };
+    {
+        Log log(change, file);
+        for (std::uint64_t i = 1; i <= 3; ++i) CHECK(log.store(i).empty());
+    }
+    CHECK(told == std::vector<std::uint64_t>{3});  // nothing at the start, for nothing is there
+    {
+        Log log(change, file);
+        for (std::uint64_t i = 4; old_files(file).empty(); ++i) CHECK(log.store(i).empty());
+    }
+    REQUIRE(told.size() == 4);
+    CHECK(told[1] == 3);
+    CHECK(told[2] == verify(old_files(file).front()).head.seq);
+    CHECK(told[3] == verify(file).head.seq);
+}
+
 TEST_CASE("a log goes on in a new file when its time has come") {
     const Folder folder;
     const auto file = folder / "audit.jsonl";

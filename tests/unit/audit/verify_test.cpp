@@ -154,3 +154,45 @@ TEST_CASE("only a log's very first line has nothing before it") {
     CHECK(disk.verified(make_log(1, {5, std::string(64, '0')}).text()).outcome == Outcome::broken);
     CHECK(disk.verified(make_log(1, {0, std::string(64, '1')}).text()).outcome == Outcome::broken);
 }
+
+TEST_CASE("what the log admits of itself is repeated, and printable") {
+    const LogOnDisk disk;
+    Made made = make_log(2);
+    Record quoting;
+    quoting.statement = R"(SELECT '"event":"torn"')";
+    made.lines.push_back(make_line(quoting, made.head, 1000));
+    made.head = {3, sha_256_hex(made.lines.back())};
+    const auto add = [&](const Event& event) {
+        made.lines.push_back(make_event_line(event, {}, made.head));
+        made.head = {made.head.seq + 1, sha_256_hex(made.lines.back())};
+    };
+    add({"start", {}});
+    add({"torn",
+         {{.name = "bytes", .value = "7", .number = true},
+          {.name = "sha256", .value = "0"},
+          {.name = "kept_in", .value = "a\x1b[2J.torn-1"}}});
+    add({"refused",
+         {{.name = "records", .value = "5", .number = true},
+          {.name = "problem", .value = "No space left on device"}}});
+    add({"changed",
+         {{.name = "expected_bytes", .value = "10", .number = true},
+          {.name = "found_bytes", .value = "20", .number = true}}});
+    const Verification result = disk.verified(made.text());
+    CHECK(result.outcome == Outcome::intact);
+    REQUIRE(result.admissions.size() == 3);
+    CHECK(result.admissions[0].line == 5);
+    CHECK(result.admissions[0].words ==
+          "7 bytes that were no whole line were taken out before it, and put into "
+          "\"a\\u001b[2J.torn-1\"");
+    CHECK(result.admissions[1].line == 6);
+    CHECK(result.admissions[1].words ==
+          "5 records are missing before it: \"No space left on device\"");
+    CHECK(result.admissions[2].words == "somebody else had changed the file, from 10 to 20 bytes");
+    CHECK(result.more_admissions == 0);
+    for (std::size_t i = 0; i < Verification::admissions_max; ++i) {
+        add({"refused", {{.name = "records", .value = "1", .number = true}}});
+    }
+    const Verification many = disk.verified(made.text());
+    CHECK(many.admissions.size() == Verification::admissions_max);
+    CHECK(many.more_admissions == 3);
+}

@@ -357,4 +357,17 @@ TEST_CASE("bodies that could be read in ever more ways are read in bounded time"
     }
 }
 
+TEST_CASE("a name that blocks may have given too often is not known whole") {
+    const auto executed = [](std::size_t times) {
+        std::string sql;
+        for (std::size_t i = 0; i < times; ++i) {
+            sql += "DO $$ BEGIN EXECUTE 'PREPARE p AS SELECT " + std::to_string(i) + "'; END $$; ";
+        }
+        return analyze(sql + "EXECUTE p")->statements.back();
+    };
+    CHECK_FALSE(executed(8).unparsable);
+    CHECK(executed(9).unparsable);
+    CHECK(executed(30).unparsable);
+}
+
 }  // namespace pgchaperone::policy

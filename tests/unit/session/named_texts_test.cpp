@@ -85,13 +85,39 @@ TEST_CASE("what names stand for is kept within a bound") {
         texts.settled(i + 1, true, nobody);
     }
     CHECK(texts.size() == NamedTexts::texts_max);
-    CHECK(found(texts, "p0") == "SELECT 1;");
+    // Any name may stand for what is not kept: p0 may have been given anew.
+    for (const std::string name : {"p0", "p1009", "never_given"}) {
+        const auto meanings = texts.find(name);
+        REQUIRE(meanings.size() == (name == "p0" ? 2U : 1U));
+        CHECK(meanings.back()->facts.unparsable);
+        CHECK_FALSE(meanings.back()->whole);
+    }
+    texts.transaction_ended(NamedTexts::texts_max + 10);
     texts.forget_all(NamedTexts::texts_max + 10);
+    CHECK_FALSE(texts.empty());  // the last may have come behind that
+    texts.forget_all(NamedTexts::texts_max + 11);
     CHECK(texts.empty());
+    CHECK(found(texts, "p0").empty());
     texts.sent(text("p", std::string(NamedTexts::bytes_max, 'x')), 5000, Certainty::alone, true);
-    CHECK(texts.empty());
+    CHECK(texts.size() == 0);
+    CHECK_FALSE(texts.empty());
     texts.sent(text("p", "SELECT 1"), 5001, Certainty::alone, true);
     CHECK(texts.size() == 1);
+    CHECK(texts.find("p").size() == 2);
+}
+
+TEST_CASE("a cursor that was not kept is gone with its transaction unless it is held") {
+    for (const bool stays : {false, true}) {
+        NamedTexts texts;
+        const std::string sql(NamedTexts::bytes_max, 'x');
+        texts.sent(text("c", sql), 2, Certainty::alone, stays);
+        texts.transaction_ended(1);
+        CHECK(texts.find("c").size() == 1);
+        texts.transaction_ended(2);
+        CHECK(texts.empty() != stays);
+        texts.forget_all(3);
+        CHECK(texts.empty());
+    }
 }
 
 TEST_CASE("a name that depends on encodings may be any such name") {
