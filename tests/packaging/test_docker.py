@@ -459,6 +459,17 @@ class Figures(unittest.TestCase):
         for name, ways in tried.items():
             self.assertEqual({True, False}, ways, f"{name}: is there a case in which it goes off, and one in which it does not?")
 
+    @unittest.skipIf(shutil.which("promtool"), "this machine has a promtool of its own")
+    def test_a_machine_without_promtool_is_told_so_and_gets_no_server_with_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tools = Path(folder) / "tools"
+            tools.mkdir()
+            for name in ("deps", "lib.sh"):
+                shutil.copy(ROOT / "tools" / name, tools)
+            needed = run(tools / "deps", "--check", "test").stdout.split()
+        self.assertIn("promtool", needed)
+        self.assertNotIn("prometheus", needed, "the package would start one")
+
     @unittest.skipUnless(promtool(), "promtool is not installed")
     def test_promtool_finds_no_fault(self):
         folder = DOCKER / "prometheus"
