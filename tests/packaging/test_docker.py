@@ -42,6 +42,11 @@ def needs(program):
     return unittest.skipUnless(shutil.which(program), f"{program} is not installed")
 
 
+def promtool():
+    """The one of the machine, or the one that tools/deps took out of its package; None."""
+    return shutil.which("promtool") or shutil.which(ROOT / "build" / "deps" / "promtool" / "promtool")
+
+
 def documents(path):
     return [one for one in yaml.safe_load_all(path.read_text()) if one is not None]
 
@@ -51,7 +56,8 @@ def seconds(text):
 
 
 def container_configuration():
-    return yaml.safe_load((DOCKER / "pgchaperone.yaml").read_text())
+    """What the image runs by where no variable says otherwise."""
+    return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DOCKER / "pgchaperone.yaml").read_text()))
 
 
 def port_of(address):
@@ -207,24 +213,37 @@ class Dockerfile(unittest.TestCase):
             except Exception:
                 self.fail(Path(folder, "log").read_text())
             self.assertEqual(0, run(check, metrics, "/readyz").returncode)
+            self.assertEqual(0, run(check, env={**os.environ, "PGCHAPERONE_METRICS_PORT": str(metrics)}).returncode)
             self.assertNotEqual(0, run(check, metrics, "/no-such-page").returncode)
             self.compare_metrics(run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{metrics}; printf 'GET /metrics HTTP/1.1\\r\\n"
                                      "Host: x\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3").stdout)
             processes.stop(guard)
             self.assertNotEqual(0, run(check, metrics).returncode)
 
+    def test_the_health_check_asks_at_the_port_that_is_listened_on(self):
+        for port in (9187, 9988):
+            done = run(binary(), "config", "show", DOCKER / "pgchaperone.yaml", env={**os.environ, "PGCHAPERONE_METRICS_PORT": str(port)})
+            self.assertEqual(f"0.0.0.0:{port}", yaml.safe_load(done.stdout)["metrics"]["listen"], done.stdout)
+        # Whoever listens there is not asked where the command line names another port.
+        env = {**os.environ, "PGCHAPERONE_METRICS_PORT": str(processes.free_port())}
+        self.assertIn(env["PGCHAPERONE_METRICS_PORT"], run(DOCKER / "healthcheck", env=env).stdout)
+        other = str(processes.free_port())
+        self.assertIn(other, run(DOCKER / "healthcheck", other, env=env).stdout)
+        default = re.search(r"PGCHAPERONE_METRICS_PORT:-(\d+)", (DOCKER / "healthcheck").read_text())[1]
+        self.assertEqual(port_of(container_configuration()["metrics"]["listen"]), int(default))
+
     def compare_metrics(self, page):
-        """What the dashboard and the alerts ask for is what a running guard tells, with these values of its labels."""
+        """What the dashboard and the alerts ask for, and what these are tried with, is what a running guard tells, with these values of its labels."""
         told = {}
         for name, labels in re.findall(r"^([a-z_]+)(?:\{(.*?)\})? \S+$", page, re.M):
             told.setdefault(name, []).append(dict(re.findall(r'(\w+)="([^"]*)"', labels)))
-        for where, expression in all_expressions():
+        for where, expression in all_expressions() + [("alerts_test.yml", series) for series in alert_series()]:
             for name, matchers in uses_of(expression):
                 if name == "up":
                     continue
                 self.assertIn(name, told, where)
                 for label, operator, value in matchers:
-                    if label in ("job", "instance") or operator not in ("=", "=~"):
+                    if label in ("job", "instance", "upstream") or operator not in ("=", "=~"):
                         continue
                     values = {labels.get(label) for labels in told[name]}
                     for word in value.split("|"):
@@ -343,6 +362,20 @@ def rules():
             for rule in group["rules"]]
 
 
+def alert_cases():
+    """{alert: {whether it goes off}}, by the cases of alerts_test.yml."""
+    out = {}
+    for test in yaml.safe_load((DOCKER / "prometheus/alerts_test.yml").read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            out.setdefault(case["alertname"], set()).add(bool(case["exp_alerts"]))
+    return out
+
+
+def alert_series():
+    return [one["series"] for test in yaml.safe_load((DOCKER / "prometheus/alerts_test.yml").read_text())["tests"]
+            for one in test["input_series"]]
+
+
 def dashboard():
     return json.loads((DOCKER / "grafana/dashboards/pgchaperone.json").read_text())
 
@@ -411,17 +444,49 @@ class Figures(unittest.TestCase):
         for rule in rules():
             self.assertRegex(rule["alert"], r"^Pgchaperone[A-Z]\w+$")
             self.assertIn(rule["labels"]["severity"], ("critical", "warning"))
-            self.assertIn("{{ $labels.instance }}", rule["annotations"]["summary"])
+            if not rule["expr"].startswith("absent("):
+                self.assertIn("{{ $labels.instance }}", rule["annotations"]["summary"])
+            for name in re.findall(r"\bpgchaperone_\w+", rule["annotations"]["description"]):
+                self.assertIn(name, documented(), rule["alert"])
             self.assertGreater(len(rule["annotations"]["description"]), 20)
             if re.search(r"\bsum\b(?! by \(instance)", rule["expr"]):
                 self.fail(f"{rule['alert']}: the sum has no instance any more")
 
-    @needs("promtool")
+    def test_every_alert_is_tried_both_ways(self):
+        # promtool says nothing of an alert without a case, nor of a case of an alert that there is not.
+        tried = alert_cases()
+        self.assertEqual({rule["alert"] for rule in rules()}, set(tried))
+        for name, ways in tried.items():
+            self.assertEqual({True, False}, ways, f"{name}: is there a case in which it goes off, and one in which it does not?")
+
+    @unittest.skipIf(shutil.which("promtool"), "this machine has a promtool of its own")
+    def test_a_machine_without_promtool_is_told_so_and_gets_no_server_with_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tools = Path(folder) / "tools"
+            tools.mkdir()
+            for name in ("deps", "lib.sh"):
+                shutil.copy(ROOT / "tools" / name, tools)
+            needed = run(tools / "deps", "--check", "test").stdout.split()
+        self.assertIn("promtool", needed)
+        self.assertNotIn("prometheus", needed, "the package would start one")
+
+    @unittest.skipUnless(promtool(), "promtool is not installed")
     def test_promtool_finds_no_fault(self):
         folder = DOCKER / "prometheus"
         for command in (("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")):
-            done = run("promtool", *command, cwd=folder)
+            done = run(promtool(), *command, cwd=folder)
             self.assertEqual(0, done.returncode, done.stdout)
+
+    @unittest.skipUnless(promtool(), "promtool is not installed")
+    def test_promtool_can_read_what_the_dashboard_asks(self):
+        asked = [re.sub(r"\$\w+", "1m", expression) for _, expression in all_expressions()]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "asked.yml")
+            path.write_text(json.dumps({"groups": [{"name": "asked", "rules": [
+                {"record": f"asked:{i}", "expr": expression} for i, expression in enumerate(asked)]}]}))
+            done = run(promtool(), "check", "rules", path)
+        self.assertEqual(0, done.returncode, done.stdout)
+        self.assertIn(f"{len(asked)} rules found", done.stdout)
 
     def test_the_dashboard_is_one(self):
         page = dashboard()
@@ -442,6 +507,19 @@ class Figures(unittest.TestCase):
             for target in panel["targets"]:
                 self.assertEqual(source["uid"], target["datasource"]["uid"])
                 self.assertTrue("$instance" in target["expr"] and "$job" in target["expr"], target["expr"])
+
+    def test_the_dashboard_shows_the_server_that_was_chosen(self):
+        (variable,) = [one for one in dashboard()["templating"]["list"] if one["name"] == "upstream"]
+        # The server of the top level has no label, which is what this matches, too.
+        self.assertEqual(".*", variable["allValue"])
+        known, narrowed = documented(), set()
+        for panel in dashboard()["panels"]:
+            for target in panel.get("targets", []):
+                for name, matchers in uses_of(target["expr"]):
+                    chosen = ("upstream", "=~", "$upstream") in matchers
+                    self.assertEqual("upstream" in known[name][1], chosen, f"{panel['title']}: {name}")
+                    narrowed |= {name} if chosen else set()
+        self.assertIn("pgchaperone_statements_total", narrowed)
 
 
 class Kubernetes(unittest.TestCase):
@@ -551,9 +629,20 @@ class Kubernetes(unittest.TestCase):
             self.assertIs(True, generated["options"]["disableNameSuffixHash"], folder)
             mounts = {one["mountPath"]: one for one in self.guard(folder)["volumeMounts"]}
             self.assertNotIn("subPath", mounts["/etc/pgchaperone"], "what is mounted so is never brought up to date")
-        # What the page says to do then.
-        self.assertIn("kill -HUP 1", (ROOT / "docs" / "install.md").read_text())
+    def test_the_page_says_how_each_guard_is_told_of_a_changed_rule(self):
+        page = (ROOT / "docs" / "install.md").read_text()
+        self.assertIn("kill -HUP 1", page)
+        # The image's own program is the container's first process: it has a shell, and shares no processes with others.
         self.assertIn('ENTRYPOINT ["/usr/bin/pgchaperone"]', (DOCKER / "Dockerfile").read_text())
+        for folder, kustomization in self.kustomizations.items():
+            self.assertNotIn("shareProcessNamespace", self.pod(folder))
+            namespace = kustomization.get("namespace", "default")
+            label = self.workload(folder)["template"]["metadata"]["labels"]["app.kubernetes.io/name"]
+            self.assertIn(f"\nreload {namespace} {label} ", page)
+            self.assertIn(f"-c {self.guard(folder)['name']} ", page)
+            workload = self.only(folder, {"sidecar": "Deployment", "shared": "StatefulSet"}[folder])
+            self.assertIn(f"kubectl -n {namespace} rollout restart {workload['kind'].lower()}/{workload['metadata']['name']}`", page)
+            self.assertIn(f"config check -c {self.guard(folder)['args'][-1]} &&", page)
 
     def test_ports_and_probes_are_those_of_the_configuration(self):
         for folder in self.objects:
