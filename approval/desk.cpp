@@ -112,12 +112,21 @@ struct Desk::Impl {
     void count(const std::vector<Happened>& all);
     void set_ready(const std::string& id, const Ticket* ticket);
     void watch(const std::string& id, std::function<void(const Ticket&)> decided) {
-        watchers[id] = std::move(decided);
-        watched = watchers.size();
+        unwatch(id);
+        watchers[id] = {std::move(decided), since.insert(Steady::now())};
+        publish_watched();
     }
     void unwatch(const std::string& id) {
-        watchers.erase(id);
-        watched = watchers.size();
+        const auto found = watchers.find(id);
+        if (found == watchers.end()) return;
+        since.erase(found->second.since);
+        watchers.erase(found);
+        publish_watched();
+    }
+    void publish_watched() {
+        const std::lock_guard lock(stats_mutex);
+        counted.waiting = watchers.size();
+        oldest = since.empty() ? std::optional<Steady::time_point>() : *since.begin();
     }
     bool is_mine(const Ticket& ticket) const { return ticket.replica == options.replica; }
     void notice(const std::string& text) const {
@@ -155,7 +164,12 @@ struct Desk::Impl {
     std::map<std::string, Open> opens;                  // all that are open, of every replica
     std::unordered_map<std::string, Sight> remembered;  // some that have ended
     std::deque<std::string> remembered_order;           // oldest first
-    std::unordered_map<std::string, std::function<void(const Ticket&)>> watchers;
+    struct Watcher {
+        std::function<void(const Ticket&)> decided;
+        std::multiset<Steady::time_point>::iterator since;
+    };
+    std::unordered_map<std::string, Watcher> watchers;
+    std::multiset<Steady::time_point> since;           // theirs
     std::deque<std::function<bool(Store&)>> deferred;  // false: to be tried again
     bool learned = false;                              // `opens` is true to the store
     bool down = false;
@@ -172,7 +186,7 @@ struct Desk::Impl {
 
     mutable std::mutex stats_mutex;
     Stats counted;
-    std::atomic<std::size_t> watched{0};
+    std::optional<Steady::time_point> oldest;  // of those who wait
 
     std::thread thread;
 };
@@ -447,7 +461,7 @@ void Desk::Impl::tell(const Ticket& ticket) {
     if (ticket.state == State::pending) return;
     const auto found = watchers.find(ticket.id);
     if (found == watchers.end()) return;
-    const auto decided = std::move(found->second);
+    const auto decided = std::move(found->second.decided);
     unwatch(ticket.id);
     if (decided) decided(ticket);
 }
@@ -749,7 +763,7 @@ bool Desk::may_be_approved(std::string_view role, std::string_view database) con
 Desk::Stats Desk::stats() const {
     const std::lock_guard lock(impl_->stats_mutex);
     Stats stats = impl_->counted;
-    stats.waiting = impl_->watched;
+    if (impl_->oldest) stats.oldest_wait = Steady::now() - *impl_->oldest;
     return stats;
 }
 

@@ -93,8 +93,9 @@ public:
     struct Stats {
         std::uint64_t opened = 0, approved = 0, denied = 0, expired = 0, withdrawn = 0, used = 0;
         std::uint64_t glass = 0, store_failures = 0;
-        std::size_t waiting = 0;  // watched now
-        bool down = false;        // the store fails
+        std::size_t waiting = 0;                  // watched now
+        std::chrono::nanoseconds oldest_wait{0};  // of these; 0: there is none
+        bool down = false;                        // the store fails
     };
     Stats stats() const;  // of this process, since its start
 

@@ -124,6 +124,9 @@ void put_tickets(Page& page, const Numbers& n) {
         .put(number(desk.glass));
     page.begin(gauge, "pgchaperone_tickets_waiting", "Tickets that sessions wait for now.")
         .put(number(desk.waiting));
+    page.begin(gauge, "pgchaperone_ticket_oldest_wait_seconds",
+               "How long the oldest of these has been waited for by now; 0: none is.")
+        .put(std::chrono::duration<double>(desk.oldest_wait).count());
     page.begin(histogram, "pgchaperone_ticket_wait_seconds", "From a ticket's opening to its end.");
     for (std::size_t i = 0; i < ticket_ends.size(); ++i)
         page.put(n.ticket_waits[i], {{"outcome", ticket_ends[i]}});

@@ -175,13 +175,16 @@ class Figures(EndToEnd):
         processes.wait_until(lambda: self.watcher.figures()["pgchaperone_tickets_waiting"] == 1, 10, "it to be held")
         now = self.watcher.figures()
         self.assertEqual(1, now['pgchaperone_sessions{state="held"}'])
+        self.assertLess(0, now["pgchaperone_ticket_oldest_wait_seconds"])
+        self.assertLess(now["pgchaperone_ticket_oldest_wait_seconds"], 60)
         with self.connect("bob") as bob:
             ticket = bob.execute("SHOW chaperone.pending").fetchone()[0]
             bob.execute(f"CALL chaperone.approve('{ticket}')")
         held.join(10)
         self.assertFalse(held.is_alive())
         clerk.close()
-        self.assertEqual(0, self.watcher.figures()["pgchaperone_tickets_waiting"])
+        now = self.watcher.figures()
+        self.assertEqual((0, 0), (now["pgchaperone_tickets_waiting"], now["pgchaperone_ticket_oldest_wait_seconds"]))
 
     def test_a_prepared_statement_counts_as_often_as_it_runs(self):
         connection = psycopg.connect(self.guarded.dsn(), autocommit=True, prepare_threshold=0)

@@ -145,6 +145,7 @@ TEST_CASE("a held statement is approved by a second person and claimed once") {
     CHECK(ticket.state == State::pending);
     CHECK(ticket.replica == "one");
     CHECK(one.desk.stats().waiting == 1);
+    CHECK(one.desk.stats().oldest_wait > 0ns);
     CHECK_FALSE(one.desk.may_be_approved("alice", "shop"));
     CHECK_FALSE(one.claim(claim_of(ticket, true)));
     CHECK_FALSE(one.claim(claim_of(ticket, false)).value());
@@ -159,6 +160,7 @@ TEST_CASE("a held statement is approved by a second person and claimed once") {
     CHECK_FALSE(one.desk.may_be_approved("alice", "other"));
     CHECK_FALSE(one.desk.may_be_approved("bob", "shop"));
     CHECK(one.desk.stats().waiting == 0);
+    CHECK(one.desk.stats().oldest_wait == 0ns);
 
     const auto used = one.claim(claim_of(ticket, true)).value();
     REQUIRE(used);
