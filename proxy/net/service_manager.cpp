@@ -1,5 +1,6 @@
 #include "proxy/net/service_manager.h"
 
+#include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
@@ -7,6 +8,7 @@
 #include <ctime>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <thread>
 #include <unistd.h>
 
 namespace pgchaperone::net {
@@ -61,20 +63,29 @@ ServiceManager::~ServiceManager() {
     if (socket_ >= 0) ::close(socket_);
 }
 
-// What can't be said now is left unsaid: whoever does not read is not waited for.
-void ServiceManager::send(const std::string& text) const {
+// Whoever does not read is not waited for, or not for long: a manager that comes to it late (its
+// queue may be ten datagrams long) would take a guard that was replaced for one that has died.
+void ServiceManager::send(const std::string& text, Weight weight) const {
     if (socket_ < 0 || silent_) return;
     sockaddr_un to{};
     to.sun_family = AF_UNIX;
     std::memcpy(to.sun_path, address_.data(), address_.size());
     const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address_.size());
-    (void)::sendto(socket_, text.data(), text.size(), MSG_NOSIGNAL,
-                   reinterpret_cast<const sockaddr*>(&to), size);
+    constexpr std::chrono::seconds patience{1};
+    constexpr std::chrono::milliseconds pause{5};
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (::sendto(socket_, text.data(), text.size(), MSG_NOSIGNAL,
+                    reinterpret_cast<const sockaddr*>(&to), size) < 0) {
+        if (errno == EINTR) continue;
+        const bool full = errno == EAGAIN || errno == ENOBUFS;
+        if (!full || weight == Weight::passing || std::chrono::steady_clock::now() >= until) return;
+        std::this_thread::sleep_for(pause);
+    }
 }
 
 // systemd takes messages of the main process only (NotifyAccess=main): this is the last of them.
 void ServiceManager::hand_over(long process) {
-    send("MAINPID=" + std::to_string(process));
+    send("MAINPID=" + std::to_string(process), Weight::counts);
     be_silent();
 }
 
@@ -87,7 +98,9 @@ std::vector<std::string> ServiceManager::variables() const {
     return out;
 }
 
-void ServiceManager::ready(std::string_view status) { send("READY=1\nSTATUS=" + one_line(status)); }
+void ServiceManager::ready(std::string_view status) {
+    send("READY=1\nSTATUS=" + one_line(status), Weight::counts);
+}
 
 // With the time by which systemd tells this reload from an earlier one (Type=notify-reload).
 void ServiceManager::reloading() {
@@ -95,19 +108,22 @@ void ServiceManager::reloading() {
     ::clock_gettime(CLOCK_MONOTONIC, &now);
     const auto usec = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 +
                       static_cast<std::uint64_t>(now.tv_nsec) / 1000;
-    send("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(usec) + "\nSTATUS=reloading");
+    send("RELOADING=1\nMONOTONIC_USEC=" + std::to_string(usec) + "\nSTATUS=reloading",
+         Weight::counts);
 }
 
 void ServiceManager::stopping(std::string_view status) {
-    send("STOPPING=1\nSTATUS=" + one_line(status));
+    send("STOPPING=1\nSTATUS=" + one_line(status), Weight::counts);
 }
 
 void ServiceManager::not_started(std::string_view why) {
-    send("STATUS=does not start: " + one_line(why));
+    send("STATUS=does not start: " + one_line(why), Weight::counts);
 }
 
-void ServiceManager::status(std::string_view status) { send("STATUS=" + one_line(status)); }
+void ServiceManager::status(std::string_view status) {
+    send("STATUS=" + one_line(status), Weight::passing);
+}
 
-void ServiceManager::alive() { send("WATCHDOG=1"); }
+void ServiceManager::alive() { send("WATCHDOG=1", Weight::passing); }
 
 }  // namespace pgchaperone::net

@@ -1,10 +1,12 @@
 #pragma once
 // What systemd is told of this process, by the datagrams of sd_notify(3): that it serves, reloads,
 // ends, and lives. Where nobody listens ($NOTIFY_SOCKET is not set) nothing is done. Of two guards
-// of which one takes over from the other only one speaks. Thread-safe; never waits.
+// of which one takes over from the other only one speaks. Thread-safe; waits for a second at most
+// where it has to be heard, and else not at all.
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,7 +42,11 @@ public:
     std::optional<std::chrono::microseconds> watchdog() const { return watchdog_; }
 
 private:
-    void send(const std::string& text) const;
+    enum class Weight : std::uint8_t {
+        passing,  // the next of its kind tells as much
+        counts,   // what the manager does goes by it
+    };
+    void send(const std::string& text, Weight weight) const;
 
     std::atomic<bool> silent_{false};
     int socket_ = -1;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -283,13 +284,25 @@ class Processes(EndToEnd):
         path = str(self.directory / "notify")
         manager.bind(path)
         manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        manager.settimeout(10)
+        messages = queue.Queue()
 
-        def heard():
+        def read():
+            """As systemd does, all the time: ten that nobody reads are all that there can be."""
+            while True:
+                bytes_, ancillary, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(12))
+                if not bytes_:
+                    return
+                pid = int.from_bytes(ancillary[0][2][:4], "little")
+                messages.put((pid, [line for line in bytes_.decode().splitlines() if not line.startswith("STATUS=")]))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        self.addCleanup(reader.join)
+        self.addCleanup(manager.sendto, b"", path)
+
+        def heard(timeout_s=10 * processes.PATIENCE):
             """Who says what, without what is said for people."""
-            bytes_, ancillary, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(12))
-            pid = int.from_bytes(ancillary[0][2][:4], "little")
-            return pid, [line for line in bytes_.decode().splitlines() if not line.startswith("STATUS=")]
+            return messages.get(timeout=timeout_s)
 
         os.environ.update(NOTIFY_SOCKET=path, WATCHDOG_USEC="400000")
         try:
@@ -313,12 +326,11 @@ class Processes(EndToEnd):
         self.assertEqual(0, guard.wait_for_end(old))
         guard.kill(signal.SIGTERM)
         guard.wait_for_end(guard.pid)
-        manager.settimeout(0.2)
         rest = []
         try:
             while True:
-                rest.append(heard())
-        except TimeoutError:
+                rest.append(heard(0.2))
+        except queue.Empty:
             pass
         self.assertEqual({guard.pid}, {pid for pid, _ in said[first + 1:] + rest})
         # It feeds the watchdog while it stops, too.
