@@ -10,7 +10,8 @@ namespace pgchaperone::audit {
 namespace {
 
 constexpr std::size_t line_limit_bytes = 256 * 1024 * 1024;
-constexpr std::size_t chunk_bytes = 256 * 1024;
+// Of a log in many small files most are opened for their first line alone.
+constexpr std::size_t chunk_bytes = 32 * 1024;
 
 }  // namespace
 

@@ -20,7 +20,17 @@ LogWalk::LogWalk(std::filesystem::path log) : log_(std::move(log)), files_(list_
     }
 }
 
-const ListedFile* LogWalk::first_unread() const {
+void LogWalk::list() {
+    files_ = list_log(log_);
+    at_ = 0;
+}
+
+const ListedFile* LogWalk::first_unread(std::optional<std::uint64_t> last_seq) const {
+    // Mostly it is the next one.
+    if (at_ > 0 && at_ < files_.size() && follows(files_[at_], last_seq) &&
+        files_[at_].first->seq <= end_.value_or(0) && !read_.contains(identity(files_[at_]))) {
+        return &files_[at_];
+    }
     std::map<std::string, std::size_t> listed;
     for (const ListedFile& file : files_) {
         if (file.first && !(end_ && file.first->seq <= *end_)) continue;
@@ -44,17 +54,17 @@ LineReader* LogWalk::next(std::optional<std::uint64_t> last_seq) {
     }
     bool listed_now = false;
     for (;;) {
-        const ListedFile* const file = first_unread();
+        const ListedFile* const file = first_unread(last_seq);
         const bool surprising = file == nullptr ? gone_ : !follows(*file, last_seq);
         if (surprising && !listed_now) {
-            files_ = list_log(log_);
+            list();
             listed_now = true;
             gone_ = false;
             continue;
         }
         if (file == nullptr) return nullptr;
         if (open(*file)) return &*reader_;
-        files_ = list_log(log_);
+        list();
         gone_ = true;
         listed_now = false;
     }
@@ -68,6 +78,7 @@ bool LogWalk::open(const ListedFile& file) {
     const auto place = line ? read_place(*line) : std::nullopt;
     if (reader_->missing() || identity({path_, place}) != identity(file)) return false;
     ++read_[identity(file)];
+    at_ = static_cast<std::size_t>(&file - files_.data()) + 1;
     return true;
 }
 

@@ -29,12 +29,14 @@ public:
     const std::filesystem::path& path() const { return path_; }
 
 private:
+    void list();
     bool open(const ListedFile& file);
-    const ListedFile* first_unread() const;
+    const ListedFile* first_unread(std::optional<std::uint64_t> last_seq) const;
     bool follows(const ListedFile& file, std::optional<std::uint64_t> last_seq) const;
 
     std::filesystem::path log_;
     std::vector<ListedFile> files_;  // as they were last listed
+    std::size_t at_ = 0;             // of these; all before it need not be looked at again
     // How many were opened of each identity: a copy of the log's beginning is not the log.
     std::map<std::string, std::size_t> read_;
     std::optional<std::uint64_t> end_;  // where the newest file began when the walk began

@@ -22,8 +22,8 @@ namespace {
 class Manager {
 public:
     Manager() {
-        std::string pattern =
-            (std::filesystem::temp_directory_path() / "pgchaperone-notify-XXXXXX").string();
+        std::string pattern = (std::filesystem::temp_directory_path() / "pgchaperone-notify-XXXXXX")
+                                  .string();
         REQUIRE(::mkdtemp(pattern.data()) != nullptr);
         folder_ = pattern;
         const std::string path = (folder_ / "notify").string();
