@@ -16,14 +16,14 @@ std::size_t bytes_of(const policy::NamedText& text) {
     return sizeof(text) + text.text.size() + policy::weight_of(text.facts) * bytes_per_item;
 }
 
-// What may be behind any name when something was not kept.
+// What a name stands for that was kept without its text.
 const policy::NamedTextPtr& not_kept() {
     static const policy::NamedTextPtr text = [] {
         auto out = std::make_shared<policy::NamedText>();
         out->facts.unparsable = {true,
-                                 "it runs by name, and this session has given more names "
-                                 "than pgchaperone keeps: DISCARD ALL forgets them"};
-        out->text = "(perhaps another text: more names were given than are kept)";
+                                 "it runs by name, and SQL has prepared or declared more in this "
+                                 "session than pgchaperone keeps"};
+        out->text = "(a text that was not kept: there were too many)";
         out->whole = false;
         return out;
     }();
@@ -43,6 +43,10 @@ NamedTexts::Meanings::iterator NamedTexts::forget_if(Meanings::iterator at, Cond
     std::vector<Meaning>& list = at->second;
     for (const Meaning& one : list) {
         if (!condition(one)) continue;
+        if (one.text == not_kept()) {
+            --names_only_;
+            continue;
+        }
         --size_;
         bytes_ -= bytes_of(*one.text);
     }
@@ -52,21 +56,27 @@ NamedTexts::Meanings::iterator NamedTexts::forget_if(Meanings::iterator at, Cond
 
 void NamedTexts::sent(policy::NamedTextPtr text, std::uint64_t sequence, Certainty certainty,
                       bool stays) {
-    if (waiting_.size() < waiting_max) waiting_.push_back({text->name, sequence, certainty});
+    const std::uint64_t order = ++order_;
+    if (waiting_.size() < waiting_max) waiting_.push_back({text->name, sequence, order, certainty});
+    std::string name = text->name;
     const std::size_t bytes = bytes_of(*text);
-    if (size_ >= texts_max || bytes_ + bytes > bytes_max) {
+    if (size_ < texts_max && bytes_ + bytes <= bytes_max) {
+        ++size_;
+        bytes_ += bytes;
+    } else if (names_only_ < names_max && name.size() <= name_bytes_max) {
+        ++names_only_;
+        text = not_kept();
+    } else {
         (stays ? lost_staying_ : lost_passing_) = sequence;
         return;
     }
-    ++size_;
-    bytes_ += bytes;
-    std::string name = text->name;
-    meanings_[std::move(name)].push_back({std::move(text), sequence, stays});
+    meanings_[std::move(name)].push_back({std::move(text), sequence, order, stays});
 }
 
-void NamedTexts::sent_end(std::string_view name, std::uint64_t sequence) {
+void NamedTexts::sent_end(std::string_view name, std::uint64_t sequence, Certainty certainty) {
+    const std::uint64_t order = ++order_;
     if (waiting_.size() < waiting_max) {
-        waiting_.push_back({std::string(name), sequence, Certainty::alone});
+        waiting_.push_back({std::string(name), sequence, order, certainty});
     }
 }
 
@@ -77,7 +87,10 @@ std::vector<std::string> NamedTexts::settle(std::uint64_t sequence, bool ok) {
         // One that was passed over has been ignored by the server, and is kept as what it may be.
         if (one.sequence < sequence || one.certainty == Certainty::maybe) return true;
         if (ok) {
-            forget(one.name, sequence);
+            const auto at = meanings_.find(one.name);
+            if (at != meanings_.end()) {
+                forget_if(at, [&](const Meaning& meaning) { return meaning.order < one.order; });
+            }
             given.push_back(one.name);
         } else if (one.certainty == Certainty::alone) {
             const auto at = meanings_.find(one.name);

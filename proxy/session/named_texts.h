@@ -5,8 +5,9 @@
 // More than one meaning of a name is kept where it is not certain which one it has: everything here
 // errs on the side of keeping. That a name was given tells that it was free before, so that only
 // what was made since then counts; a rollback takes no prepared statement back, and an error behind
-// it in the same text does not either. Where more was given than is kept, every name may stand for
-// what is not known, which counts as unparsable.
+// it in the same text does not either. Of what is too much to keep the name is kept alone: it
+// stands for something unparsable. Where even the names are too many, every name may stand for
+// that.
 
 #include "policy/run_by_name.h"
 
@@ -25,9 +26,11 @@ bool certain_name(std::string_view name);
 
 class NamedTexts {
 public:
-    // What is beyond these is not kept: find() tells that something is not.
+    // Of what is beyond these the names are kept alone.
     static constexpr std::size_t texts_max = 1000;
     static constexpr std::size_t bytes_max = 4 * 1024 * 1024;
+    // That many, of up to 63 bytes each.
+    static constexpr std::size_t names_max = 16'000;
     static constexpr std::size_t text_bytes_max = 16 * 1024;  // of one, as people see it
 
     enum class Certainty : std::uint8_t {
@@ -38,8 +41,9 @@ public:
 
     // Sent as message `sequence`. `stays`: beyond the end of the transaction.
     void sent(policy::NamedTextPtr text, std::uint64_t sequence, Certainty certainty, bool stays);
-    // A message that takes the name away (DEALLOCATE, CLOSE), and nothing else, was sent.
-    void sent_end(std::string_view name, std::uint64_t sequence);
+    // Something that takes the name away (DEALLOCATE, CLOSE) was sent, behind all that was told so
+    // far of the same message.
+    void sent_end(std::string_view name, std::uint64_t sequence, Certainty certainty);
     // It came to its end, well or not. True: `given` was called for every name that it has
     // certainly given or taken away.
     template <class Given>
@@ -54,19 +58,20 @@ public:
 
     bool empty() const { return meanings_.empty() && !lost(); }
     std::size_t size() const { return size_; }
-    // Everything that the name may stand for; in the order in which it was sent. What is not kept
-    // stands behind it, as something unparsable.
+    // Everything that the name may stand for; in the order in which it was sent.
     std::vector<policy::NamedTextPtr> find(std::string_view name) const;
 
 private:
     struct Meaning {
         policy::NamedTextPtr text;
         std::uint64_t sequence = 0;
+        std::uint64_t order = 0;  // of all that was sent, within a message, too
         bool stays = true;
     };
     struct Waiting {
         std::string name;
         std::uint64_t sequence = 0;
+        std::uint64_t order = 0;  // what the name stood for before this is gone if it succeeds
         Certainty certainty = Certainty::maybe;
     };
     using Meanings = std::map<std::string, std::vector<Meaning>, std::less<>>;
@@ -80,7 +85,9 @@ private:
     std::vector<Waiting> waiting_;  // for the end of what was sent, in order
     std::size_t size_ = 0;
     std::size_t bytes_ = 0;
-    // The last message with a text that is not kept, by whether that stays beyond its transaction.
+    std::size_t names_only_ = 0;
+    std::uint64_t order_ = 0;
+    // The last message with a name that is not kept, by whether that stays beyond its transaction.
     std::optional<std::uint64_t> lost_staying_;
     std::optional<std::uint64_t> lost_passing_;
 };

@@ -190,11 +190,11 @@ void Session::follow_names(const policy::Analysis& analysis, std::size_t index, 
         cursors_.sent(named(name, analysis, index), sequence, certainty("DECLARE CURSOR"),
                       facts.holds_cursor);
     }
-    if (single && facts.command == "DEALLOCATE" && !facts.prepared_statement.empty()) {
-        prepared_.sent_end(facts.prepared_statement, sequence);
+    if (facts.command == "DEALLOCATE" && !facts.prepared_statement.empty()) {
+        prepared_.sent_end(facts.prepared_statement, sequence, certainty(facts.command));
     }
-    if (single && facts.command == "CLOSE CURSOR" && !facts.closes_cursor.empty()) {
-        cursors_.sent_end(facts.closes_cursor, sequence);
+    if (facts.command == "CLOSE CURSOR" && !facts.closes_cursor.empty()) {
+        cursors_.sent_end(facts.closes_cursor, sequence, certainty(facts.command));
     }
 }
 
@@ -209,8 +209,9 @@ void Session::settle_names(std::uint64_t sequence, bool ok) {
     cursors_.settled(sequence, ok, [](const std::string&) {});
 }
 
-// DEALLOCATE ALL or DISCARD ALL has succeeded.
+// DEALLOCATE ALL, CLOSE ALL or DISCARD ALL has succeeded.
 void Session::forget_names(std::uint64_t sequence, std::string_view tag) {
+    if (tag.starts_with("CLOSE")) return cursors_.forget_all(sequence);
     names_.forget_statements(sequence);
     prepared_.forget_all(sequence);
     if (tag.starts_with("DISCARD")) cursors_.forget_all(sequence);

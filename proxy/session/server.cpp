@@ -27,6 +27,11 @@ constexpr std::size_t error_head_bytes_max = 1024;
 
 std::string_view body_of(std::string_view message) { return message.substr(protocol::head_size); }
 
+bool takes_all_names(std::string_view command_tag) {
+    return command_tag.starts_with("DEALLOCATE ALL") || command_tag.starts_with("DISCARD ALL") ||
+           command_tag.starts_with("CLOSE CURSOR ALL");
+}
+
 bool known_status(char status) { return status == 'I' || status == 'T' || status == 'E'; }
 
 }  // namespace
@@ -291,7 +296,7 @@ bool Session::server_reply(char tag, std::size_t total) {
     } else if (reply.role != Role::client) {
         const std::string message = whole ? std::string(*from_server_.peek(total)) : std::string();
         const bool seen = supervised_reply(tag, reply, terms, message);
-        if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
+        if (whole && takes_all_names(body)) {
             forget_names(reply.sequence, body);
         }
         if (seen && keeps) {
@@ -314,7 +319,7 @@ bool Session::server_reply(char tag, std::size_t total) {
     } else if (reply.disposition == Disposition::replace) {
         server_gone_wrong("a success for a statement that can only fail");
         return false;
-    } else if (whole && (body.starts_with("DEALLOCATE ALL") || body.starts_with("DISCARD ALL"))) {
+    } else if (whole && takes_all_names(body)) {
         forget_names(reply.sequence, body);
     }
     pass_reply(total, reply.disposition);

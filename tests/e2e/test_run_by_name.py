@@ -125,9 +125,17 @@ class RunByName(EndToEnd):
         with connection.pipeline():
             for number in range(1001):
                 connection.execute(f"PREPARE p{number} AS SELECT {number}")
-        for name in ("p0", "p1000", "never_given"):
-            with self.subTest(name), self.assertRaisesRegex(psycopg.Error, "more names than pgchaperone keeps: DISCARD ALL"):
-                connection.execute(f"EXECUTE {name}")
+        with self.assertRaisesRegex(psycopg.Error, "more in this session than pgchaperone keeps"):
+            connection.execute("EXECUTE p1000")
+        # That holds for this name alone, and for as long as it stands for that.
+        self.assertEqual((0,), connection.execute("EXECUTE p0").fetchone())
+        for taken_back in ("DEALLOCATE p1000", "DEALLOCATE p0; DEALLOCATE p1", "PREPARE b AS SELECT 7; EXECUTE b; DEALLOCATE b",
+                           "PREPARE p1000 AS SELECT 8"):
+            connection.execute(taken_back)
+        self.assertEqual((8,), connection.execute("EXECUTE p1000").fetchone())
+        for number in range(2):
+            connection.execute(f"DECLARE c{number} CURSOR WITH HOLD FOR SELECT 9 + {number}")
+        connection.execute("CLOSE ALL")
         # Nor is a statement read that runs more of them than can be followed.
         connection.execute("DISCARD ALL")
         connection.execute("PREPARE gone AS DELETE FROM scratch")
