@@ -73,6 +73,10 @@ struct MetricsServer::Impl {
     void run();
     void answer(const web::Request& request, Then then);
     void ready(Then then);
+    // Those of which nothing was seen for this time.
+    std::vector<Guarded*> unseen(std::chrono::seconds time) const;
+    // Begins to look at these, where nothing is looked at now.
+    void look_at(const std::vector<Guarded*>& upstreams);
     void say_whether_ready(const Then& then) const;
     static awaitable<bool> probe(std::shared_ptr<asio::generic::stream_protocol::socket> socket,
                                  asio::generic::stream_protocol::endpoint endpoint, bool speaks);
@@ -129,27 +133,40 @@ void MetricsServer::Impl::answer(const web::Request& request, Then then) {
     web::Response page = plain(200, sources.page());
     page.content_type = metrics::Page::content_type;
     then(std::move(page));
+    // For the next page: this one waits for no server.
+    look_at(unseen(page_sight_time));
 }
 
 void MetricsServer::Impl::ready(Then then) {
-    std::vector<Guarded*> unseen;
-    for (Guarded* const upstream : sources.upstreams) {
-        const auto seen = upstream->sight.works(Clock::now(), sight_time);
-        if (seen && *seen) return say_whether_ready(then);
-        if (!seen) unseen.push_back(upstream);
+    for (const Guarded* const upstream : sources.upstreams) {
+        if (upstream->sight.works(Clock::now(), sight_time).value_or(false))
+            return say_whether_ready(then);
     }
-    if (unseen.empty()) return say_whether_ready(then);
+    const std::vector<Guarded*> upstreams = unseen(sight_time);
+    if (upstreams.empty()) return say_whether_ready(then);
     waiting.push_back(std::move(then));
-    if (!looking.empty()) return;  // what is looked at now tells these, too
+    look_at(upstreams);  // or what is looked at now tells this one, too
+}
+
+std::vector<Guarded*> MetricsServer::Impl::unseen(std::chrono::seconds time) const {
+    std::vector<Guarded*> out;
+    for (Guarded* const upstream : sources.upstreams) {
+        if (!upstream->sight.works(Clock::now(), time)) out.push_back(upstream);
+    }
+    return out;
+}
+
+void MetricsServer::Impl::look_at(const std::vector<Guarded*>& upstreams) {
+    if (upstreams.empty() || !looking.empty()) return;
     // However long it takes to look up a name: whoever asks is answered.
     const std::uint64_t look = ++looks;
-    looking.insert(unseen.begin(), unseen.end());
+    looking.insert(upstreams.begin(), upstreams.end());
     patience.expires_after(probe_time);
     patience.async_wait([this, look](const boost::system::error_code& error) {
         if (error) return;
         for (Guarded* const upstream : std::set<Guarded*>(looking)) looked(*upstream, look, false);
     });
-    for (Guarded* const upstream : unseen) look_at(*upstream, look);
+    for (Guarded* const upstream : upstreams) look_at(*upstream, look);
 }
 
 void MetricsServer::Impl::look_at(Guarded& upstream, std::uint64_t look) {
