@@ -178,8 +178,9 @@ void put_around(Page& page, const Numbers& n) {
     page.begin(counter, "pgchaperone_upstream_connects_total", "Connections made to the server.");
     for (const UpstreamNumbers& one : n.upstreams)
         page.put(number(one.traffic.upstream_connects), {{"upstream", one.name}});
-    page.begin(counter, "pgchaperone_upstream_connect_errors_total",
-               "Connections to the server that could not be made.");
+    page.begin(
+        counter, "pgchaperone_upstream_connect_errors_total",
+        "Connections to the server that could not be made, or whose login it did not answer.");
     for (const UpstreamNumbers& one : n.upstreams)
         put_each(page, "kind", upstream_error_names, one.traffic.upstream_errors, one.name);
     page.begin(histogram, "pgchaperone_upstream_connect_seconds",

@@ -389,7 +389,8 @@ class Health(EndToEnd):
                 host, port = silent.getsockname()
 
             watcher = Watcher(port())
-            guard = Guard(Silent, "--metrics-listen", f"127.0.0.1:{watcher.port}", configuration=POLICY)
+            guard = Guard(Silent, "--metrics-listen", f"127.0.0.1:{watcher.port}", "--login-timeout", "1s",
+                          configuration=POLICY)
             self.addCleanup(guard.erase)
             read_s = []
 
@@ -410,6 +411,15 @@ class Health(EndToEnd):
             self.assertEqual(1, asked, f"{len(read_s)} were read")
             # It is given two seconds.
             self.assertLess(max(read_s), 1 * processes.PATIENCE)
+            # Who logs in gets no answer either, and whose fault that is is told.
+            with wire.Wire((guard.host, guard.port)) as connection:
+                connection.send(wire.startup({"user": "postgres", "database": "postgres"}))
+                self.assertEqual(["57014"], wire.sqlstates(connection.until_closed()))
+            unanswered = 'pgchaperone_upstream_connect_errors_total{kind="login"}'
+            processes.wait_until(lambda: watcher.figures()[unanswered] == 1, 10, "the login that was not answered")
+            figures = watcher.figures()
+            self.assertEqual(1, figures['pgchaperone_connections_refused_total{reason="timeout"}'])
+            self.assertEqual(0, figures['pgchaperone_upstream_connect_errors_total{kind="timeout"}'])
 
     def test_a_server_that_nobody_can_connect_to_is_known_at_once(self):
         class Nowhere:
