@@ -926,6 +926,9 @@ void Connection::came_to_nothing(session::Ending ending) {
         case session::Ending::ordinary: return;
         case session::Ending::startup: return refused(RefusedFor::startup);
         case session::Ending::timeout: return refused(RefusedFor::timeout);
+        case session::Ending::unanswered:
+            counts.upstream_errors[static_cast<std::size_t>(UpstreamError::login)].add();
+            return refused(RefusedFor::timeout);
         case session::Ending::upstream: return refused(RefusedFor::upstream);
         case session::Ending::limit: return refused(RefusedFor::limit);
         case session::Ending::login: return counts.logins_failed.add();

@@ -22,10 +22,11 @@ enum class Direction : std::uint8_t { from_client, to_client, from_server, to_se
 inline constexpr std::array<std::string_view, 4> direction_names{"from_client", "to_client",
                                                                  "from_server", "to_server"};
 
-// Of a connection to the server that could not be made.
-enum class UpstreamError : std::uint8_t { resolve, connect, timeout, tls };
-inline constexpr std::array<std::string_view, 4> upstream_error_names{"resolve", "connect",
-                                                                      "timeout", "tls"};
+// Of a connection to the server that could not be made, or over which nobody could log in since the
+// server did not answer.
+enum class UpstreamError : std::uint8_t { resolve, connect, timeout, tls, login };
+inline constexpr std::array<std::string_view, 5> upstream_error_names{"resolve", "connect",
+                                                                      "timeout", "tls", "login"};
 
 inline constexpr std::array<metrics::Nanoseconds, 14> judge_bounds{
     std::chrono::nanoseconds(500),  std::chrono::microseconds(1),   std::chrono::microseconds(2),

@@ -175,14 +175,15 @@ void put_around(Page& page, const Numbers& n) {
     page.begin(gauge, "pgchaperone_webhook_messages_queued", "Messages that wait to be sent.")
         .put(number(n.webhooks.queued));
     page.begin(gauge, "pgchaperone_upstream_up",
-               "Whether the server could be connected to, when that was last tried.");
+               "Whether the server could be connected to, when it was last seen.");
     for (const UpstreamNumbers& one : n.upstreams)
         page.put(one.up ? 1 : 0, {{"upstream", one.name}});
     page.begin(counter, "pgchaperone_upstream_connects_total", "Connections made to the server.");
     for (const UpstreamNumbers& one : n.upstreams)
         page.put(number(one.traffic.upstream_connects), {{"upstream", one.name}});
-    page.begin(counter, "pgchaperone_upstream_connect_errors_total",
-               "Connections to the server that could not be made.");
+    page.begin(
+        counter, "pgchaperone_upstream_connect_errors_total",
+        "Connections to the server that could not be made, or whose login it did not answer.");
     for (const UpstreamNumbers& one : n.upstreams)
         put_each(page, "kind", upstream_error_names, one.traffic.upstream_errors, one.name);
     page.begin(histogram, "pgchaperone_upstream_connect_seconds",

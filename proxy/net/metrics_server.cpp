@@ -73,6 +73,10 @@ struct MetricsServer::Impl {
     void run();
     void answer(const web::Request& request, Then then);
     void ready(Then then);
+    // Those of which nothing was seen for this time.
+    std::vector<Guarded*> unseen(std::chrono::seconds time) const;
+    // Begins to look at these, where nothing is looked at now.
+    void look_at(const std::vector<Guarded*>& upstreams);
     void say_whether_ready(const Then& then) const;
     static awaitable<bool> probe(std::shared_ptr<asio::generic::stream_protocol::socket> socket,
                                  asio::generic::stream_protocol::endpoint endpoint, bool speaks);
@@ -83,9 +87,10 @@ struct MetricsServer::Impl {
     Sources sources;
     asio::io_context context{1};
     asio::steady_timer patience{context};
-    std::set<Guarded*> looking;  // which are looked at now
-    std::uint64_t looks = 0;     // so far: one that took too long is answered already
-    std::vector<Then> waiting;   // for what it sees; as many as there are connections
+    std::set<Guarded*> looking;    // which are looked at now
+    std::set<Guarded*> resolving;  // whose name is looked up, for this look or an earlier one
+    std::uint64_t looks = 0;       // so far: one that took too long is answered already
+    std::vector<Then> waiting;     // for what it sees; as many as there are connections
     HttpHost host;
     std::thread thread;
 };
@@ -129,32 +134,48 @@ void MetricsServer::Impl::answer(const web::Request& request, Then then) {
     web::Response page = plain(200, sources.page());
     page.content_type = metrics::Page::content_type;
     then(std::move(page));
+    // For the next page: this one waits for no server.
+    look_at(unseen(page_sight_time));
 }
 
 void MetricsServer::Impl::ready(Then then) {
-    std::vector<Guarded*> unseen;
-    for (Guarded* const upstream : sources.upstreams) {
-        const auto seen = upstream->sight.works(Clock::now(), sight_time);
-        if (seen && *seen) return say_whether_ready(then);
-        if (!seen) unseen.push_back(upstream);
+    for (const Guarded* const upstream : sources.upstreams) {
+        if (upstream->sight.works(Clock::now(), sight_time).value_or(false))
+            return say_whether_ready(then);
     }
-    if (unseen.empty()) return say_whether_ready(then);
+    const std::vector<Guarded*> upstreams = unseen(sight_time);
+    if (upstreams.empty()) return say_whether_ready(then);
     waiting.push_back(std::move(then));
-    if (!looking.empty()) return;  // what is looked at now tells these, too
+    look_at(upstreams);  // or what is looked at now tells this one, too
+}
+
+std::vector<Guarded*> MetricsServer::Impl::unseen(std::chrono::seconds time) const {
+    std::vector<Guarded*> out;
+    for (Guarded* const upstream : sources.upstreams) {
+        if (!upstream->sight.works(Clock::now(), time)) out.push_back(upstream);
+    }
+    return out;
+}
+
+void MetricsServer::Impl::look_at(const std::vector<Guarded*>& upstreams) {
+    if (upstreams.empty() || !looking.empty()) return;
     // However long it takes to look up a name: whoever asks is answered.
     const std::uint64_t look = ++looks;
-    looking.insert(unseen.begin(), unseen.end());
+    looking.insert(upstreams.begin(), upstreams.end());
     patience.expires_after(probe_time);
     patience.async_wait([this, look](const boost::system::error_code& error) {
         if (error) return;
         for (Guarded* const upstream : std::set<Guarded*>(looking)) looked(*upstream, look, false);
     });
-    for (Guarded* const upstream : unseen) look_at(*upstream, look);
+    for (Guarded* const upstream : upstreams) look_at(*upstream, look);
 }
 
 void MetricsServer::Impl::look_at(Guarded& upstream, std::uint64_t look) {
+    // A name whose look-up takes longer than a look is not asked for again: logins wait behind it.
+    if (!resolving.insert(&upstream).second) return;
     sources.resolver.resolve(upstream.options.address, [this, &upstream, look](Resolved resolved) {
         asio::post(context, [this, &upstream, look, resolved = std::move(resolved)]() mutable {
+            resolving.erase(&upstream);
             if (look != looks || looking.count(&upstream) == 0) return;
             asio::co_spawn(context, look_at_upstream(upstream, std::move(resolved), look),
                            [this, &upstream, look](std::exception_ptr failure) {

@@ -28,8 +28,11 @@ public:
         Resolver& resolver;
         std::vector<Guarded*> upstreams;  // new connections can be served while one works
     };
-    // How long what was seen of the upstream counts, and how long it may take to answer.
+    // How long what was seen of the upstream counts, and how long it may take to answer. /readyz
+    // waits for that; a page does not, and the next one tells of it. So that this is not too late,
+    // for a page it counts for less.
     static constexpr std::chrono::seconds sight_time{5};
+    static constexpr std::chrono::seconds page_sight_time{2};
     static constexpr std::chrono::seconds probe_time{2};
 
     // Listens, and starts the thread. Throws std::runtime_error with a sentence that says why not.

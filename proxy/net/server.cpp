@@ -1012,8 +1012,9 @@ private:
         const auto now = std::chrono::steady_clock::now();
         bool some_works = false;
         for (const auto& upstream : shared_.upstreams) {
-            some_works = some_works || upstream->sight.works(now, ready_sight_time).value_or(true);
+            // Whoever reads this has the metrics' server look, for the next time.
             const bool works = upstream->sight.works(now, always).value_or(true);
+            some_works = some_works || works;
             const Directory::Size here = shared_.directory.size(upstream->name());
             numbers.sessions += here.sessions;
             numbers.upstreams.push_back({upstream->name(), works, here.sessions, here.held,
@@ -1035,8 +1036,6 @@ private:
         return numbers;
     }
 
-    // For a figure that nobody asks the server for: what was seen lately.
-    static constexpr std::chrono::seconds ready_sight_time{60};
     static constexpr std::chrono::hours always{24 * 366 * 100};
 
     ServiceManager& service_manager_;

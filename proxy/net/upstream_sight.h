@@ -1,6 +1,6 @@
 #pragma once
-// When the server was last seen to work, and when not: by logins that succeeded and connections
-// that could not be made. Thread-safe, without a lock.
+// When the server was last seen to work, and when not: by logins that succeeded, connections
+// that could not be made, and whoever looked. Thread-safe, without a lock.
 
 #include <algorithm>
 #include <atomic>

@@ -154,9 +154,10 @@ enum class Ending : std::uint8_t {
     ordinary,  // it was logged in, or its client left by itself, or asked to cancel something
     startup,   // what came was no acceptable beginning
     timeout,
-    upstream,  // there is no connection to the server
-    limit,     // there are too many
-    login,     // the server refused it, or it can't pass through
+    unanswered,  // likewise, and it was the server that was waited for
+    upstream,    // there is no connection to the server
+    limit,       // there are too many
+    login,       // the server refused it, or it can't pass through
 };
 
 // Send what is waiting for the client and the server, then close both connections. Nothing comes

@@ -68,6 +68,7 @@ void Session::flush_outputs() {
 void Session::close(std::string reason, Ending ending) {
     if (phase_ == Phase::closed) return;
     if (phase_ == Phase::login && server_said_fatal_) ending = Ending::login;
+    if (ending == Ending::timeout && login_waits_for_server()) ending = Ending::unanswered;
     phase_ = Phase::closed;
     forget_ticket(reason, client_closed_);
     if (client_closed_) withdraw_approval(reason);
@@ -103,8 +104,12 @@ bool Session::wants_client_bytes() const {
     const bool stuck = (waiting_ != Waiting::nothing && !unit_copying()) ||
                        phase_ == Phase::connecting || phase_ == Phase::client_tls ||
                        phase_ == Phase::finding || phase_ == Phase::cancel ||
-                       (phase_ == Phase::login && !login_->answer_expected && !login_->asking);
+                       login_waits_for_server();
     return !stuck || from_client_.available() < backlog_bytes_max;
+}
+
+bool Session::login_waits_for_server() const {
+    return phase_ == Phase::login && !login_->answer_expected && !login_->asking;
 }
 
 bool Session::wants_server_bytes() const { return !server_closed_ && phase_ != Phase::closed; }
@@ -188,7 +193,8 @@ void Session::handle(const Deadline& event) {
                 close("login timeout: no startup packet came in time", Ending::timeout);
             } else {
                 fatal({"57014", "pgchaperone: canceling authentication due to timeout", "", ""},
-                      "login timeout");
+                      login_waits_for_server() ? "login timeout: the server did not answer"
+                                               : "login timeout");
             }
             return;
         case DeadlineKind::linger:

@@ -459,6 +459,8 @@ private:
     void flush_outputs();
     void send_to_client(std::string bytes);
     void send_to_server(std::string bytes) { from_client_.insert(std::move(bytes)); }
+    // Of a login: whether it is the server that has to say something now.
+    bool login_waits_for_server() const;
     void close(std::string reason, Ending ending = Ending::ordinary);
     // Tells the client why (as FATAL) and closes.
     void fatal(policy::Refusal words, std::string reason);

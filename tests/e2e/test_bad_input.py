@@ -16,6 +16,7 @@ from support import processes, sanitizers, wire
 from support.e2e import EndToEnd, Guard, main, needs_guard
 from support.guard import binary
 from support.processes import status_kib, wait_until
+from support.watch import Watcher
 from support.wire import message, parse, query, startup
 
 START = startup({"user": "app", "database": "postgres"})
@@ -253,7 +254,9 @@ class BadSurroundings(EndToEnd):
         class Silent:
             host, port = listener.getsockname()
 
-        guard = Guard(Silent, "--login-timeout", "2s", "--connect-timeout", "1s", "--upstream-tls", "prefer")
+        watcher = Watcher(processes.free_port())
+        guard = Guard(Silent, "--login-timeout", "2s", "--connect-timeout", "1s", "--upstream-tls", "prefer",
+                      "--metrics-listen", f"127.0.0.1:{watcher.port}")
         self.addCleanup(guard.erase)
         self.addCleanup(listener.close)
         before = time.monotonic()
@@ -263,6 +266,8 @@ class BadSurroundings(EndToEnd):
         self.assertEqual("E", wire.tags(frames))
         self.assertIn(str(Silent.port), frames[0].fields()["M"] + frames[0].fields().get("D", ""))
         self.assertLess(time.monotonic() - before, 6)
+        timed_out = 'pgchaperone_upstream_connect_errors_total{kind="timeout"}'
+        processes.wait_until(lambda: watcher.figures()[timed_out] == 1, 10, "the time-out to be counted")
 
     def test_a_server_that_comes_back_is_used_again(self):
         self.cluster.stop()

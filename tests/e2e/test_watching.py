@@ -363,21 +363,68 @@ class Health(EndToEnd):
 
     def test_a_server_that_is_stuck_or_gone_is_seen_and_costs_no_restart(self):
         guard, watcher = self.watched()
-        self.assertEqual((200, "ready\n"), (watcher.ask("/readyz").status, watcher.ask("/readyz").text))
+
+        def figures_say(value: int):
+            figures = watcher.figures()
+            return (value, value) == (figures["pgchaperone_ready"], figures["pgchaperone_upstream_up"])
+
         noisy = len(self.cluster.log.read_text(errors="replace"))
         postmaster = int((Path(self.cluster.data) / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGSTOP)
         try:
-            # It still takes connections: the kernel does.
-            self.becomes(watcher, "/readyz", 503, "the server that is guarded can't be reached")
+            # It still takes connections: the kernel does. Nobody has a session, and nobody asks /readyz.
+            processes.wait_until(lambda: figures_say(0), 12, "the figures to say that the server is away", every_s=0.1)
+            answer = watcher.ask("/readyz")
+            self.assertEqual((503, "the server that is guarded can't be reached\n"), (answer.status, answer.text))
             self.assertEqual((200, "ok\n"), (watcher.ask("/healthz").status, watcher.ask("/healthz").text))
-            self.assertEqual(0, watcher.figures()["pgchaperone_ready"])
         finally:
             os.kill(postmaster, signal.SIGCONT)
-        self.becomes(watcher, "/readyz", 200, "ready")
-        self.assertEqual(1, watcher.figures()["pgchaperone_ready"])
+        processes.wait_until(lambda: figures_say(1), 12, "the figures to say that the server is there", every_s=0.1)
+        self.assertEqual((200, "ready\n"), (watcher.ask("/readyz").status, watcher.ask("/readyz").text))
         # Nobody who looks leaves a line in its log.
         self.assertEqual("", self.cluster.log.read_text(errors="replace")[noisy:])
+
+    def test_who_reads_figures_waits_for_no_server_and_asks_it_seldom(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+            silent.setblocking(False)
+
+            class Silent:
+                host, port = silent.getsockname()
+
+            watcher = Watcher(port())
+            guard = Guard(Silent, "--metrics-listen", f"127.0.0.1:{watcher.port}", "--login-timeout", "1s",
+                          configuration=POLICY)
+            self.addCleanup(guard.erase)
+            read_s = []
+            first = time.monotonic()
+
+            def is_away() -> bool:
+                begun = time.monotonic()
+                up = watcher.figures()["pgchaperone_upstream_up"]
+                read_s.append(time.monotonic() - begun)
+                return up == 0
+
+            processes.wait_until(is_away, 12, "the server to be known as away", every_s=0.05)
+            asked = 0
+            while True:
+                try:
+                    silent.accept()[0].close()
+                except BlockingIOError:
+                    break
+                asked += 1
+            self.assertLessEqual(asked, 1 + (time.monotonic() - first) // 2, f"{len(read_s)} were read")
+            self.assertLess(asked, len(read_s))
+            # It is given two seconds.
+            self.assertLess(max(read_s), 1 * processes.PATIENCE)
+            # Who logs in gets no answer either, and whose fault that is is told.
+            with wire.Wire((guard.host, guard.port)) as connection:
+                connection.send(wire.startup({"user": "postgres", "database": "postgres"}))
+                self.assertEqual(["57014"], wire.sqlstates(connection.until_closed()))
+            unanswered = 'pgchaperone_upstream_connect_errors_total{kind="login"}'
+            processes.wait_until(lambda: watcher.figures()[unanswered] == 1, 10, "the login that was not answered")
+            figures = watcher.figures()
+            self.assertEqual(1, figures['pgchaperone_connections_refused_total{reason="timeout"}'])
+            self.assertEqual(0, figures['pgchaperone_upstream_connect_errors_total{kind="timeout"}'])
 
     def test_a_server_that_nobody_can_connect_to_is_known_at_once(self):
         class Nowhere:

@@ -123,6 +123,7 @@ public:
     std::string sent_to_server;
     std::string sent_to_client;
     bool closed = false;
+    session::Ending ending = session::Ending::ordinary;
 
     void drain() {
         while (auto command = session.next()) {
@@ -179,6 +180,7 @@ private:
     void carry_out(session::Close& command) {
         milestones.push_back("Close: " + command.reason);
         closed = true;
+        ending = command.ending;
     }
     void carry_out(session::Log&) {}
     void carry_out(session::ClaimTicket& command) {

@@ -353,6 +353,7 @@ TEST_CASE("the login timeout ends a login that does not come to its end") {
     silent.event(session::Deadline{session::DeadlineKind::login});
     CHECK(silent.closed);
     CHECK(silent.to_client().empty());
+    CHECK(silent.ending == session::Ending::timeout);
 
     SessionHost host;
     host.client(startup_message());
@@ -360,6 +361,45 @@ TEST_CASE("the login timeout ends a login that does not come to its end") {
     host.event(session::Deadline{session::DeadlineKind::login});
     CHECK(host.closed);
     CHECK(contains(host.to_client(), "timeout"));
+}
+
+TEST_CASE("a login that takes too long is the server's only while the server is waited for") {
+    using session::Ending;
+    const session::Deadline late{session::DeadlineKind::login};
+    const auto greet = [](SessionHost& host) -> SessionHost& {
+        host.client(encoded(protocol::SSLRequest{}));
+        host.event(session::ClientTlsReady{"hash", {}});
+        return host.client(startup_message());
+    };
+    for (const auto authentication :
+         {session::Authentication::passthrough, session::Authentication::password}) {
+        CAPTURE(static_cast<int>(authentication));
+        session::Setup setup = with_tls();
+        setup.upstream->authentication = authentication;
+        SessionHost connecting(setup);
+        greet(connecting).event(late);
+        CHECK(connecting.ending == Ending::timeout);
+
+        SessionHost unanswered(setup);
+        greet(unanswered).event(session::Connected{true, {}, true, {}});
+        unanswered.event(late);
+        CHECK(unanswered.ending == Ending::unanswered);
+
+        // Half an answer is none; nor is half a password.
+        SessionHost asked(setup);
+        greet(asked).event(session::Connected{true, {}, true, {}});
+        asked.server(encoded(protocol::AuthenticationCleartextPassword{}));
+        asked.client(encoded(protocol::PasswordMessage{"secret"}).substr(0, 7));
+        asked.event(late);
+        CHECK(asked.ending == Ending::timeout);
+
+        SessionHost told(setup);
+        greet(told).event(session::Connected{true, {}, true, {}});
+        told.server(encoded(protocol::AuthenticationCleartextPassword{}));
+        told.client(encoded(protocol::PasswordMessage{"secret"}));
+        told.event(late);
+        CHECK(told.ending == Ending::unanswered);
+    }
 }
 
 TEST_CASE("who is too many is told so before anything is asked, and a cancel request never is") {
