@@ -40,7 +40,7 @@ public:
         std::uint64_t bytes = 0;
         std::string sha256;
         std::filesystem::path kept_in;
-        std::uint64_t lines = 0;  // whole ones, which no crash in a write leaves by itself
+        std::uint64_t lines = 0;  // whole ones: damaged, or not on the disk in full
     };
     // Somebody else changed the file's size, or put another one in its place.
     struct Changed {

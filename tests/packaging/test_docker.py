@@ -629,6 +629,7 @@ class Kubernetes(unittest.TestCase):
             self.assertIs(True, generated["options"]["disableNameSuffixHash"], folder)
             mounts = {one["mountPath"]: one for one in self.guard(folder)["volumeMounts"]}
             self.assertNotIn("subPath", mounts["/etc/pgchaperone"], "what is mounted so is never brought up to date")
+
     def test_the_page_says_how_each_guard_is_told_of_a_changed_rule(self):
         page = (ROOT / "docs" / "install.md").read_text()
         self.assertIn("kill -HUP 1", page)
